@@ -1,0 +1,28 @@
+"""Models against each other: the table, and a report page beside the JSON it was drawn from.
+
+    python launch/evaluate.py --models embedded runs/embedded --problems embedded:test embedded:validation --out=evaluation
+
+A model is a Hugging Face folder or name, `embedded`, or a run folder (its exported model); the first is the base of the
+others. Sampling, prompts and mesh are those of `--config` and its dotted flags (`--evaluation.temperature=0`).
+"""
+
+from pathlib import Path
+
+from o1p_jax import cli
+from o1p_jax.errors import BadInput
+
+
+def command(argv: list[str]) -> None:
+    models, rest = cli.take_values(argv, "models")
+    problems, rest = cli.take_values(rest, "problems")
+    out, rest = cli.take_flag(rest, "out")
+    cfg = cli.parse_run_config(rest)
+    if not models:
+        raise BadInput("--models: name at least one model, such as --models embedded runs/embedded")
+    from o1p_jax.pipeline import evaluate
+
+    evaluate(cfg, models, problems or [cfg.problems.test], Path(out or "evaluation"))
+
+
+if __name__ == "__main__":
+    cli.main(command)

@@ -1,0 +1,141 @@
+"""Training states on disk: Orbax writes them, a manifest of SHA-256 sums proves them whole.
+
+    checkpoints/00000050/params ...      Orbax: the trained parameters (any later mesh can read them)
+    checkpoints/00000050/optimizer ...   Orbax: moments and counters
+    checkpoints/00000050/data ...        Orbax: the data iterator's position
+    checkpoints/00000050/facts.json      configuration and fingerprints
+    checkpoints/00000050/manifest.json   file -> SHA-256, written last: without it the checkpoint isn't finished
+
+Orbax loads a checkpoint with a flipped bit without a word; so the sums are checked before every restore, and a
+damaged newest checkpoint gives way to the one before.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from o1p_jax import files, progress
+from o1p_jax.errors import CorruptData, DiskError
+
+MANIFEST = "manifest.json"
+FACTS = "facts.json"
+
+
+def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, Any], keep: int) -> Path:
+    """Writes `root`/STEP, waits until it is whole, then removes all but the newest `keep` checkpoints.
+
+    `parts` are trees of arrays, or objects that Orbax can ask for their state (a Grain iterator); `facts` what the run
+    depends on. A full disk raises `DiskError`; older checkpoints are intact then. Later checkpoints, which were passed
+    over as damaged, are set aside as STEP.damaged.
+    """
+    folder = root / f"{step:08d}"
+    with _removed_on_failure(folder), files.disk_errors(folder):
+        ocp.save_checkpointables(folder.absolute(), dict(parts), overwrite=True)
+        files.write_json(folder / FACTS, dict(facts))
+        files.write_json(folder / MANIFEST, _sums(folder))
+    for later in steps(root):
+        if later > folder:
+            later.rename(later.with_name(f"{later.name}.damaged"))
+    for old in steps(root)[:-keep]:
+        _remove(old)
+    for leftover in root.glob("*.orbax-checkpoint-tmp*"):  # of a save that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    return folder
+
+
+def restore(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The `parts` named, laid out as those given (arrays or `ShapeDtypeStruct`s); iterators are set to their position.
+
+    `folder` is one that `newest` or `damage` found whole.
+    """
+
+    def wanted(x: Any) -> Any:
+        is_array = isinstance(x, jax.Array | jax.ShapeDtypeStruct)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) if is_array else x
+
+    return ocp.load_checkpointables(folder.absolute(), jax.tree.map(wanted, dict(parts)))
+
+
+def newest(root: Path) -> Path | None:
+    """The newest whole checkpoint; says which ones were passed over. `CorruptData` where all are damaged."""
+    found = steps(root)
+    for folder in reversed(found):
+        fault = damage(folder)
+        if not fault:
+            return folder
+        progress.say(f"{folder}: {fault}; going back to the checkpoint before")
+    if found:
+        raise CorruptData(f"{root}: every checkpoint is damaged; remove the folder to train from the start")
+    return None
+
+
+def steps(root: Path) -> list[Path]:
+    """Folders of the finished checkpoints (those with a manifest), oldest first."""
+    return sorted(f.parent for f in root.glob(f"*/{MANIFEST}") if re.fullmatch(r"\d{8}", f.parent.name))
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What the run that wrote the checkpoint depends on."""
+    return files.read_json(folder / FACTS)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the checkpoint's files, or None."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        return "not a finished checkpoint (no manifest.json)"
+    except ValueError:
+        return f"{MANIFEST} is damaged"
+    found = _sums(folder)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            return f"{name} is missing"
+        if expected.get(name) != found[name]:
+            return f"{name} is damaged"
+    return None
+
+
+def state_digest(state: Any) -> str:
+    """SHA-256 over every leaf's path, type, shape and bytes: independent of the mesh the state lies on."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return digest.hexdigest()
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    found = sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST)
+    return {f.relative_to(folder).as_posix(): files.sha256_file(f) for f in found}
+
+
+def _remove(folder: Path) -> None:
+    (folder / MANIFEST).unlink(missing_ok=True)  # first, so that a half-removed one counts as unfinished
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _removed_on_failure(folder: Path) -> Iterator[None]:
+    """Removes the unfinished `folder`; tells a full disk, which Orbax reports as text, from other failures."""
+    try:
+        yield
+    except Exception as e:
+        _remove(folder)
+        for partial in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(partial, ignore_errors=True)
+        text = str(e)
+        for sign in ("No space left on device", "Disk quota exceeded", "File too large"):
+            if sign in text and not isinstance(e, DiskError):
+                raise DiskError(f"{folder}: {sign.lower()}; free space there and run the command again") from e
+        raise

@@ -1,0 +1,317 @@
+"""The whole configuration of a run: one tree of frozen dataclasses, checked when built.
+
+Standard library only: every other module may import this one. A config file (configs/NAME.py) is a function
+`config()` that returns a `RunConfig`; every field is also a dotted flag (`--optim.learning_rate=1e-6`).
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from o1p_jax.errors import BadInput
+
+EMBEDDED = "embedded"  # the model and the problem sets that ship with the package
+
+
+def _check(ok: bool, name: str, value: Any, remedy: str) -> None:
+    if not ok:
+        raise BadInput(f"{name}={value}: {remedy}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemConfig:
+    """Which problems, and how a problem becomes a prompt."""
+
+    train: str = "embedded:train"
+    """JSONL or Parquet file, `datasets` name (NAME[@SUBSET]:SPLIT), or embedded:{train,validation,test}."""
+    test: str = "embedded:test"
+    """The problems that the before/after table is made from; same forms as `train`."""
+    limit_train: int | None = None
+    """Use only the first this many problems."""
+    limit_test: int | None = None
+    prompt_column: str = "problem"
+    answer_column: str = "answer"
+    """The gold answer. Where the text holds '####' (GSM8K), what stands behind the last one counts."""
+    level_column: str = "level"
+    """Difficulty, for the table's rows; problems without one share the level '-'."""
+    system_prompt: str | None = None
+    user_template: str = "{problem}"
+    """The user's turn; {problem} is replaced by the problem's text."""
+    max_prompt_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        _check("{problem}" in self.user_template, "problems.user_template", repr(self.user_template),
+               "must contain {problem}")
+        for name in ("limit_train", "limit_test"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"problems.{name}", value, "must be at least 1, or left out")
+        _check(self.max_prompt_tokens >= 1, "problems.max_prompt_tokens", self.max_prompt_tokens, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmConfig:
+    """What only the vLLM engine needs."""
+
+    python: str | None = None
+    """Interpreter of the environment that holds vLLM; left out, the one that runs this command."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    kv_cache_gib: float | None = None
+    """KV cache size; left out, vLLM takes its share of the accelerator's memory (4 GiB on a CPU)."""
+    tensor_parallel: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How K solutions a problem are drawn from the reference model."""
+
+    sampler: Literal["jax", "vllm", "server"] = "jax"
+    samples_per_problem: int = 16
+    """K of the paper."""
+    temperature: float = 1.0
+    """1.0 with top_p 1.0 and top_k 0 draws from pi_ref itself, as the objective assumes; the authors used 0.5 and 0.8."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 turns it off."""
+    max_tokens: int = 8192
+    problems_per_shard: int = 64
+    """A shard is written whole or not at all: what a killed run repeats at most."""
+    slots: int = 128
+    """Sequences decoded at a time by the embedded sampler."""
+    servers: tuple[str, ...] = ()
+    """Base URLs of OpenAI-compatible endpoints for sampler=server, e.g. http://127.0.0.1:8000/v1."""
+    api_key_env: str = "O1P_API_KEY"
+    """Environment variable that holds the servers' key."""
+    timeout_s: float = 600.0
+    """Longest wait for one answer of a server."""
+    vllm: VllmConfig = field(default_factory=VllmConfig)
+
+    def __post_init__(self) -> None:
+        _check(self.samples_per_problem >= 1, "sampling.samples_per_problem", self.samples_per_problem,
+               "K must be at least 1")
+        _check(self.temperature >= 0, "sampling.temperature", self.temperature, "must not be negative; 0 is greedy")
+        _check(0 < self.top_p <= 1, "sampling.top_p", self.top_p, "must lie in (0, 1]; 1 turns it off")
+        _check(self.top_k >= 0, "sampling.top_k", self.top_k, "must not be negative; 0 turns it off")
+        for name in ("max_tokens", "problems_per_shard", "slots"):
+            _check(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "must be at least 1")
+        _check(self.sampler != "server" or len(self.servers) > 0, "sampling.servers", "()",
+               "sampler=server needs at least one base URL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """Length-harmonizing reward and clipped objective (arXiv 2501.12570, section 4)."""
+
+    mode: Literal["code", "paper"] = "code"
+    """`code`: what produced the authors' checkpoints (geometric ratio, clipped and z-scored rewards).
+    `paper`: the formulas as printed (whole-sequence ratio, raw rewards). Fields left out follow the mode."""
+    lam: float = 2.0
+    """lambda, the weight of correctness against length; the authors: 2 for Marco-o1-7B, 5 for QwQ-32B-Preview."""
+    epsilon: float = 0.2
+    """Clip range of the ratio: 1 - epsilon to 1 + epsilon."""
+    keep: int = 2
+    """m of the paper: samples of a problem that are trained on, drawn at random from the K."""
+    ratio: Literal["geometric", "sequence"] | None = None
+    """geometric: exp of the mean log-ratio a token; sequence: exp of its sum. Left out: as `mode` says."""
+    normalize: Literal["zscore", "none"] | None = None
+    """zscore: over the whole kept set, standard deviation with ddof 0. Left out: as `mode` says."""
+    reward_low: float = -2.0
+    """Rewards are clipped to [reward_low, reward_high] before normalisation, in `code` mode only."""
+    reward_high: float = 4.0
+    truncated: Literal["keep", "drop"] = "keep"
+    """Samples cut off by max_tokens: trained on like others, or dropped (they count in the means either way)."""
+    max_log_ratio: float = 20.0
+    """The log of the ratio is clamped to +-this before exp, and the clamped sequences are counted."""
+
+    def __post_init__(self) -> None:
+        _check(self.lam >= 0, "method.lam", self.lam, "must not be negative")
+        _check(0 < self.epsilon < 1, "method.epsilon", self.epsilon, "must lie in (0, 1)")
+        _check(self.keep >= 1, "method.keep", self.keep, "m must be at least 1")
+        _check(self.reward_low < self.reward_high, "method.reward_low", self.reward_low,
+               f"must be below method.reward_high={self.reward_high}")
+        _check(0 < self.max_log_ratio <= 80, "method.max_log_ratio", self.max_log_ratio,
+               "must lie in (0, 80]: exp of more overflows float32")
+
+    @property
+    def ratio_kind(self) -> Literal["geometric", "sequence"]:
+        return self.ratio or ("geometric" if self.mode == "code" else "sequence")
+
+    @property
+    def normalization(self) -> Literal["zscore", "none"]:
+        return self.normalize or ("zscore" if self.mode == "code" else "none")
+
+    @property
+    def reward_range(self) -> tuple[float, float] | None:
+        return (self.reward_low, self.reward_high) if self.mode == "code" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How samples are packed into rows, and rows into steps."""
+
+    sequences: int = 32
+    """Samples a step (the authors' 32)."""
+    row_length: int = 4096
+    """Tokens a row; a longer sample is left out and counted, never cut."""
+    rows_per_microbatch: int = 8
+    """Rows on all devices together that pass through the model at a time; a step adds up as many as it needs."""
+
+    def __post_init__(self) -> None:
+        for name in ("sequences", "row_length", "rows_per_microbatch"):
+            _check(getattr(self, name) >= 1, f"batch.{name}", getattr(self, name), "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """How the model is computed."""
+
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Type of activations and matrix products; master weights and moments are always float32."""
+    trainable_layers: int | None = None
+    """Train only the last this many layers, freezing all else; left out: everything (the authors: 48 of 64 for QwQ)."""
+    remat: bool = True
+    """Recompute each layer's activations in the backward pass."""
+    logprob_chunk: int = 512
+    """Tokens a row whose logits exist at a time."""
+
+    def __post_init__(self) -> None:
+        _check(self.trainable_layers is None or self.trainable_layers >= 1, "compute.trainable_layers",
+               self.trainable_layers, "must be at least 1, or left out to train everything")
+        _check(self.logprob_chunk >= 1, "compute.logprob_chunk", self.logprob_chunk, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with warm-up and cosine decay to zero."""
+
+    learning_rate: float = 2e-6
+    warmup: float = 0.1
+    """Share of the steps."""
+    epochs: int = 1
+    b1: float = 0.9
+    b2: float = 0.999
+    adam_eps: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 10.0
+    max_bad_steps: int = 3
+    """Non-finite steps in a row that are skipped before the run stops."""
+
+    def __post_init__(self) -> None:
+        _check(self.learning_rate > 0, "optim.learning_rate", self.learning_rate, "must be positive")
+        _check(0 <= self.warmup < 1, "optim.warmup", self.warmup, "must lie in [0, 1)")
+        _check(self.epochs >= 1, "optim.epochs", self.epochs, "must be at least 1")
+        for name in ("b1", "b2"):
+            _check(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "must lie in [0, 1)")
+        _check(self.adam_eps > 0, "optim.adam_eps", self.adam_eps, "must be positive")
+        _check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "must not be negative")
+        _check(self.max_grad_norm > 0, "optim.max_grad_norm", self.max_grad_norm, "must be positive")
+        _check(self.max_bad_steps >= 1, "optim.max_bad_steps", self.max_bad_steps, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When the training state is saved, besides SIGTERM and the end."""
+
+    every: int = 50
+    """Steps."""
+    keep: int = 2
+    """Checkpoints kept; two, so that a damaged one leaves the one before."""
+
+    def __post_init__(self) -> None:
+        _check(self.every >= 1, "checkpoint.every", self.every, "must be at least 1")
+        _check(self.keep >= 1, "checkpoint.keep", self.keep, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How the models are compared. Sampler, slots and servers are those of `sampling`."""
+
+    samples_per_problem: int = 1
+    temperature: float = 0.0
+    """0 is greedy, as in the paper."""
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 8192
+    bootstrap: int = 2000
+    """Resamples of the problems behind each interval."""
+    rollouts_shown: int = 8
+    """Problems whose solutions stand side by side in the report."""
+
+    def __post_init__(self) -> None:
+        _check(self.samples_per_problem >= 1, "evaluation.samples_per_problem", self.samples_per_problem,
+               "must be at least 1")
+        _check(self.temperature > 0 or self.samples_per_problem == 1, "evaluation.samples_per_problem",
+               self.samples_per_problem, "greedy decoding gives one sample; set evaluation.temperature above 0")
+        _check(self.max_tokens >= 1, "evaluation.max_tokens", self.max_tokens, "must be at least 1")
+        _check(self.bootstrap >= 1, "evaluation.bootstrap", self.bootstrap, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything a run depends on."""
+
+    run: str = "runs/embedded"
+    """The run folder: every stage's result lies in it."""
+    mesh: str = "8x1"
+    """Data-parallel (FSDP) x tensor-parallel devices."""
+    seed: int = 0
+    model: str = EMBEDDED
+    """Hugging Face folder, hub name, or `embedded`."""
+    revision: str | None = None
+    problems: ProblemConfig = field(default_factory=ProblemConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        _check(self.method.keep <= self.sampling.samples_per_problem, "method.keep", self.method.keep,
+               f"m can't exceed K, sampling.samples_per_problem={self.sampling.samples_per_problem}")
+        parse_mesh(self.mesh)
+
+
+def parse_mesh(mesh: str) -> tuple[int, int]:
+    """'8x1' -> (8, 1): devices on the data (FSDP) axis, devices on the tensor axis."""
+    parts = mesh.lower().split("x")
+    _check(len(parts) == 2 and all(p.isascii() and p.isdigit() and int(p) >= 1 for p in parts), "mesh", mesh,
+           "must be two positive numbers, DATAxTENSOR, such as 8x1")
+    return int(parts[0]), int(parts[1])
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The tree as plain dicts, ready for JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
+    """The inverse of `to_dict`; an unknown key is refused by its dotted name."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    _check(not unknown, f"{prefix}{unknown[0] if unknown else ''}", "...", "no such field in this version")
+    built = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            value = from_dict(fields[name].default_factory, value, f"{prefix}{name}.")  # type: ignore[arg-type]
+        built[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**built)
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted field name -> value, in the tree's order."""
+    flat: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{f.name}.")
+        else:
+            flat[prefix + f.name] = value
+    return flat
+
+
+def fingerprint(values: Any) -> str:
+    """SHA-256 over the canonical JSON of `values`."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""Makes the embedded model: a small Qwen3, taught from nothing to solve number machines at length."""
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from transformers import PreTrainedTokenizerFast
+
+from o1p_jax.batches import Batch, assemble, pack
+from o1p_jax.config import OptimConfig
+from o1p_jax.embedded.problems import machines
+from o1p_jax.embedded.tokenizer import train_tokenizer
+from o1p_jax.embedded.traces import solution
+from o1p_jax.files import write_json
+from o1p_jax.losses import token_logprobs
+from o1p_jax.models.config import DecoderConfig, RopeConfig
+from o1p_jax.models.decoder import graph, init_params
+from o1p_jax.models.hf import export_params
+from o1p_jax.optimizer import learning_rate, make_optimizer
+from o1p_jax.progress import say, track
+from o1p_jax.records import TrainingSample
+
+# head_dim 32: the smallest that vLLM serves on a CPU; vocab_size above the tokenizer's 605, so that meshes divide it.
+MODEL = DecoderConfig(
+    family="qwen3", vocab_size=640, hidden_size=128, mlp_size=384, layers=4, heads=4, kv_heads=4, head_dim=32,
+    max_positions=2048, tied=True, qk_norm=True, rope=RopeConfig(rope_theta=10000.0),
+)  # fmt: skip
+OPTIM = OptimConfig(learning_rate=2e-3, warmup=0.03, b2=0.98, weight_decay=0.05, max_grad_norm=1.0)
+ROWS, ROW_LENGTH = 10, 384
+
+
+def pretrain(out: Path, steps: int, seed: int, mesh: Mesh) -> None:
+    """Trains tokenizer and model and writes them to `out` as a Hugging Face folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(_texts(4000), out)
+    params = init_params(MODEL, jax.random.key(seed), mesh)
+    optimizer, schedule = make_optimizer(OPTIM), learning_rate(OPTIM, steps)
+    graphdef = graph(MODEL)
+
+    def loss(params: nnx.State, batch: Batch) -> jax.Array:
+        model = nnx.merge(graphdef, params)
+        hidden_RLD = model(batch.ids_RL, batch.positions_RL, batch.segments_RL)
+        logprobs_RL = token_logprobs(hidden_RLD, model.head_DV(), batch.targets_RL, ROW_LENGTH)
+        return -jnp.sum(jnp.where(batch.mask_RL, logprobs_RL, 0.0)) / jnp.sum(batch.mask_RL, dtype=jnp.float32)
+
+    @jax.jit
+    def train_step(step, params, opt_state, batch):
+        value, grads = jax.value_and_grad(loss)(params, batch)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return jax.tree.map(lambda p, u: p - schedule(step) * u, params, updates), opt_state, value
+
+    opt_state: optax.OptState = optimizer.init(params)
+    with track("pretrain", total=steps, unit="steps") as bar:
+        for step, batch in enumerate(islice(_batches(tokenizer, seed), steps)):
+            params, opt_state, value = train_step(jnp.int32(step), params, opt_state, batch)
+            bar.advance(note=f"loss {float(value):.4f}")
+    say(f"last loss {float(value):.4f} nats a learned token")
+    export_params(params, MODEL, out, source=None)
+    write_json(out / "generation_config.json", {
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    })  # fmt: skip
+
+
+def _texts(count: int) -> Iterator[str]:
+    rng = random.Random(0)
+    for machine in islice(machines("pretraining", seed=0), count):
+        yield machine.text
+        yield "".join(piece.text for piece in solution(machine, rng))
+
+
+def _samples(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[TrainingSample, np.ndarray]]:
+    """Prompt and solution, and which of the solution's tokens the loss covers."""
+    rng = random.Random(seed)
+    for machine in machines("pretraining", seed):
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": machine.text}], add_generation_prompt=True, return_dict=False)
+        pieces = [(tokenizer.encode(piece.text), piece.learned) for piece in solution(machine, rng)]
+        pieces.append(([tokenizer.eos_token_id], True))
+        completion = tuple(token for ids, _ in pieces for token in ids)
+        learned = np.concatenate([np.full(len(ids), learned, np.float32) for ids, learned in pieces])
+        yield TrainingSample(problem_id="", sample_idx=0, prompt_ids=tuple(prompt), completion_ids=completion,
+                             weight=1.0), learned
+
+
+def _batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[Batch]:
+    """Packed rows, as many samples each time as ROWS rows are sure to hold; `mask_RL` covers the learned tokens."""
+    stream = _samples(tokenizer, seed)
+    chosen: list[tuple[TrainingSample, np.ndarray]] = []
+    for item in stream:
+        chosen.append(item)
+        lengths = [len(s.prompt_ids) + len(s.completion_ids) for s, _ in chosen]
+        if sum(lengths) < 0.95 * ROWS * ROW_LENGTH:
+            continue
+        rows = pack(lengths, ROW_LENGTH)[:ROWS]
+        samples, learned = zip(*chosen, strict=True)
+        # `assemble` aligns one number a completion token with its position: here, whether it is learned.
+        batch = assemble(samples, learned, rows, 1, ROWS, ROW_LENGTH, segments=16)
+        batch = Batch(*(x[0] for x in batch))
+        yield batch._replace(mask_RL=batch.mask_RL & (batch.ref_logprobs_RL > 0))
+        chosen = []

@@ -1,0 +1,46 @@
+"""What can go wrong for a user, and the exit code each failure ends with (BSD sysexits).
+
+A message is one line that names the field or file and the remedy; `cli.main` prints it on stderr.
+"""
+
+
+class O1pError(Exception):
+    """A failure that is reported in one line, without a traceback."""
+
+    exit_code = 1
+
+
+class BadInput(O1pError, ValueError):
+    """A flag, config field, problem file or model that can't be used as it is."""
+
+    exit_code = 2
+
+
+class CorruptData(O1pError):
+    """A file that was written whole and no longer reads back as written."""
+
+    exit_code = 65
+
+
+class SamplerGone(O1pError):
+    """The sampling engine or server stopped answering."""
+
+    exit_code = 69
+
+
+class NonFinite(O1pError):
+    """Loss or gradients stayed NaN or infinite for several steps."""
+
+    exit_code = 70
+
+
+class DiskError(O1pError):
+    """A file could not be written: disk full, quota, permission."""
+
+    exit_code = 74
+
+
+class Preempted(O1pError):
+    """SIGTERM or SIGINT: the state was saved, the same command goes on from it."""
+
+    exit_code = 75

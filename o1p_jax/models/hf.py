@@ -1,0 +1,228 @@
+"""Hugging Face folders: found, read straight into each device's shards, and written back.
+
+Only safetensors are read (the other formats run code when loaded), and no code that a model brings along is ever run.
+"""
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes  # noqa: F401  (lets safetensors hand out bfloat16 as NumPy arrays)
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from o1p_jax import progress
+from o1p_jax.config import EMBEDDED
+from o1p_jax.errors import BadInput, CorruptData
+from o1p_jax.files import atomic_path, disk_errors, read_json, write_json
+from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.decoder import param_shardings
+from o1p_jax.models.names import HfTensor, hf_tensors, ignored, layer_of, stack_lengths
+
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_MAX_SHARD_BYTES = 5 * 10**9
+_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_COPIED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+           "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+           "chat_template.jinja", "chat_template.json")
+"""What a model's folder holds besides its weights; exported as it came."""
+
+
+def resolve_model(path: str, revision: str | None = None) -> Path:
+    """The folder of a model: `embedded`, a folder, or a name on the Hugging Face hub (downloaded, or from its cache)."""
+    if path == EMBEDDED:
+        return Path(__file__).parent.parent / "embedded" / "model"
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path.count("/") > 1 or path.startswith((".", "~", "/")) or folder.exists():
+        raise BadInput(f"model={path}: no such folder")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path, revision=revision, etag_timeout=5,
+                                      allow_patterns=["*.safetensors", _INDEX, *_COPIED]))
+    except Exception as e:  # the hub's client raises errors of several libraries
+        raise BadInput(f"model={path}: neither a folder nor to be had from the Hugging Face hub "
+                       f"({type(e).__name__}); check the name, the network and HF_TOKEN") from e
+
+
+def load_config(folder: Path) -> DecoderConfig:
+    """The model's configuration; `BadInput` where it has no place in our decoder."""
+    hf = read_json(folder / "config.json")
+    if not isinstance(hf, dict):
+        raise CorruptData(f"{folder / 'config.json'}: not a JSON object; restore the file")
+    try:
+        return DecoderConfig.from_hf(hf)
+    except BadInput as e:
+        raise BadInput(f"{folder}: {e}") from None
+
+
+class _Checkpoint:
+    """The tensors in a folder's safetensors files, by name."""
+
+    def __init__(self, folder: Path, files: ExitStack):
+        self.tensors: dict[str, Any] = {}
+        self.problems: list[str] = []
+        for path in _weight_files(folder):
+            try:
+                file = files.enter_context(safe_open(path, framework="numpy"))
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            except (SafetensorError, OSError) as e:
+                raise CorruptData(f"{path}: not a whole safetensors file ({e}); fetch it again") from None
+            self.problems += [f"{name} stands in several files" for name in slices.keys() & self.tensors.keys()]
+            self.tensors |= slices
+
+    def check(self, expected: list[HfTensor], cfg: DecoderConfig, folder: Path) -> None:
+        """Raises one `BadInput` for all missing, unknown, duplicate and misshapen tensors."""
+        shapes = {t.name: t.hf_shape for t in expected}
+        self.problems += [f"{name} is missing" for name in shapes.keys() - self.tensors.keys()]
+        self.problems += [f"{name} is unknown" for name in self.tensors.keys() - shapes.keys()
+                          if not ignored(name, cfg)]
+        for name in shapes.keys() & self.tensors.keys():
+            shape, dtype = tuple(self.tensors[name].get_shape()), self.tensors[name].get_dtype()
+            if shape != shapes[name]:
+                self.problems.append(f"{name} has the shape {shape} instead of {shapes[name]}")
+            if dtype not in _FLOATS:
+                self.problems.append(f"{name} has the type {dtype} instead of one of {', '.join(_FLOATS)}")
+        if self.problems:
+            shown = sorted(self.problems)[:8]
+            more = f"; and {len(self.problems) - 8} more" if len(self.problems) > 8 else ""
+            raise BadInput(f"{folder}: weights do not fit config.json: {'; '.join(shown)}{more}")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / _INDEX).exists():
+        index = read_json(folder / _INDEX)
+        names = sorted(set(index.get("weight_map", {}).values())) if isinstance(index, dict) else []
+        if not names:
+            raise CorruptData(f"{folder / _INDEX}: has no weight_map; fetch it again")
+        if strange := [n for n in names if Path(n).name != n]:
+            raise BadInput(f"{folder / _INDEX}: the file name {strange[0]!r} leads out of the folder; "
+                           "use a model from a source you trust")
+    elif (folder / _WEIGHTS).exists():
+        names = [_WEIGHTS]
+    elif others := [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]:
+        raise BadInput(f"{folder}: its weights ({others[0]}) are not safetensors, and loading others can run code; "
+                       "convert them with transformers' save_pretrained")
+    else:
+        raise BadInput(f"{folder}: no {_WEIGHTS} and no {_INDEX}")
+    if missing := [n for n in names if not (folder / n).is_file()]:
+        raise BadInput(f"{folder / missing[0]}: no such file, though {_INDEX} names it; fetch it again")
+    return [folder / n for n in names]
+
+
+@contextmanager
+def _open(folder: Path) -> Iterator[_Checkpoint]:
+    with ExitStack() as files:
+        yield _Checkpoint(folder, files)
+
+
+def load_params(folder: Path, cfg: DecoderConfig, mesh: Mesh, *, dtype: DTypeLike = jnp.float32,
+                splits: tuple[int, ...] | None = None, shardings: nnx.State | None = None) -> nnx.State:
+    """The weights, each device reading only its own part; `shardings` are those of `param_shardings` if left out.
+
+    Raises `BadInput` once for all tensors that are missing, unknown, duplicate or of a wrong shape, `CorruptData` for a
+    damaged file.
+    """
+    placed = dict(nnx.to_flat_state(shardings if shardings is not None else param_shardings(cfg, mesh, splits)))
+    by_path: dict[tuple, list[HfTensor]] = defaultdict(list)
+    tensors = hf_tensors(cfg, splits)
+    for tensor in tensors:
+        by_path[tensor.path].append(tensor)
+    with _open(folder) as checkpoint, progress.track("load model", total=len(by_path), unit="weights") as bar:
+        checkpoint.check(tensors, cfg, folder)
+
+        def load(parts: list[HfTensor], sharding: jax.sharding.Sharding) -> jax.Array:
+            stacked = parts[0].layer is not None
+            shape = (len(parts), *parts[0].shape) if stacked else parts[0].shape
+            read: dict[str, np.ndarray] = {}  # replicated weights are read once, not once a device
+
+            def callback(index: tuple[slice, ...]) -> np.ndarray:
+                if str(index) not in read:
+                    inner = index[1:] if stacked else index
+                    layers = [p.from_hf(checkpoint.tensors[p.name].__getitem__, inner).astype(dtype) for p in parts]
+                    read[str(index)] = np.stack(layers) if stacked else layers[0]
+                return read[str(index)]
+
+            return jax.make_array_from_callback(shape, sharding, callback)
+
+        loaded = {}
+        for path, parts in by_path.items():
+            loaded[path] = placed[path].replace(load(parts, placed[path].get_value()))
+            bar.advance()
+    return nnx.from_flat_state(loaded)
+
+
+def export_params(state: nnx.State, cfg: DecoderConfig, out: Path, *, source: Path | None) -> None:
+    """Writes weights, configuration and tokenizer into the folder `out`, for transformers and vLLM to load.
+
+    Names and types of the tensors, and all other files, are those of `source`; without one the weights keep their type
+    and config.json is written from `cfg`. An import that was not trained on is exported with the same bytes.
+    """
+    weights = {path: weight.get_value() for path, weight in nnx.to_flat_state(state)}
+    tensors = hf_tensors(cfg, stack_lengths(state))
+    dtypes = {t.name: np.dtype(weights[t.path].dtype) for t in tensors}
+    if source is not None:
+        with _open(source) as checkpoint:
+            checkpoint.check(tensors, cfg, source)
+            dtypes = {t.name: jnp.dtype(_FLOATS[checkpoint.tensors[t.name].get_dtype()]) for t in tensors}
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name in _COPIED if source is not None else ():
+            if source is not None and (source / name).is_file():
+                shutil.copyfile(source / name, out / name)
+    if source is None:
+        write_json(out / "config.json", cfg.to_hf() | {"dtype": str(dtypes[tensors[0].name])})
+
+    shards = _plan_shards(tensors, dtypes)
+    weight_map, total = {}, 0
+    with progress.track("export model", total=len(tensors), unit="tensors") as bar:
+        for i, shard in enumerate(shards):
+            name = _WEIGHTS if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
+            arrays = {}
+            for tensor in shard:
+                ours = np.asarray(layer_of(weights[tensor.path], tensor.layer))
+                arrays[tensor.name] = tensor.to_hf(ours).astype(dtypes[tensor.name])
+                bar.advance()
+            with atomic_path(out / name) as temporary:
+                _save(arrays, temporary)
+            weight_map |= dict.fromkeys(arrays, name)
+            total += sum(a.nbytes for a in arrays.values())
+    if len(shards) > 1:
+        write_json(out / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+    try:
+        save_file(arrays, path, metadata={"format": "pt"})
+    except SafetensorError as e:  # safetensors hides the operating system's error in its text
+        number = str(e).rpartition("os error ")[2].partition(")")[0]
+        if not number.isdigit():
+            raise
+        raise OSError(int(number), str(e)) from e
+
+
+def _plan_shards(tensors: list[HfTensor], dtypes: dict[str, np.dtype]) -> list[list[HfTensor]]:
+    """Consecutive tensors in files of at most `_MAX_SHARD_BYTES`."""
+    shards: list[list[HfTensor]] = [[]]
+    size = 0
+    for tensor in tensors:
+        nbytes = int(np.prod(tensor.shape)) * dtypes[tensor.name].itemsize
+        if shards[-1] and size + nbytes > _MAX_SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(tensor)
+        size += nbytes
+    return shards

@@ -1,0 +1,196 @@
+"""K solutions a problem from one model, into a folder of Parquet shards.
+
+A shard holds all samples of a few problems and is written whole or not at all; a run that was killed goes on at the
+first shard that is missing. `python -m o1p_jax.presample JOB.json` does one job in a process of its own, as vLLM needs
+it: its memory comes back when the process ends, and it may live in another environment.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from o1p_jax import errors
+from o1p_jax.config import RunConfig, fingerprint, from_dict, to_dict
+from o1p_jax.errors import BadInput, O1pError, Preempted, SamplerGone
+from o1p_jax.files import read_json, sha256_file, write_json
+from o1p_jax.problems import Prompter, load_problems
+from o1p_jax.progress import track
+from o1p_jax.records import Problem, Request
+from o1p_jax.rollouts import RolloutFolder
+from o1p_jax.sampling import Sampler, SamplingParams
+from o1p_jax.sampling import make_sampler as default_sampler
+
+_GRACE_S = 30.0
+
+
+@dataclass(frozen=True)
+class RolloutJob:
+    """Which model answers which problems."""
+
+    config: RunConfig
+    part: Literal["train", "test"]
+    """train: problems.train with `sampling`'s parameters; test: problems.test with `evaluation`'s."""
+    model: str
+    """Hugging Face folder, hub name, or `embedded`."""
+    out: str
+    """The folder of shards."""
+    folder: str | None = None
+    """Where the model's files lie, when that is known already."""
+
+
+def presample(job: RolloutJob, make_sampler: Callable[..., Sampler] = default_sampler) -> Path:
+    """Samples what `job.out` still lacks; returns its path.
+
+    A sample's seed depends on (config.seed, problem, sample index) alone. Raises BadInput before anything is written
+    when problems, prompts or model don't fit, or `job.out` was made with other parameters; Preempted on SIGTERM or
+    SIGINT, the finished shards staying.
+    """
+    cfg, out = job.config, Path(job.out)
+    sampling = cfg.sampling if job.part == "train" else cfg.evaluation
+    spec, limit = ((cfg.problems.train, cfg.problems.limit_train) if job.part == "train"
+                   else (cfg.problems.test, cfg.problems.limit_test))
+    problems = load_problems(spec, cfg.problems, limit)
+    model = _resolve(job)
+    prompter = Prompter(model, cfg.problems)
+    prompts = {problem.problem_id: prompter.prompt_ids(problem) for problem in problems}
+
+    size = cfg.sampling.problems_per_shard
+    shards = [problems[i : i + size] for i in range(0, len(problems), size)]
+    samples = sampling.samples_per_problem
+    params = SamplingParams.of(sampling, prompter.eos_ids)
+    folder = RolloutFolder.create(out, {
+        "model": job.model, "revision": cfg.revision, "model_sha256": _digest(model),
+        "template_sha256": prompter.template_hash, "problems_sha256": fingerprint([p.problem_id for p in problems]),
+        "sampler": cfg.sampling.sampler, "samples_per_problem": samples, "problems_per_shard": size, "seed": cfg.seed,
+        **asdict(params),
+    }, len(shards))
+    missing = folder.missing_shards()
+    if not missing:
+        return out
+    todo = samples * sum(len(shards[i]) for i in missing)
+    total = samples * len(problems)
+    longest = max(len(ids) for ids in prompts.values())
+    with (preemptible(), closing(make_sampler(cfg.sampling.sampler, model, cfg, longest)) as sampler,
+          track(f"presample {job.part}", total=total, unit="samples", done=total - todo) as bar):
+        for shard in missing:
+            rows = [_row(problem, prompts[problem.problem_id], k, cfg.seed)
+                    for problem in shards[shard] for k in range(samples)]
+            requests = [Request(tuple(row["prompt_ids"]), row["seed"]) for row in rows]
+            for row, completion in zip(rows, sampler.sample(requests, params, bar.advance), strict=True):
+                row |= {"completion": prompter.decode(completion.token_ids),
+                        "completion_ids": list(completion.token_ids), "finish_reason": completion.finish_reason}
+            folder.write_shard(shard, rows)
+    return out
+
+
+def sample_seed(seed: int, problem_id: str, sample: int) -> int:
+    """The seed of one sample: 31 bits, which every sampler takes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{problem_id}/{sample}".encode()).digest()[:4]) >> 1
+
+
+def _row(problem: Problem, prompt: tuple[int, ...], sample: int, seed: int) -> dict[str, Any]:
+    return asdict(problem) | {"prompt_ids": list(prompt), "sample_idx": sample,
+                              "seed": sample_seed(seed, problem.problem_id, sample)}
+
+
+def _resolve(job: RolloutJob) -> Path:
+    known = job.folder or job.model
+    if Path(known).is_dir():
+        return Path(known)
+    from o1p_jax.models.hf import resolve_model
+
+    return resolve_model(job.model, job.config.revision)
+
+
+def _digest(model: Path) -> str:
+    """SHA-256 over the names and contents of the model's configuration and weights."""
+    files = sorted([*model.glob("*.safetensors"), *model.glob("config.json")])
+    return fingerprint({file.name: sha256_file(file) for file in files})
+
+
+@contextmanager
+def preemptible() -> Iterator[None]:
+    """Inside, SIGTERM and SIGINT raise Preempted."""
+
+    def stop(number: int, _frame: Any) -> None:
+        raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command to go on")
+
+    saved = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)
+
+
+def run_isolated(job: RolloutJob) -> Path:
+    """`presample(job)` in a child process, under sampling.vllm.python where that is set; returns the folder's path.
+
+    The child's failures are raised here as its own would be. It ends when this process does, even by kill -9.
+    """
+    job = replace(job, folder=str(_resolve(job)))
+    python = job.config.sampling.vllm.python or sys.executable
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "job.json"
+        write_json(path, to_dict(job))
+        path_entry = str(Path(__file__).parents[1])  # the child may lack an installed o1p_jax
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(
+            filter(None, [path_entry, os.environ.get("PYTHONPATH")]))}
+        try:
+            child = subprocess.Popen([python, "-m", "o1p_jax.presample", str(path)], stdin=subprocess.PIPE,
+                                     env=environment)
+        except OSError as e:
+            raise BadInput(f"sampling.vllm.python={python}: can't be run ({e.strerror}); name an interpreter") from None
+        with child:
+            try:
+                with preemptible():
+                    code = child.wait()
+            except Preempted:
+                child.terminate()
+                child.wait()
+                raise
+        if code == 0:
+            return Path(job.out)
+        failure = _failure_path(path)
+        if not failure.exists():
+            raise SamplerGone(f"sampling process of {job.out} ended with exit code {code}; its last lines say why, and "
+                              "a code of -9 is most often too little memory")
+        name, message = read_json(failure)
+        raise getattr(errors, name)(message)
+
+
+def _failure_path(job: Path) -> Path:
+    return job.with_suffix(".failure.json")
+
+
+def _main(path: Path) -> int:
+    """One job from its file; a failure is left beside it for the parent to raise."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        values = read_json(path)
+        presample(RolloutJob(**values | {"config": from_dict(RunConfig, values["config"])}))
+    except O1pError as e:
+        write_json(_failure_path(path), [type(e).__name__, str(e)])
+        return e.exit_code
+    return 0
+
+
+def _die_with_parent() -> None:
+    os.read(0, 1)  # returns when the parent is gone
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os._exit(Preempted.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1])))

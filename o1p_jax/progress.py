@@ -1,0 +1,90 @@
+"""Progress for people: a bar on a terminal, a plain line every few seconds without one. All of it on stderr."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_PLAIN_INTERVAL_S = 10.0
+
+
+class Bar(Protocol):
+    """What `track` hands out."""
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        """`n` more units are done; `note` (such as a loss) is shown beside the rate."""
+
+
+def say(line: str) -> None:
+    """One line for the person who watches, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Meter:
+    """Counts, and knows the rate and the time left."""
+
+    def __init__(self, stage: str, total: int, unit: str, done: int):
+        self.stage, self.total, self.unit = stage, total, unit
+        self.done = self.start = done
+        self.began = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def rate(self) -> float:
+        return (self.done - self.start) / max(self.elapsed, 1e-9)
+
+    def left(self) -> str:
+        if self.rate <= 0:
+            return "?"
+        seconds = round((self.total - self.done) / self.rate)
+        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+class _PlainBar(_Meter):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.last_line = self.began
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        self.done += n
+        if time.monotonic() - self.last_line >= _PLAIN_INTERVAL_S:
+            self.last_line = time.monotonic()
+            self.line(note)
+
+    def line(self, note: str = "") -> None:
+        say(f"{self.stage}: {self.done}/{self.total} {self.unit}, {self.rate:.1f}/s, {self.left()} left"
+            + (f", {note}" if note else ""))
+
+
+class _RichBar(_Meter):
+    def __init__(self, progress: Progress, *args):
+        super().__init__(*args)
+        self.progress = progress
+        self.task = progress.add_task(self.stage, total=self.total, completed=self.done, info="")
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        self.done += n
+        info = f"{self.rate:.1f} {self.unit}/s" + (f"  {note}" if note else "")
+        self.progress.update(self.task, completed=self.done, info=info)
+
+
+@contextmanager
+def track(stage: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Shows how far `stage` is. `done` units were finished by an earlier run and do not count in the rate."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[info]}"),
+                   TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            yield _RichBar(progress, stage, total, unit, done)
+        return
+    bar = _PlainBar(stage, total, unit, done)
+    yield bar
+    say(f"{stage}: {bar.done}/{bar.total} {bar.unit} done in {bar.elapsed:.1f} s ({bar.rate:.1f}/s)")

@@ -1,0 +1,53 @@
+"""What travels between the stages. Standard library only."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A problem with its gold answer."""
+
+    problem_id: str
+    """`problem_id(problem, answer)`: the same problem has the same id in any file and at any position."""
+    source: str
+    """The file or data set it came from."""
+    split: str
+    level: str
+    problem: str
+    answer: str
+
+
+def problem_id(problem: str, answer: str) -> str:
+    """16 hex digits of the SHA-256 of the text and the gold answer."""
+    return hashlib.sha256(f"{problem}\0{answer}".encode()).hexdigest()[:16]
+
+
+class Request(NamedTuple):
+    """One solution to be sampled."""
+
+    prompt_ids: tuple[int, ...]
+    seed: int
+    """Of this sample alone: the result does not depend on what is sampled beside it."""
+
+
+class Completion(NamedTuple):
+    """One sampled solution."""
+
+    token_ids: tuple[int, ...]
+    """Without the prompt; with the end-of-sequence token where the model gave one."""
+    finish_reason: str
+    """'stop': the model ended it; 'length': max_tokens did."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSample:
+    """One kept solution, as the trainer needs it."""
+
+    problem_id: str
+    sample_idx: int
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    weight: float
+    """The advantage: reward after clipping and normalisation."""

@@ -1,0 +1,77 @@
+"""A run's folder, and the checks that come before anything is written to it.
+
+    config.json      what the run was started with
+    rollouts/        presampled solutions, then graded/ and weighed/: Parquet shards
+    reference/       log-probabilities of the kept ones under the reference model
+    checkpoints/     training states; metrics.jsonl and tensorboard/ beside them
+    model/           the result, a Hugging Face folder
+    evaluation/      report.html, report.json, table.md and the rollouts behind them
+"""
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+
+from o1p_jax.config import RunConfig, flatten, from_dict, to_dict
+from o1p_jax.errors import BadInput, CorruptData
+from o1p_jax.files import read_json, write_json
+from o1p_jax.mesh import check_divides
+from o1p_jax.models.hf import check_weights, load_config
+from o1p_jax.problems import Prompter, load_problems
+
+_MAY_CHANGE = ("run", "mesh", "checkpoint.", "sampling.servers", "sampling.timeout_s", "sampling.vllm.python")
+"""Fields in which a run may be continued with another value: they do not decide what comes out."""
+
+
+def open_run(cfg: RunConfig) -> Path:
+    """The run's folder, made if there is none. Raises BadInput that names a field in which it differs from `cfg`."""
+    check_run(cfg)
+    run = Path(cfg.run)
+    write_json(run / "config.json", to_dict(cfg))
+    return run
+
+
+def check_run(cfg: RunConfig) -> None:
+    """Raises BadInput where the run's folder was made with another configuration, or isn't one; writes nothing."""
+    run, path = Path(cfg.run), Path(cfg.run) / "config.json"
+    if not path.exists():
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise BadInput(f"run={run}: exists and is not a run folder; name another")
+        return
+    then, now = flatten(load_run_config(run)), flatten(cfg)
+    for name, value in now.items():
+        if then[name] != value and not name.startswith(_MAY_CHANGE):
+            raise BadInput(f"run={run}: made with {name}={then[name]}, not {value}; set it back or name another folder")
+
+
+def load_run_config(run: Path) -> RunConfig:
+    """The configuration that the run in folder `run` was started with."""
+    try:
+        return from_dict(RunConfig, read_json(run / "config.json"))
+    except BadInput as e:
+        raise CorruptData(f"{run / 'config.json'}: {e}") from None
+
+
+def check_inputs(cfg: RunConfig, model: Path, parts: Iterable[str]) -> None:
+    """Raises BadInput for what would fail later: model, mesh, problems ('train', 'test' in `parts`), prompts, sampler.
+
+    `model` is the folder of cfg.model. Needs no device.
+    """
+    decoder = load_config(model)
+    check_weights(model, decoder)
+    sizes = decoder.axis_sizes() | {"batch.rows_per_microbatch": ("batch", cfg.batch.rows_per_microbatch)}
+    if cfg.sampling.sampler == "jax":
+        sizes |= {"sampling.slots": ("batch", cfg.sampling.slots)}
+    check_divides(cfg.mesh, sizes)
+    wanted = cfg.compute.trainable_layers
+    if wanted is not None and wanted > decoder.layers:
+        raise BadInput(f"compute.trainable_layers={wanted}: the model has {decoder.layers} layers")
+
+    prompter = Prompter(model, cfg.problems)
+    for part in parts:
+        spec, limit = getattr(cfg.problems, part), getattr(cfg.problems, f"limit_{part}")
+        for problem in load_problems(spec, cfg.problems, limit):
+            prompter.prompt_ids(problem)
+    if cfg.sampling.sampler == "vllm" and cfg.sampling.vllm.python is None and not importlib.util.find_spec("vllm"):
+        raise BadInput("sampling.sampler=vllm: vLLM is not installed here; install it (docs/install.md), or name the "
+                       "interpreter that has it as sampling.vllm.python")

@@ -1,0 +1,50 @@
+"""What a sampler is. Standard library only."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from o1p_jax.config import EvaluationConfig, SamplingConfig
+from o1p_jax.records import Completion, Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How tokens are drawn; the same for every request of a call."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus: the smallest set of likeliest tokens with at least this much probability; 1 turns it off."""
+    top_k: int = 0
+    """Only this many likeliest tokens; 0 turns it off. Applied before `top_p`, as vLLM and transformers do."""
+    max_tokens: int
+    """Longest completion, the end-of-sequence token included."""
+    stop_ids: tuple[int, ...]
+    """Tokens that end a completion (and are its last token)."""
+
+    @classmethod
+    def of(cls, config: SamplingConfig | EvaluationConfig, stop_ids: tuple[int, ...]) -> "SamplingParams":
+        """The parameters that `config` names."""
+        return cls(temperature=config.temperature, top_p=config.top_p, top_k=config.top_k,
+                   max_tokens=config.max_tokens, stop_ids=stop_ids)
+
+
+class Sampler(Protocol):
+    """Draws completions from one model."""
+
+    name: str
+    """'jax', 'vllm' or 'server'."""
+    version: str
+    """Library and version, for the rollouts' metadata."""
+
+    def sample(self, requests: Sequence[Request], params: SamplingParams,
+               on_done: Callable[[int], None]) -> list[Completion]:
+        """One completion a request, in the requests' order.
+
+        `on_done(n)` is called in the caller's thread whenever `n` more are finished. Raises SamplerGone when the
+        engine or server fails for good.
+        """
+
+    def close(self) -> None:
+        """Gives back memory and connections; the sampler is of no more use."""

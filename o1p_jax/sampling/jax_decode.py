@@ -1,0 +1,241 @@
+"""What the embedded sampler runs on the devices: fill prompts in, decode a few tokens, move rows.
+
+Every data-parallel device works on rows (slots) of its own through `jax.shard_map` over "fsdp"; the axis "tensor" is
+left to the compiler. Keys and values lie in two places: a large cache that a call of `decode` only reads, and a buffer
+of the call's own tokens, written to the cache once at its end. Rows are read in groups, each only as far as its longest
+row: the host keeps rows of like length together (`reorder`).
+
+Legend: B rows, N layers, G key-value heads, R query heads a key-value head, H = G*R, K head size, S cached positions,
+T tokens of a call, P prompt tokens, V vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, PartitionSpec
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, UInt32
+
+from o1p_jax.mesh import SERVING_RULES, sharding
+from o1p_jax.models.attention import packed_attention
+from o1p_jax.models.config import DecoderConfig
+
+_MASKED = -1e30
+_ROWS, _ROWS_SECOND, _SAME = PartitionSpec("fsdp"), PartitionSpec(None, "fsdp"), PartitionSpec()
+
+
+class Cache(NamedTuple):
+    """Keys and values, laid out so that both products of the attention run along contiguous memory."""
+
+    k_NBGKS: Array
+    v_NBGSK: Array
+
+    @property
+    def capacity(self) -> int:
+        """Positions a row can hold."""
+        return self.k_NBGKS.shape[-1]
+
+
+class Draw(NamedTuple):
+    """How a token is drawn from the logits; see `SamplingParams`."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the compiled functions are specialised on."""
+
+    graph: nnx.GraphDef
+    mesh: Mesh
+    dtype: DTypeLike
+    group: int
+    """Rows that are read to a common length; divides the rows of a device."""
+    steps: int
+    """T: tokens a row decodes in a call."""
+
+    def on_rows(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
+        return jax.shard_map(f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names={"fsdp"},
+                             check_vma=False)
+
+
+def bucket(n: int) -> int:
+    """The smallest of 0, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, ... that is at least `n`."""
+    if n <= 64:
+        return 64 * (n > 0)
+    power = 1 << (n - 1).bit_length()
+    return power * 3 // 4 if n <= power * 3 // 4 and power > 128 else power
+
+
+def buckets(n: int) -> list[int]:
+    """All of them up to `bucket(n)`."""
+    found = [0]
+    while found[-1] < n:
+        found.append(bucket(found[-1] + 1))
+    return found
+
+
+def empty_cache(cfg: DecoderConfig, rows: int, capacity: int, plan: Plan) -> Cache:
+    """A cache for `rows` rows on all devices together."""
+    lead = (cfg.layers, rows, cfg.kv_heads)
+    place = sharding(plan.mesh, ("layers", "batch", "kv_heads", None, None), SERVING_RULES)
+    return Cache(jnp.zeros((*lead, cfg.head_dim, capacity), plan.dtype, device=place),
+                 jnp.zeros((*lead, capacity, cfg.head_dim), plan.dtype, device=place))
+
+
+@partial(jax.jit, static_argnames="capacity", donate_argnames="cache")
+def grow(cache: Cache, capacity: int) -> Cache:
+    """The same rows with room for `capacity` positions."""
+    more = capacity - cache.capacity
+    return Cache(jnp.pad(cache.k_NBGKS, ((0, 0),) * 4 + ((0, more),)),
+                 jnp.pad(cache.v_NBGSK, ((0, 0),) * 3 + ((0, more), (0, 0))))
+
+
+@partial(jax.jit, static_argnames="plan", donate_argnames="cache")
+def reorder(cache: Cache, order_B: Int[Array, "B"], plan: Plan) -> Cache:
+    """Row b becomes what row order_B[b] was; `order_B` counts within a device's rows."""
+    def on_device(cache: Cache, order_B: Array) -> Cache:
+        return jax.tree.map(lambda a: a[:, order_B], cache)
+
+    return plan.on_rows(on_device, (_ROWS_SECOND, _ROWS), _ROWS_SECOND)(cache, order_B)
+
+
+@partial(jax.jit, static_argnames="plan", donate_argnames="cache")
+def prefill(params: nnx.State, cache: Cache, ids_BP: Int[Array, "B P"], lengths_B: Int[Array, "B"],
+            slots_B: Int[Array, "B"], used_D: Int[Array, "D"], plan: Plan) -> Cache:
+    """Writes the prompts' keys and values into the cache, from position 0 on.
+
+    Each device takes the first `used_D` of its rows, the first `lengths_B` tokens of each, and puts row b in
+    `slots_B[b]` of the device's slots.
+    """
+    def on_device(params, cache, ids_BP, lengths_B, slots_B, used_D):
+        model = nnx.merge(plan.graph, params)
+        positions_BP = jnp.broadcast_to(jnp.arange(ids_BP.shape[1])[None], ids_BP.shape)
+        segments_BP = (positions_BP < lengths_B[:, None]).astype(jnp.int32)
+        _, (k_NBPGK, v_NBPGK) = model.forward_cached(
+            ids_BP, positions_BP, lambda q, k, v, _: packed_attention(q, k, v, segments_BP), None, dtype=plan.dtype)
+        return _write(cache, Cache(k_NBPGK.transpose(0, 1, 3, 4, 2), v_NBPGK.swapaxes(2, 3)),
+                      slots_B, jnp.zeros_like(slots_B), used_D[0])
+
+    return plan.on_rows(on_device, (_SAME, _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), _ROWS_SECOND)(
+        params, cache, ids_BP, lengths_B, slots_B, used_D)
+
+
+def _write(cache: Cache, new: Cache, slots_B: Array, starts_B: Array, rows: Array | int) -> Cache:
+    """Writes the first `rows` rows of `new` into `slots_B`, from `starts_B` on; row by row, which is done in place."""
+    def row(b: Array, cache: Cache) -> Cache:
+        k_N1GKT, v_N1GTK = (jax.lax.dynamic_slice_in_dim(a, b, 1, axis=1) for a in new)
+        slot, start = slots_B[b], starts_B[b]
+        return Cache(jax.lax.dynamic_update_slice(cache.k_NBGKS, k_N1GKT, (0, slot, 0, 0, start)),
+                     jax.lax.dynamic_update_slice(cache.v_NBGSK, v_N1GTK, (0, slot, 0, start, 0)))
+
+    return jax.lax.fori_loop(0, rows, row, cache)
+
+
+@partial(jax.jit, static_argnames=("draw", "plan"), donate_argnames="cache")
+def decode(params: nnx.State, cache: Cache, tokens_B: Int[Array, "B"], lengths_B: Int[Array, "B"],
+           counts_B: Int[Array, "B"], keys_B2: UInt32[Array, "B 2"], draw: Draw,
+           plan: Plan) -> tuple[Cache, Int[Array, "T B"]]:
+    """The next T tokens of every row.
+
+    `tokens_B` are the rows' last tokens, not yet in the cache; `lengths_B` the tokens that are in it (0 in an idle row,
+    whose output means nothing). Token number c of a completion is drawn with the row's key folded with c, so that it
+    depends on nothing beside it; `counts_B` is the number of the first one drawn here.
+    """
+    def on_device(params, cache, tokens_B, lengths_B, counts_B, keys_B2):
+        model = nnx.merge(plan.graph, params)
+        head_DV = model.head_DV().astype(plan.dtype)
+        rows = tokens_B.shape[0]
+        n, _, g, k, _ = cache.k_NBGKS.shape
+
+        def step(carry, t):
+            buffer, tokens_B = carry
+
+            def attend(q_B1HK, k_B1GK, v_B1GK, inputs):
+                layer, buffer = inputs
+                return _attention(q_B1HK, cache, layer, lengths_B, _append(buffer, k_B1GK, v_B1GK, t), t, plan.group)
+
+            hidden_B1D, (k_NB1GK, v_NB1GK) = model.forward_cached(
+                tokens_B[:, None], (lengths_B + t)[:, None], attend, (jnp.arange(n), buffer), dtype=plan.dtype)
+            logits_BV = jnp.einsum("BD,DV->BV", hidden_B1D[:, 0], head_DV, preferred_element_type=jnp.float32)
+            tokens_B = draw_tokens(logits_BV, keys_B2, counts_B + t, draw)
+            return (_append(buffer, k_NB1GK, v_NB1GK, t), tokens_B), tokens_B
+
+        buffer = Cache(jnp.zeros((n, rows, g, k, plan.steps), plan.dtype),
+                       jnp.zeros((n, rows, g, plan.steps, k), plan.dtype))
+        (buffer, _), tokens_TB = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(plan.steps))
+        return _write(cache, buffer, jnp.arange(rows), lengths_B, rows), tokens_TB
+
+    return plan.on_rows(on_device, (_SAME, _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), (_ROWS_SECOND, _ROWS_SECOND))(
+        params, cache, tokens_B, lengths_B, counts_B, keys_B2)
+
+
+def _append(buffer: Cache, k_1GK: Array, v_1GK: Array, t: Array) -> Cache:
+    """Puts one token's keys and values (axes ..., 1, G, K) at place `t` of the buffer."""
+    k_GK1, v_G1K = jnp.moveaxis(k_1GK, -3, -1), jnp.swapaxes(v_1GK, -3, -2)
+    return Cache(jax.lax.dynamic_update_slice_in_dim(buffer[0], k_GK1, t, axis=-1),
+                 jax.lax.dynamic_update_slice_in_dim(buffer[1], v_G1K, t, axis=-2))
+
+
+def _attention(q_B1HK: Array, cache: Cache, layer: Array, lengths_B: Array, buffer: Cache, t: Array,
+               group: int) -> Array:
+    """One new token a row against its cached positions and the buffer up to `t`, a group of rows at a time."""
+    b, _, h, k = q_B1HK.shape
+    g = buffer.k_NBGKS.shape[-3]
+    sizes = buckets(cache.capacity)
+    in_buffer_T = jnp.arange(buffer.k_NBGKS.shape[-1]) <= t
+
+    def to_length(size: int, first: Array, q_BGRK: Array, k_BGKT: Array, v_BGTK: Array) -> Array:
+        lengths = jax.lax.dynamic_slice_in_dim(lengths_B, first, group)
+        at = (layer, first, 0, 0, 0)
+        k_BGKS = jax.lax.dynamic_slice(cache.k_NBGKS, at, (1, group, g, k, size))[0]
+        v_BGSK = jax.lax.dynamic_slice(cache.v_NBGSK, at, (1, group, g, size, k))[0]
+        cached_BS = jnp.arange(size)[None] < lengths[:, None]
+        scores = [jnp.where(mask, jnp.einsum("BGRK,BGKS->BGRS", q_BGRK, keys, preferred_element_type=jnp.float32)
+                            * k**-0.5, _MASKED)
+                  for keys, mask in ((k_BGKS, cached_BS[:, None, None]), (k_BGKT, in_buffer_T[None, None, None]))]
+        weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BGRK.dtype)
+        return (jnp.einsum("BGRS,BGSK->BGRK", weights[..., :size], v_BGSK)
+                + jnp.einsum("BGRT,BGTK->BGRK", weights[..., size:], v_BGTK))
+
+    def of_group(inputs: tuple[Array, ...]) -> Array:
+        first, which, *arrays = inputs
+        return jax.lax.switch(which, [partial(to_length, size) for size in sizes], first, *arrays)
+
+    def split(a: Array) -> Array:
+        return a.reshape(b // group, group, *a.shape[1:])
+
+    longest = jnp.max(split(lengths_B), axis=1)
+    which = jnp.searchsorted(jnp.asarray(sizes), longest)
+    arrays = (q_B1HK.reshape(b, g, h // g, k), *buffer)
+    return jax.lax.map(of_group, (jnp.arange(0, b, group), which, *map(split, arrays))).reshape(b, 1, h, k)
+
+
+def draw_tokens(logits_BV: Float[Array, "B V"], keys_B2: UInt32[Array, "B 2"], counts_B: Int[Array, "B"],
+                draw: Draw) -> Int[Array, "B"]:
+    """One token a row: the likeliest at temperature 0, else drawn after temperature, top-k, then top-p."""
+    if draw.temperature == 0:
+        return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+    logits_BV = logits_BV / draw.temperature
+    if 0 < draw.top_k < logits_BV.shape[1]:
+        least_B1 = jax.lax.top_k(logits_BV, draw.top_k)[0][:, -1:]
+        logits_BV = jnp.where(logits_BV < least_B1, _MASKED, logits_BV)
+    if draw.top_p < 1:
+        sorted_BV = jnp.sort(logits_BV, axis=-1, descending=True)
+        probs_BV = jax.nn.softmax(sorted_BV, axis=-1)
+        kept_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV < draw.top_p  # the token that crosses top_p stays
+        least_B1 = jnp.min(jnp.where(kept_BV, sorted_BV, jnp.inf), axis=-1, keepdims=True)
+        logits_BV = jnp.where(logits_BV < least_B1, _MASKED, logits_BV)
+
+    def one(logits_V: Array, key_2: Array, count: Array) -> Array:
+        key = jax.random.fold_in(jax.random.wrap_key_data(key_2, impl="threefry2x32"), count)
+        return jax.random.categorical(key, logits_V)
+
+    return jax.vmap(one)(logits_BV, keys_B2, counts_B).astype(jnp.int32)

@@ -1,0 +1,188 @@
+"""From kept samples to a trained checkpoint: read `train` from top to bottom."""
+
+import dataclasses
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from o1p_jax import checkpoint, files, progress
+from o1p_jax.batches import Batch, fitting, plan_epochs, sample_length, step_iterator
+from o1p_jax.config import RunConfig, fingerprint, flatten
+from o1p_jax.errors import BadInput, CorruptData, NonFinite, Preempted
+from o1p_jax.metrics import MetricsLog
+from o1p_jax.models.decoder import param_shardings
+from o1p_jax.models.hf import load_config, load_params
+from o1p_jax.optimizer import layer_splits, split_frozen
+from o1p_jax.records import TrainingSample
+from o1p_jax.reference import reference_logprobs
+from o1p_jax.step import (
+    TrainState,
+    batch_sharding,
+    make_logprob_fn,
+    make_train_step,
+    state_shardings,
+    train_state,
+)
+
+
+def train(
+    cfg: RunConfig, samples: list[TrainingSample], source: Path, mesh: Mesh, run: Path,
+    constants: Mapping[str, float] | None = None,
+) -> Path:  # fmt: skip
+    """Trains the model in the folder `source` on `samples`; returns the last checkpoint's folder.
+
+    In `run` it writes checkpoints/, reference/ (log-probs), metrics.jsonl, tensorboard/ and digest.txt, and goes on
+    from what it finds there. `constants` are figures of the data that stand beside each step's metrics.
+    Raises `Preempted` after saving on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row.
+    """
+    # -- The plan: what each step trains on --
+    model = load_config(source)
+    splits = layer_splits(model.layers, cfg.compute.trainable_layers)
+    fits = fitting(samples, cfg.batch.row_length)
+    if len(fits) < len(samples):
+        progress.say(f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
+                     f"{cfg.batch.row_length} and are left out")
+    plan = plan_epochs([sample_length(s) for s in fits], cfg.batch, cfg.optim.epochs, cfg.seed, mesh.shape["fsdp"])
+    last = len(plan.steps)
+
+    # -- What an earlier run left --
+    root = run / "checkpoints"
+    weights = _weights_fingerprint(source)
+    facts = {"weights": weights, "samples": fingerprint([dataclasses.astuple(s) for s in fits])}
+    facts |= flatten(cfg)
+    folder = checkpoint.newest(root)
+    done = 0 if folder is None else int(folder.name)
+    if folder is not None:
+        _check_same_run(root, checkpoint.facts_of(folder), facts)
+        if done == last and (run / "digest.txt").exists():
+            progress.say(f"{folder}: already the last step")
+            return folder
+
+    with _stop_signals() as stopped:
+        # -- The model: float32 master weights of what is trained, the rest in the type it is computed in --
+        params, frozen = split_frozen(load_params(source, model, mesh, splits=splits), splits)
+        frozen = jax.tree.map(lambda x: x.astype(cfg.compute.dtype), frozen)
+
+        # -- Reference log-probs: once, by the model as it was loaded --
+        logprob_fn = make_logprob_fn(model, splits, cfg.compute, mesh)
+        rows = NamedSharding(mesh, P("fsdp"))
+
+        def logprobs(batch: Batch) -> np.ndarray:
+            if stopped:
+                raise Preempted(f"{run}/reference: stopped by {stopped[0]}; run the same command again to go on")
+            return np.asarray(logprob_fn((params, frozen), jax.device_put(batch, rows)))
+
+        made_by = {"weights": weights, "dtype": cfg.compute.dtype}
+        references = reference_logprobs(fits, cfg.batch, run / "reference", made_by, logprobs)
+
+        # -- The state, new or restored --
+        placed, _ = split_frozen(param_shardings(model, mesh, splits), splits)
+        shardings = state_shardings(placed, params, cfg.optim, mesh)
+        data = step_iterator(fits, references, plan)
+        state = jax.jit(lambda p: train_state(p, cfg.optim), out_shardings=shardings, donate_argnums=0)(params)
+        if folder is not None:
+            parts = checkpoint.restore(folder, _parts(state, data))
+            state = dataclasses.replace(parts["optimizer"], params=parts["params"])
+
+        # -- The loop: a step is on its way before the last one's metrics are read --
+        progress.say(f"training on {len(fits)} samples: {last} steps of up to {plan.microbatches} x {plan.rows} rows x "
+                     f"{plan.row_length} tokens, {plan.fill:.0%} filled" + (f", from step {done}" if done else ""))
+        step_fn = make_train_step(model, splits, cfg, last, mesh, shardings)
+        with (
+            closing(MetricsLog(run, done, constants or {})) as log,
+            progress.track("train", total=last, unit="steps", done=done) as bar,
+        ):
+
+            def report(step: int, metrics: Mapping[str, Any]) -> None:
+                values = log.write(step, metrics)
+                bar.advance(1, f"loss {values['loss']:.4f}")
+                if values["skipped_in_row"] >= cfg.optim.max_bad_steps:
+                    raise NonFinite(f"step {step}: loss or gradient not finite for optim.max_bad_steps="
+                                    f"{cfg.optim.max_bad_steps} steps; lower optim.learning_rate, see {log.path}")
+
+            pending = None
+            for step in range(done + 1, last + 1):
+                state, metrics = step_fn(state, frozen, jax.device_put(next(data), batch_sharding(mesh)))
+                if pending:
+                    report(*pending)
+                pending = step, metrics
+                if step % cfg.checkpoint.every == 0 or step == last or stopped:
+                    report(*pending)
+                    pending = None
+                    folder = checkpoint.save(root, step, _parts(state, data), facts, cfg.checkpoint.keep)
+                if stopped and step < last:
+                    raise Preempted(f"{folder}: saved on {stopped[0]}; run the same command again to go on")
+
+    # -- The end --
+    assert folder is not None
+    digest = checkpoint.state_digest((state.params, state.opt_state))
+    files.write_atomic(run / "digest.txt", digest + "\n")
+    progress.say(f"SHA-256 of parameters and optimizer state: {digest}")
+    return folder
+
+
+def trained_params(folder: Path, source: Path, mesh: Mesh) -> tuple[nnx.State, tuple[int, ...] | None]:
+    """All parameters of the model that the checkpoint `folder` was trained from `source` to, and the decoder's splits.
+
+    float32. Raises `CorruptData` where the checkpoint isn't whole, `BadInput` where `source` holds other weights.
+    """
+    if fault := checkpoint.damage(folder):
+        raise CorruptData(f"{folder}: {fault}; name another checkpoint or train again")
+    facts = checkpoint.facts_of(folder)
+    if facts["weights"] != _weights_fingerprint(source):
+        raise BadInput(f"{source}: not the weights that {folder} was trained from; name the model it was trained from")
+    model = load_config(source)
+    splits = layer_splits(model.layers, facts["compute.trainable_layers"])
+    params, frozen = split_frozen(load_params(source, model, mesh, splits=splits), splits)
+    params = checkpoint.restore(folder, {"params": params})["params"]
+    return nnx.merge_state(params, frozen), splits
+
+
+def _parts(state: TrainState, data: Any) -> dict[str, Any]:
+    """What a checkpoint holds; the parameters apart, because export needs nothing else."""
+    return {"params": state.params, "optimizer": dataclasses.replace(state, params=None), "data": data}
+
+
+def _weights_fingerprint(source: Path) -> str:
+    return fingerprint({f.name: files.sha256_file(f) for f in sorted(source.glob("*.safetensors"))})
+
+
+_FIXED = ("weights", "samples", "seed", "method.", "optim.", "batch.sequences", "batch.row_length", "compute.dtype",
+          "compute.trainable_layers")  # fmt: skip
+"""What must not change between the parts of one run. The mesh may: other devices add up in another order, no more."""
+
+
+def _check_same_run(root: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in now:
+        if name.startswith(_FIXED) and then.get(name) != now[name]:
+            what = f"other {name}" if name in ("weights", "samples") else f"{name}={then.get(name)}, not {now[name]}"
+            raise BadInput(f"{root}: made with {what}; set it back or choose another run folder (--run)")
+    if then["mesh"] != now["mesh"]:
+        progress.say(f"{root}: made on mesh {then['mesh']}, going on on {now['mesh']}: equal to rounding only")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[str]]:
+    """A list that the name of SIGTERM or SIGINT is put into when it comes; a second one acts as it always does."""
+    stopped: list[str] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, _frame: Any) -> None:
+        stopped.append(signal.Signals(number).name)
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, note)
+    try:
+        yield stopped
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -110,8 +110,7 @@ def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
     for argument in argv:
         name = argument.split("=")[0].removeprefix("--").replace("-", "_")
         if argument.startswith("--") and name not in (*known, "help"):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise BadInput(f"--{name}: no such flag; did you mean --{near[0]}?")
+            raise BadInput(f"--{name}: no such flag; did you mean --{_nearest(name, known)}?")
     out, err = io.StringIO(), io.StringIO()
     wide = {} if {"--help", "-h"} & set(argv) else {"COLUMNS": "10000"}  # one line stays one
     try:
@@ -123,6 +122,15 @@ def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
             print(out.getvalue(), end="")
             raise
         raise BadInput(_one_line(err.getvalue() + out.getvalue())) from None
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """The most similar name, by the whole of it or by its last part."""
+
+    def likeness(a: str, b: str) -> float:
+        return difflib.SequenceMatcher(None, a, b).ratio()
+
+    return max(known, key=lambda k: max(likeness(name, k), likeness(name.split(".")[-1], k.split(".")[-1])))
 
 
 def _one_line(boxed: str) -> str:

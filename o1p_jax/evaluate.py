@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb
 from typing import NamedTuple
 
@@ -179,9 +180,12 @@ def first_answer(text: str, gold: str) -> int | None:
     bound. The share of characters stands for that of tokens.
     """
     for match in _STATEMENT.finditer(text):
-        if quick_equal(match["box"] or match["value"] or "", gold):
+        if _equal(match["box"] or match["value"] or "", gold):
             return match.end()
     return None
+
+
+_equal = lru_cache(maxsize=2**18)(quick_equal)  # a solution, and its problem's others, state the same values often
 
 
 def bootstrap_means(values_PS: Float[np.ndarray, "P S"], resamples: int, seed: int) -> Float[np.ndarray, "B S"]:

@@ -6,9 +6,13 @@ hang or eat all memory on it (towers of powers do).
 """
 
 import logging
+import math
 import multiprocessing
 import os
 import re
+import resource
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
@@ -20,6 +24,7 @@ from o1p_jax.answers import clean, quick_equal
 Status = Literal["correct", "wrong", "unparsed", "timeout", "bad_gold"]
 
 _MAX_ANSWER = 1000  # characters; what is longer is not an answer
+_PATIENCE = 20  # seconds on the clock for each of processor time
 _MEMORY = 4 << 30  # bytes of address space a worker may have
 _ENVIRONMENT = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
@@ -75,10 +80,11 @@ def _last_box(text: str) -> str | None:
 class Grader:
     """Grades solutions; a context manager, because it may hold worker processes.
 
-    They start at the first pair that `quick_equal` leaves open. `timeout_s` is for one pair.
+    They start at the first pair that `quick_equal` leaves open. `timeout_s` is for one pair, in seconds of processor
+    time: a busy machine does not change a grade.
     """
 
-    def __init__(self, workers: int | None = None, timeout_s: float = 10.0):
+    def __init__(self, workers: int | None = None, timeout_s: int = 5):
         self._workers = workers or min(os.cpu_count() or 1, 16)
         self._timeout_s = timeout_s
         self._pool: Any = None
@@ -102,7 +108,8 @@ class Grader:
             elif (equal := quick_equal(pred, gold)) is not None:
                 verdicts[pred, gold] = "correct" if equal else "wrong"
             else:
-                pending[pred, gold] = self._start().schedule(_verify, args=[pred, gold], timeout=self._timeout_s)
+                pending[pred, gold] = self._start().schedule(_verify, args=[pred, gold, self._timeout_s],
+                                                             timeout=_PATIENCE * self._timeout_s)
         for pair, future in pending.items():
             verdicts[pair] = _outcome(future)
         return [Grade(pred, verdicts[pred, gold]) for pred, gold in answers]
@@ -112,7 +119,7 @@ class Grader:
             from pebble import ProcessPool
 
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["math_verify"])
+            context.set_forkserver_preload(["math_verify", __name__])
             with _scrubbed_environment():
                 forkserver.ensure_running()
             self._pool = ProcessPool(max_workers=self._workers, initializer=_confine, context=context)
@@ -142,9 +149,6 @@ def _scrubbed_environment() -> Iterator[None]:
 
 def _confine() -> None:
     """Runs first in each worker."""
-    import resource
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
     for name in os.environ.keys() - _ENVIRONMENT:  # in case a fork server was running already
         del os.environ[name]
@@ -153,10 +157,12 @@ def _confine() -> None:
     logging.disable(logging.CRITICAL)  # math-verify would print the texts that it can't read
 
 
-def _verify(pred: str, gold: str) -> Status:
-    """Runs in a worker. Its own alarms are off: the pool kills what takes too long."""
+def _verify(pred: str, gold: str, cpu_s: int) -> Status:
+    """Runs in a worker. math-verify's own alarms are off: the system kills what takes too long, in C code too."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
+    limit = math.ceil(time.process_time()) + cpu_s
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
     targets = (LatexExtractionConfig(), ExprExtractionConfig())
     # math-verify reads an answer best inside a formula (bare, it misses a fifth of MATH's golds); a parsed expression
     # comes with the text it was read from, and a text alone was not understood.

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -84,7 +84,7 @@ def tokens_by_level(results: Sequence[Result]) -> Plot:
     return _plot(draw, "Mean tokens by level.")
 
 
-def _plot(draw, alt: str) -> Plot:
+def _plot(draw: Callable[[Axes, str], None], alt: str) -> Plot:
     uris = {}
     for scheme in (LIGHT, DARK):
         style: Any = {

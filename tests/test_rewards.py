@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from o1p_jax.rewards import length_harmonizing, normalize
@@ -31,6 +31,7 @@ def test_short_wrong_answer_can_outscore_long_right_one():
     assert got[0] > got[1]
 
 
+@settings(deadline=None, max_examples=50)
 @given(GROUPS)
 def test_shorter_is_better_at_equal_correctness_and_right_beats_wrong_at_equal_length(group):
     got = reward(group)
@@ -42,6 +43,7 @@ def test_shorter_is_better_at_equal_correctness_and_right_beats_wrong_at_equal_l
                 assert r_a == pytest.approx(r_b + 2.0)
 
 
+@settings(deadline=None, max_examples=50)
 @given(GROUPS, st.randoms())
 def test_order_does_not_matter(group, random):
     order = list(range(len(group)))
@@ -49,6 +51,7 @@ def test_order_does_not_matter(group, random):
     np.testing.assert_allclose(reward([group[i] for i in order]), reward(group)[order], rtol=1e-12)
 
 
+@settings(deadline=None, max_examples=50)
 @given(GROUPS, st.integers(2, 9))
 def test_only_relative_length_counts(group, factor):
     np.testing.assert_allclose(reward([(n * factor, c) for n, c in group]), reward(group), rtol=1e-9, atol=1e-9)
@@ -69,6 +72,7 @@ def test_empty_completions_stay_finite():
     np.testing.assert_array_equal(reward([(0, False), (0, False)]), [0.0, 0.0])
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=40))
 def test_zscore_has_mean_0_and_std_1_or_is_0(rewards):
     got = zscore(rewards)

@@ -11,7 +11,7 @@ The options share their last digit, because the last digit alone would be an eas
 import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from o1p_jax.errors import BadInput
 from o1p_jax.records import Problem, problem_id
@@ -22,8 +22,7 @@ _FACTORS = (3, 7, 9)  # without a common divisor with 100, so that a step loses 
 _MAX_ADDEND = 20
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One step of a machine."""
 
     kind: str
@@ -38,8 +37,7 @@ class Step:
         return x % 10 * 10 + x // 10
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """A problem before it is put into words."""
 
     steps: tuple[Step, ...]
@@ -108,12 +106,15 @@ def embedded_problems(split: str) -> list[Problem]:
     """The problem set `split` ('train', 'validation' or 'test'): always the same, disjoint from the others."""
     if split not in SIZES:
         raise BadInput(f"embedded:{split}: no such problem set; there are {', '.join(f'embedded:{s}' for s in SIZES)}")
-    found: dict[str, Problem] = {}
+    quota = SIZES[split] // len(OPTIONS)
+    levels: dict[str, dict[str, Problem]] = {str(level): {} for level in OPTIONS}
     for machine in machines(split, seed=0):
-        answer = str(machine.answer)
+        answer, level = str(machine.answer), str(machine.level)
         key = problem_id(machine.text, answer)
-        found[key] = Problem(problem_id=key, source="embedded", split=split, level=str(machine.level),
-                             problem=machine.text, answer=answer)
-        if len(found) == SIZES[split]:
+        if len(levels[level]) < quota:
+            levels[level][key] = Problem(problem_id=key, source="embedded", split=split, level=level,
+                                         problem=machine.text, answer=answer)
+        if all(len(problems) == quota for problems in levels.values()):
             break
-    return list(found.values())
+    # Levels in turn, so that the first few problems are of every level.
+    return [problem for row in zip(*(problems.values() for problems in levels.values()), strict=True) for problem in row]

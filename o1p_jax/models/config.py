@@ -87,8 +87,8 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.type is int and value < 1:
-                raise BadInput(f"config.json: {f.name}={value}: must be at least 1")
+            if f.type is int and not (isinstance(value, int) and value >= 1):
+                raise BadInput(f"config.json: {f.name}={value}: must be a whole number of at least 1")
         if self.heads % self.kv_heads:
             raise BadInput(f"config.json: num_attention_heads={self.heads} is no multiple of "
                            f"num_key_value_heads={self.kv_heads}")
@@ -130,6 +130,8 @@ class DecoderConfig:
             )
         except KeyError as e:
             raise BadInput(f"config.json: no entry {e}; a {hf['model_type']} model needs it") from None
+        except (TypeError, ZeroDivisionError) as e:
+            raise BadInput(f"config.json: an entry is no number ({e}); restore the file") from None
 
     def to_hf(self) -> dict[str, Any]:
         """A config.json that transformers 4 and 5 and vLLM read; `from_hf` is its inverse."""
@@ -182,33 +184,32 @@ def _refuse_inexpressible(hf: dict[str, Any]) -> None:
            "quantized weights can't be trained; use the unquantized model")
     act = hf.get("hidden_act", "silu")
     refuse(act not in ("silu", "swish"), f"hidden_act={act}", "only silu is supported")
-    sliding = hf.get("use_sliding_window", False) and hf.get("sliding_window") is not None
-    layer_types = hf.get("layer_types") or ["full_attention"]
-    if not hf.get("layer_types"):
-        sliding = sliding and hf.get("max_window_layers", 28) < hf.get("num_hidden_layers", 0)
+    if hf.get("layer_types"):
+        sliding = set(hf["layer_types"]) != {"full_attention"}
     else:
-        sliding = any(t != "full_attention" for t in layer_types)
+        sliding = bool(hf.get("use_sliding_window") and hf.get("sliding_window")
+                       and hf.get("max_window_layers", 28) < hf.get("num_hidden_layers", 0))
     refuse(sliding, "sliding_window in use", "only full attention is supported")
 
 
 def _rope_from_hf(hf: dict[str, Any]) -> RopeConfig:
     """transformers 5 has `rope_parameters`, 4 had `rope_theta` beside `rope_scaling` (with `type` for `rope_type`)."""
     rope = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
-    kind = rope.pop("rope_type", None) or rope.get("type") or "default"
-    rope.pop("type", None)
+    old_kind = rope.pop("type", None)
+    kind = rope.pop("rope_type", None) or old_kind or "default"
     if kind not in _ROPE_TYPES:
         raise BadInput(f"config.json: rope type {kind!r} is not supported; these are: {', '.join(_ROPE_TYPES)}")
     if rope.pop("partial_rotary_factor", hf.get("partial_rotary_factor", 1.0)) not in (1.0, None):
         raise BadInput("config.json: partial_rotary_factor: only rotation of the whole head is supported")
     if kind in ("llama3", "yarn"):
-        default_original = hf.get("max_position_embeddings", DecoderConfig.max_positions)
         rope["original_max_position_embeddings"] = (
             hf.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
-            or default_original)
+            or hf.get("max_position_embeddings"))
     rope["rope_theta"] = rope.get("rope_theta") or hf.get("rope_theta") or RopeConfig.rope_theta
     fields = {f.name: f.type for f in dataclasses.fields(RopeConfig)}
     missing, unknown = [k for k in _ROPE_TYPES[kind] if rope.get(k) is None], sorted(set(rope) - set(fields))
     if missing or unknown:
         raise BadInput(f"config.json: rope type {kind}: missing {missing}, unknown {unknown}")
-    floats = {k for k, t in fields.items() if t in (float, float | None)}
-    return RopeConfig(rope_type=kind, **{k: float(v) if k in floats and v is not None else v for k, v in rope.items()})
+    values: dict[str, Any] = {key: float(value) if value is not None and fields[key] in (float, float | None) else value
+                              for key, value in rope.items()}
+    return RopeConfig(rope_type=kind, **values)

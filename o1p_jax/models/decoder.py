@@ -1,12 +1,12 @@
 """The decoder of the dense families (Llama, Qwen2, Qwen3): one class, switched by `DecoderConfig`.
 
-Legend: B rows, L tokens, S cached tokens, N layers of a stack, D hidden size, H query heads, G key-value heads, K head
-size, F feed-forward size, V vocabulary. Every weight is declared once, with shape, logical axes and initialiser;
-abstract tree, shardings, loading and export are derived from that.
+Legend: B rows, L tokens, N layers of a stack, D hidden size, H query heads, G key-value heads, K head size, F
+feed-forward size, V vocabulary. Every weight is declared once, with shape, logical axes and initialiser; abstract tree,
+shardings, loading and export are derived from that.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,35 +17,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from o1p_jax.mesh import RULES, constrain, sharding
-from o1p_jax.models.attention import cached_attention, packed_attention
+from o1p_jax.models.attention import packed_attention
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.rope import rope_angles, rotate
 
 _SAVED = "product"  # outputs of matrix products that are kept for the backward pass when `remat` is on
-
-
-class Cache(NamedTuple):
-    """Keys and values of the tokens seen so far, for all layers; entry S is the token at position S."""
-
-    k_NBSGK: Float[Array, "N B S G K"]
-    v_NBSGK: Float[Array, "N B S G K"]
-
-
-CACHE_AXES = ("layers", "batch", "length", "kv_heads", "head_dim")
-"""Logical axes of both arrays of a `Cache`."""
-
-
-def init_cache(cfg: DecoderConfig, batch: int, length: int, dtype: DTypeLike) -> Cache:
-    """An empty cache for `batch` rows of up to `length` tokens."""
-    shape = (cfg.layers, batch, length, cfg.kv_heads, cfg.head_dim)
-    return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
-
-
-def _normal(std: float) -> Callable[..., Array]:
-    return jax.nn.initializers.normal(std)
-
-
-_ONES, _ZEROS = jax.nn.initializers.ones, jax.nn.initializers.zeros
+_normal, _ONES, _ZEROS = jax.nn.initializers.normal, jax.nn.initializers.ones, jax.nn.initializers.zeros
 
 
 def _weight(rngs: nnx.Rngs, init: Callable[..., Array], **axes: int) -> nnx.Param:
@@ -72,12 +49,11 @@ class Stack(nnx.Module):
     def __init__(self, cfg: DecoderConfig, n: int, *, rngs: nnx.Rngs):
         self.cfg = cfg
         d, h, g, k, f = cfg.hidden_size, cfg.heads, cfg.kv_heads, cfg.head_dim, cfg.mlp_size
-        normal = _normal(cfg.init_std)
 
-        def weight(init=normal, **axes: int) -> nnx.Param:
+        def weight(init: Callable[..., Array] = _normal(cfg.init_std), **axes: int) -> nnx.Param:  # noqa: B008
             return _weight(rngs, init, layers=n, **axes)
 
-        def optional(wanted: bool, init, **axes: int) -> nnx.Param | None:
+        def optional(wanted: bool, init: Callable[..., Array], **axes: int) -> nnx.Param | None:
             return weight(init, **axes) if wanted else None
 
         self.attn_norm = weight(_ONES, norm=d)
@@ -101,7 +77,7 @@ class Stack(nnx.Module):
 
     def __call__(self, x_BLD: Float[Array, "B L D"], angles: tuple[Array, Array],
                  attend: Callable[[Array, Array, Array], Array]) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
-        """One layer; `attend` maps queries, keys, values to their attention. Also returns this layer's keys and values."""
+        """One layer; `attend` maps queries, keys, values to their attention. Also returns its keys and values."""
         eps = self.cfg.norm_eps
         h_BLD = _rms_norm(x_BLD, self.attn_norm[...], eps)
         q_BLHK = _project("BLD,DHK->BLHK", h_BLD, self.q, self.q_bias)
@@ -161,20 +137,6 @@ class Decoder(nnx.Module):
             x_BLD, _ = jax.lax.scan(layer, x_BLD, weights)
         return _rms_norm(x_BLD, self.norm[...], self.cfg.norm_eps)
 
-    def extend(self, ids_BL: Int[Array, "B L"], positions_BL: Int[Array, "B L"], cache: Cache, *,
-               dtype: DTypeLike = jnp.float32) -> tuple[Float[Array, "B L D"], Cache]:
-        """Hidden states of tokens that follow what is cached, and the cache with their keys and values in it.
-
-        L = 1 decodes, L > 1 fills in a prompt. Rows stand at positions of their own; within a row they rise by one.
-        Tokens at position -1 are padding: nothing of theirs is written, their hidden states mean nothing.
-        """
-        def attend(q, k, v, cached):
-            return cached_attention(q, k, v, *cached, positions_BL)
-
-        hidden_BLD, (k_NBLGK, v_NBLGK) = self.forward_cached(ids_BL, positions_BL, attend, tuple(cache), dtype=dtype)
-        return hidden_BLD, Cache(_write(cache.k_NBSGK, k_NBLGK, positions_BL),
-                                 _write(cache.v_NBSGK, v_NBLGK, positions_BL))
-
     def forward_cached(self, ids_BL: Int[Array, "B L"], positions_BL: Int[Array, "B L"],
                        attend: Callable[[Array, Array, Array, Any], Array], per_layer: Any, *,
                        dtype: DTypeLike = jnp.float32,
@@ -208,17 +170,6 @@ class Decoder(nnx.Module):
 
     def _embed(self, ids_BL: Array, dtype: DTypeLike) -> Array:
         return constrain(self.embed[...].astype(dtype)[ids_BL], "batch", "length", "activation")
-
-
-def _write(cached_NBSGK: Array, new_NBLGK: Array, positions_BL: Array) -> Array:
-    """Puts the new entries in their rows' positions; -1 falls outside and is dropped."""
-    length = cached_NBSGK.shape[2]
-    slots_BL = jnp.where(positions_BL < 0, length, positions_BL)
-
-    def row(cached_NSGK: Array, new_NLGK: Array, slots_L: Array) -> Array:
-        return cached_NSGK.at[:, slots_L].set(new_NLGK.astype(cached_NSGK.dtype), mode="drop")
-
-    return jax.vmap(row, in_axes=(1, 1, 0), out_axes=1)(cached_NBSGK, new_NBLGK, slots_BL)
 
 
 def abstract_model(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> tuple[nnx.GraphDef, nnx.State]:

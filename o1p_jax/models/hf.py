@@ -3,7 +3,6 @@
 Only safetensors are read (the other formats run code when loaded), and no code that a model brings along is ever run.
 """
 
-import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -40,7 +39,7 @@ _COPIED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer
 
 
 def resolve_model(path: str, revision: str | None = None) -> Path:
-    """The folder of a model: `embedded`, a folder, or a name on the Hugging Face hub (downloaded, or from its cache)."""
+    """The folder of a model: `embedded`, a folder, or a name on the Hugging Face hub (cached or fetched)."""
     if path == EMBEDDED:
         return Path(__file__).parent.parent / "embedded" / "model"
     folder = Path(path).expanduser()
@@ -129,6 +128,12 @@ def _open(folder: Path) -> Iterator[_Checkpoint]:
         yield _Checkpoint(folder, files)
 
 
+def check_weights(folder: Path, cfg: DecoderConfig) -> None:
+    """Raises what `load_params` would, from the files' headers alone."""
+    with _open(folder) as checkpoint:
+        checkpoint.check(hf_tensors(cfg), cfg, folder)
+
+
 def load_params(folder: Path, cfg: DecoderConfig, mesh: Mesh, *, dtype: DTypeLike = jnp.float32,
                 splits: tuple[int, ...] | None = None, shardings: nnx.State | None = None) -> nnx.State:
     """The weights, each device reading only its own part; `shardings` are those of `param_shardings` if left out.
@@ -149,7 +154,8 @@ def load_params(folder: Path, cfg: DecoderConfig, mesh: Mesh, *, dtype: DTypeLik
             shape = (len(parts), *parts[0].shape) if stacked else parts[0].shape
             read: dict[str, np.ndarray] = {}  # replicated weights are read once, not once a device
 
-            def callback(index: tuple[slice, ...]) -> np.ndarray:
+            def callback(index: tuple[slice, ...] | None) -> np.ndarray:
+                assert index is not None
                 if str(index) not in read:
                     inner = index[1:] if stacked else index
                     layers = [p.from_hf(checkpoint.tensors[p.name].__getitem__, inner).astype(dtype) for p in parts]
@@ -184,10 +190,11 @@ def export_params(state: nnx.State, cfg: DecoderConfig, out: Path, *, source: Pa
             if source is not None and (source / name).is_file():
                 shutil.copyfile(source / name, out / name)
     if source is None:
-        write_json(out / "config.json", cfg.to_hf() | {"dtype": str(dtypes[tensors[0].name])})
+        write_json(out / "config.json", cfg.to_hf() | {"torch_dtype": str(dtypes[tensors[0].name])})
 
     shards = _plan_shards(tensors, dtypes)
-    weight_map, total = {}, 0
+    weight_map: dict[str, str] = {}
+    total = 0
     with progress.track("export model", total=len(tensors), unit="tensors") as bar:
         for i, shard in enumerate(shards):
             name = _WEIGHTS if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"

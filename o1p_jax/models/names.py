@@ -1,12 +1,13 @@
 """Hugging Face's tensor names and layouts: one table a family, read in both directions.
 
 An entry says where a weight of ours lies and how its axes stand there: "DHK -> HK,D" is a weight of ours with the axes
-D, H, K that Hugging Face keeps as a matrix, its first axis H and K flattened, its second D. Axis letters as in decoder.py.
+D, H, K that Hugging Face keeps as a matrix, its first axis H and K flattened, its second D. Letters as in decoder.py.
 """
 
+import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -53,7 +54,7 @@ class HfTensor(NamedTuple):
     """A tensor of the checkpoint, and what it is to us."""
 
     name: str
-    path: tuple[str | int, ...]
+    path: tuple[Any, ...]
     """Of our weight in the tree of parameters."""
     layer: int | None
     """Index along the weight's first axis, the stack's layers; None outside of stacks."""
@@ -84,18 +85,17 @@ class HfTensor(NamedTuple):
 
 def hf_tensors(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> list[HfTensor]:
     """Every tensor of the checkpoint of `cfg`, for the tree of parameters that `splits` gives."""
-    table, tensors, first = TABLES[cfg.family], [], dict[int, int]()
+    tensors: list[HfTensor] = []
     params = abstract_params(cfg, splits)
-    for stack, n in enumerate(stack_lengths(params)):
-        first[stack + 1] = first.get(stack, 0) + n
+    first_layer = list(itertools.accumulate(stack_lengths(params), initial=0))
     for path, weight in nnx.to_flat_state(params):
-        name, layout = table[str(path[-1])]
+        name, layout = TABLES[cfg.family][str(path[-1])]
         ours, hf = layout.split(" -> ")
         groups = tuple(tuple(ours.index(axis) for axis in group) for group in hf.split(","))
         if path[0] == "stacks":
             n, *shape = weight.shape
-            tensors += [HfTensor(name.format(first.get(path[1], 0) + i), path, i, tuple(shape), groups)
-                        for i in range(n)]
+            first = first_layer[path[1]]  # type: ignore[call-overload]
+            tensors += [HfTensor(name.format(first + i), path, i, tuple(shape), groups) for i in range(n)]
         else:
             tensors.append(HfTensor(name, path, None, weight.shape, groups))
     return tensors

@@ -1,7 +1,7 @@
 """Rotary position embedding (arXiv 2104.09864) and the rescalings that transformers knows for long contexts.
 
-Legend: B rows, L tokens, H heads, K head size, P = K/2 rotated pairs. Angles, sines and cosines are float32 whatever the
-model's type: bfloat16 can't tell neighbouring positions apart past 256.
+Legend: B rows, L tokens, H heads, K head size, P = K/2 rotated pairs. Angles, sines and cosines are float32 whatever
+the model's type: bfloat16 can't tell neighbouring positions apart past 256.
 """
 
 import math

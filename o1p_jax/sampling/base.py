@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from o1p_jax.config import EvaluationConfig, SamplingConfig
 from o1p_jax.records import Completion, Request
@@ -30,6 +30,7 @@ class SamplingParams:
                    max_tokens=config.max_tokens, stop_ids=stop_ids)
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Draws completions from one model."""
 

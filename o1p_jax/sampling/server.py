@@ -36,7 +36,7 @@ class ServerSampler:
         self._clients = [openai.OpenAI(base_url=url, api_key=key, timeout=config.timeout_s, max_retries=0)
                          for url in config.servers]
         self._next = itertools.cycle(self._clients)
-        self._model = _choose(self._call(lambda client: [m.id for m in client.models.list().data]), model)
+        self.model = _choose(self._call(lambda client: [m.id for m in client.models.list().data]), model)
 
     def sample(self, requests: Sequence[Request], params: SamplingParams,
                on_done: Callable[[int], None]) -> list[Completion]:
@@ -60,7 +60,7 @@ class ServerSampler:
         extra = {"top_k": params.top_k, "min_p": 0.0, "repetition_penalty": 1.0,
                  "stop_token_ids": list(params.stop_ids), "return_token_ids": True}
         answer = self._call(lambda client: client.completions.create(
-            model=self._model, prompt=list(request.prompt_ids), seed=request.seed, max_tokens=params.max_tokens,
+            model=self.model, prompt=list(request.prompt_ids), seed=request.seed, max_tokens=params.max_tokens,
             temperature=params.temperature, top_p=params.top_p, presence_penalty=0.0, frequency_penalty=0.0,
             extra_body=extra))
         [choice] = answer.choices

@@ -1,0 +1,38 @@
+"""QwQ-32B-Preview as the O1-Pruner paper trained it: the last 48 of 64 layers, lambda 5 (arXiv 2501.12570).
+
+    python launch/train.py --config=configs/qwq_32b.py --mesh=64x1
+"""
+
+from o1p_jax.config import (
+    BatchConfig,
+    ComputeConfig,
+    EvaluationConfig,
+    MethodConfig,
+    OptimConfig,
+    ProblemConfig,
+    RunConfig,
+    SamplingConfig,
+    VllmConfig,
+)
+
+
+def config() -> RunConfig:
+    return RunConfig(
+        run="runs/qwq_32b",
+        mesh="64x1",
+        model="Qwen/QwQ-32B-Preview",
+        problems=ProblemConfig(
+            train="nlile/hendrycks-MATH-benchmark:train",
+            test="HuggingFaceH4/MATH-500:test",
+            limit_train=5000,
+            user_template="Solve the problem: {problem}",
+        ),
+        sampling=SamplingConfig(
+            sampler="vllm", samples_per_problem=12, max_tokens=8192, vllm=VllmConfig(tensor_parallel=8)
+        ),
+        method=MethodConfig(lam=5.0, epsilon=0.2, keep=2),
+        batch=BatchConfig(sequences=32, row_length=9216, rows_per_microbatch=64),
+        compute=ComputeConfig(trainable_layers=48),
+        optim=OptimConfig(learning_rate=2e-6, warmup=0.1, max_grad_norm=10.0),
+        evaluation=EvaluationConfig(max_tokens=8192),
+    )

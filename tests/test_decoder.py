@@ -1,0 +1,161 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+from test_attention import plain_attention
+from tiny_models import CASES, save, torch_model
+
+from o1p_jax.mesh import SERVING_RULES, make_mesh
+from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.decoder import Decoder, abstract_params, graph, init_params, param_shardings
+from o1p_jax.models.hf import load_config, load_params
+from o1p_jax.models.names import hf_tensors, layer_of
+
+TINY = DecoderConfig(family="qwen3", vocab_size=64, hidden_size=32, mlp_size=48, layers=3, heads=4, kv_heads=2,
+                     head_dim=8, qk_norm=True)
+LENGTH = 160  # past every original context in tiny_models
+
+
+def rows(batch, length, vocab, seed=0):
+    ids = np.random.default_rng(seed).integers(0, vocab, (batch, length)).astype(np.int32)
+    return jnp.asarray(ids), jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), ids.shape), jnp.ones_like(ids)
+
+
+def logits(cfg, splits=None):
+    def forward(params, ids, positions, segments):
+        model = nnx.merge(graph(cfg, splits), params)
+        return model(ids, positions, segments) @ model.head_DV()
+
+    return jax.jit(forward)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_equal_transformers(case, tmp_path):
+    cfg = load_config(save(case, tmp_path))
+    mesh = make_mesh("4x1" if cfg.kv_heads % 2 else "4x2")
+    ids, positions, segments = rows(4, LENGTH, cfg.vocab_size)
+    with jax.set_mesh(mesh):
+        ours = logits(cfg)(load_params(tmp_path, cfg, mesh), ids, positions, segments)
+    with torch.no_grad():
+        theirs = torch_model(case)(torch.tensor(np.asarray(ids)).long()).logits.numpy()
+    assert np.std(theirs) > 0.3  # the comparison is of something
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["llama", "qwen2_yarn", "qwen3_tied_yarn"])
+def test_gradients_equal_transformers(case, tmp_path):
+    cfg = load_config(save(case, tmp_path))
+    mesh, splits = make_mesh("2x2"), (1, 2)
+    ids, positions, segments = rows(2, 48, cfg.vocab_size)
+
+    def loss(params):
+        return jnp.mean(jax.nn.logsumexp(logits(cfg, splits)(params, ids, positions, segments), axis=-1))
+
+    with jax.set_mesh(mesh):
+        ours = dict(nnx.to_flat_state(jax.jit(jax.grad(loss))(load_params(tmp_path, cfg, mesh, splits=splits))))
+    model = torch_model(case)
+    model.zero_grad()
+    model(torch.tensor(np.asarray(ids)).long()).logits.logsumexp(-1).mean().backward()
+    theirs = dict(model.named_parameters())
+    for tensor in hf_tensors(cfg, splits):
+        gradient = tensor.to_hf(np.asarray(layer_of(ours[tensor.path].get_value(), tensor.layer)))
+        expected = theirs[tensor.name].grad.numpy()
+        np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max() + 1e-7, err_msg=tensor.name)
+
+
+def test_packed_equals_unpacked():
+    params = init_params(TINY, jax.random.key(0), make_mesh("1x1"))
+    model = nnx.merge(graph(TINY), params)
+    lengths, row = [70, 41, 90], 256
+    ids, positions, segments = (np.zeros((1, row), np.int32) for _ in range(3))
+    start = 0
+    for i, n in enumerate(lengths):
+        ids[0, start:start + n] = np.asarray(rows(1, n, TINY.vocab_size, seed=i)[0])
+        positions[0, start:start + n], segments[0, start:start + n] = np.arange(n), i + 1
+        start += n
+    packed = model(*map(jnp.asarray, (ids, positions, segments)))
+    assert jnp.all(jnp.isfinite(packed))
+    start = 0
+    for i, n in enumerate(lengths):
+        alone = model(*rows(1, n, TINY.vocab_size, seed=i))
+        np.testing.assert_allclose(packed[:, start:start + n], alone, atol=1e-5)
+        start += n
+
+
+@pytest.mark.parametrize("splits", [None, (2, 1)])
+def test_cached_equals_full_forward(splits):
+    model = Decoder(TINY, splits=splits, rngs=nnx.Rngs(0))
+    ids, positions, segments = rows(2, 12, TINY.vocab_size)
+    keys = values = jnp.zeros((TINY.layers, 2, 0, TINY.kv_heads, TINY.head_dim))
+    seen = []
+    for start, end in ((0, 7), (7, 8), (8, 12)):
+        def attend(q, k, v, cached):
+            k, v = (jnp.concatenate(pair, axis=1) for pair in zip(cached, (k, v), strict=True))
+            q = jnp.pad(q, ((0, 0), (k.shape[1] - q.shape[1], 0), (0, 0), (0, 0)))
+            return plain_attention(q, k, v, jnp.ones(q.shape[:2], jnp.int32))[:, -(end - start):]  # noqa: B023
+
+        hidden, new = model.forward_cached(ids[:, start:end], positions[:, start:end], attend, (keys, values))
+        keys, values = jnp.concatenate([keys, new[0]], axis=2), jnp.concatenate([values, new[1]], axis=2)
+        seen.append(hidden)
+    np.testing.assert_allclose(jnp.concatenate(seen, axis=1), model(ids, positions, segments), atol=1e-5)
+
+
+def test_splits_and_remat_change_nothing(tmp_path):
+    cfg = load_config(save("qwen3_head_dim", tmp_path))
+    mesh = make_mesh("1x1")
+    batch = rows(2, 40, cfg.vocab_size)
+
+    def loss_and_embedding_gradient(splits, remat):
+        def loss(params):
+            return jnp.mean(nnx.merge(graph(cfg, splits), params)(*batch, remat=remat) ** 3)
+
+        value, gradient = jax.jit(jax.value_and_grad(loss))(load_params(tmp_path, cfg, mesh, splits=splits))
+        return value, gradient["embed"][...]
+
+    expected = loss_and_embedding_gradient(None, False)
+    for splits, remat in ((None, True), ((1, 2), False), ((1, 1, 1), True)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+                     loss_and_embedding_gradient(splits, remat), expected)
+
+
+def test_bfloat16_stays_near_float32():
+    model = Decoder(TINY, rngs=nnx.Rngs(0))
+    batch = rows(2, 40, TINY.vocab_size)
+    low = model(*batch, dtype=jnp.bfloat16)
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(low.astype(jnp.float32), model(*batch), atol=0.1)
+
+
+def test_splits_must_add_up():
+    with pytest.raises(ValueError, match="add up to the model's 3 layers"):
+        abstract_params(TINY, (1, 1))
+
+
+def test_every_weight_lies_where_the_rules_say():
+    mesh = make_mesh("4x2")
+    every = TINY.__class__(**vars(TINY) | dict(qkv_bias=True, o_bias=True, mlp_bias=True, family="llama"))
+    layer = {
+        "attn_norm": P(None, None), "mlp_norm": P(None, None),
+        "q": P(None, "fsdp", "tensor", None), "k": P(None, "fsdp", "tensor", None), "v": P(None, "fsdp", "tensor", None),
+        "o": P(None, "tensor", None, "fsdp"), "o_bias": P(None, None),
+        "q_bias": P(None, "tensor", None), "k_bias": P(None, "tensor", None), "v_bias": P(None, "tensor", None),
+        "q_norm": P(None, None), "k_norm": P(None, None),
+        "gate": P(None, "fsdp", "tensor"), "up": P(None, "fsdp", "tensor"), "down": P(None, "tensor", "fsdp"),
+        "gate_bias": P(None, "tensor"), "up_bias": P(None, "tensor"), "down_bias": P(None, None),
+    }
+    expected = {("embed",): P("tensor", "fsdp"), ("head",): P("fsdp", "tensor"), ("norm",): P(None)}
+    expected |= {("stacks", stack, name): spec for stack in (0, 1) for name, spec in layer.items()}
+    params = dict(nnx.to_flat_state(init_params(every, jax.random.key(0), mesh, (1, 2))))
+    assert {path: w.get_value().sharding.spec for path, w in params.items()} == expected
+    assert all(w.get_value().sharding.mesh.shape == mesh.shape for w in params.values())
+    serving = nnx.to_flat_state(param_shardings(every, mesh, rules=SERVING_RULES))
+    assert all("fsdp" not in w.get_value().spec for _, w in serving)
+
+
+def test_random_weights_do_not_depend_on_the_mesh():
+    one, eight = (init_params(TINY, jax.random.key(3), make_mesh(mesh)) for mesh in ("1x1", "4x2"))
+    jax.tree.map(np.testing.assert_array_equal, one, eight)
+    assert 0.015 < float(jnp.std(one["embed"][...])) < 0.025

@@ -47,7 +47,8 @@ def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, An
             later.rename(later.with_name(f"{later.name}.damaged"))
     for old in steps(root)[:-keep]:
         _remove(old)
-    for leftover in root.glob("*.orbax-checkpoint-tmp*"):  # of a save that was killed
+    killed = [f for f in _numbered(root) if not _finished(f)]
+    for leftover in [*killed, *root.glob("*.orbax-checkpoint-tmp*")]:
         shutil.rmtree(leftover, ignore_errors=True)
     return folder
 
@@ -66,21 +67,25 @@ def restore(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def newest(root: Path) -> Path | None:
-    """The newest whole checkpoint; says which ones were passed over. `CorruptData` where all are damaged."""
-    found = steps(root)
-    for folder in reversed(found):
+    """The newest whole checkpoint, or None where none was finished; says which were passed over.
+
+    `CorruptData` where the finished ones are all damaged.
+    """
+    damaged = False
+    for folder in reversed(_numbered(root)):
         fault = damage(folder)
         if not fault:
             return folder
-        progress.say(f"{folder}: {fault}; going back to the checkpoint before")
-    if found:
+        damaged |= _finished(folder)
+        progress.say(f"{folder}: {fault}; passing over this checkpoint")
+    if damaged:
         raise CorruptData(f"{root}: every checkpoint is damaged; remove the folder to train from the start")
     return None
 
 
 def steps(root: Path) -> list[Path]:
-    """Folders of the finished checkpoints (those with a manifest), oldest first."""
-    return sorted(f.parent for f in root.glob(f"*/{MANIFEST}") if re.fullmatch(r"\d{8}", f.parent.name))
+    """Folders of the finished checkpoints, oldest first."""
+    return [folder for folder in _numbered(root) if _finished(folder)]
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
@@ -113,6 +118,14 @@ def state_digest(state: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     return digest.hexdigest()
+
+
+def _numbered(root: Path) -> list[Path]:
+    return sorted(f for f in root.glob("*") if re.fullmatch(r"\d{8}", f.name))
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / MANIFEST).exists()
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -74,12 +74,14 @@ def _read(path: Path, key: str) -> list[np.ndarray] | None:
     """The part's values, or None where it must be computed."""
     if not path.exists():
         return None
+    reason = "damaged"
     try:
         table = pq.read_table(path, page_checksum_verification=True)
-        if (table.schema.metadata or {}).get(b"key", b"").decode() == key:
+        if (table.schema.metadata or {}).get(b"key") != key.encode():
+            reason = "made from another model or other samples"
+        elif table.schema.equals(_SCHEMA):
             return [np.asarray(v.values, np.float32) for v in table["logprobs"]]
-        reason = "made from another model or other samples"
-    except (pa.ArrowInvalid, OSError):
-        reason = "damaged"
+    except (pa.ArrowException, OSError):
+        pass
     progress.say(f"{path}: {reason}; computing it again")
     return None

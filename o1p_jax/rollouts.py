@@ -1,9 +1,12 @@
 """Rollouts on disk: one row a sampled solution, in Parquet shards of one folder.
 
 Every stage (presample, grade, weigh) fills such a folder. `meta.json` and each shard's key-value metadata say what the
-rows were made with; a folder is never mixed with rows made otherwise.
+rows were made with; a folder is never mixed with rows made otherwise. Beside each shard lies its SHA-256, in the form
+that `sha256sum -c` reads, because Parquet lets a flipped bit in a header pass.
 """
 
+import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from o1p_jax.errors import BadInput, CorruptData
-from o1p_jax.files import atomic_path, read_json, write_json
+from o1p_jax.files import read_json, write_atomic, write_json
 
 SCHEMA = pa.schema([
     ("problem_id", pa.string()),
@@ -84,26 +87,32 @@ class RolloutFolder:
         """Writes shard `index`, whole or not at all; columns that `rows` (dicts) leave out are null."""
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=SCHEMA)
         table = table.cast(SCHEMA).replace_schema_metadata({_KEY: json.dumps(self.metadata, sort_keys=True)})
-        with atomic_path(self.shard_path(index)) as temporary:
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        path, data = self.shard_path(index), buffer.getvalue()
+        write_atomic(_digest_path(path), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+        write_atomic(path, data)  # last: it makes the shard complete
 
     def read_shard(self, index: int, columns: list[str] | None = None) -> pa.Table:
         """Shard `index`. Raises CorruptData when it does not read back as written."""
         path = self.shard_path(index)
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                stored = json.loads((file.schema_arrow.metadata or {}).get(_KEY, b"null"))
-                table = file.read(columns).replace_schema_metadata()
+            data, digest = path.read_bytes(), _digest_path(path).read_text().split()[0]
         except FileNotFoundError:
             raise BadInput(f"{path}: not written yet; run the stage that writes it to its end") from None
-        except (OSError, ValueError, pa.ArrowException) as e:
-            reason = str(e).splitlines()[0]
-            raise CorruptData(f"{path}: damaged ({reason}); remove the file and run its stage again") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise CorruptData(f"{path}: not as it was written; remove the file and run its stage again")
+        table = pq.read_table(pa.BufferReader(data), columns=columns)
+        stored = json.loads(table.schema.metadata[_KEY])
         if stored != self.metadata:
             raise CorruptData(f"{path}: comes from another folder than {self.path / _META} describes; remove the file "
                               "and run its stage again")
-        return table
+        return table.replace_schema_metadata()
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """All rows, in shard order. Raises BadInput when shards are missing, CorruptData when one is damaged."""
         return pa.concat_tables([self.read_shard(i, columns) for i in range(self.shards)])
+
+
+def _digest_path(shard: Path) -> Path:
+    return shard.with_name(shard.name + ".sha256")

@@ -6,8 +6,9 @@ import sys
 import time
 from pathlib import Path
 
+from o1p_jax import presample as module
 from o1p_jax.config import RunConfig, from_dict
-from o1p_jax.presample import RolloutJob, presample
+from o1p_jax.presample import RolloutJob
 from o1p_jax.records import Completion
 
 
@@ -34,7 +35,23 @@ class FakeSampler:
         pass
 
 
+class FakePrompter:
+    """Bytes for tokens: a killed process starts in a second, without transformers."""
+
+    template_hash, eos_ids = "fake", (0,)
+
+    def __init__(self, *_):
+        pass
+
+    def prompt_ids(self, problem):
+        return tuple(problem.problem.encode())
+
+    def decode(self, ids):
+        return bytes(ids).decode()
+
+
 if __name__ == "__main__":
+    module.Prompter = FakePrompter
     values = json.loads(Path(sys.argv[1]).read_text())
     job = RolloutJob(**values | {"config": from_dict(RunConfig, values["config"])})
-    presample(job, make_sampler=lambda *_: FakeSampler(delay_s=0.005))
+    module.presample(job, make_sampler=lambda *_: FakeSampler(delay_s=0.005))

@@ -1,6 +1,6 @@
-"""A small training run as its own process: `python tests/drive_train.py RUN [STEPS_EVERY]`; tests kill it.
+"""A small training run as its own process: `python tests/drive_train.py RUN EVERY EPOCHS`; tests kill it.
 
-The model is a random two-layer Qwen3, made beside the run folder if it isn't there.
+The model is a random two-layer Qwen3, which `tiny_model` wrote beside the run folder.
 """
 
 import os
@@ -60,12 +60,12 @@ def tiny_config(run: Path, *, mesh: str = "8x1", every: int = 3, **parts) -> Run
 
 
 def main() -> None:
-    run = Path(sys.argv[1])
+    run, every, epochs = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     os.environ["JAX_PLATFORMS"] = "cpu"
     from o1p_jax.errors import O1pError
     from o1p_jax.mesh import make_mesh, simulate_devices
 
-    cfg = tiny_config(run, every=int(sys.argv[2]) if len(sys.argv) > 2 else 3)
+    cfg = tiny_config(run, every=every, optim=OptimConfig(learning_rate=1e-3, epochs=epochs))
     simulate_devices(cfg.mesh)
     from o1p_jax.train import train
 

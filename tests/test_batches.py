@@ -33,7 +33,7 @@ def test_plan_gives_every_epoch_every_sample_once_in_steps_of_one_size(lengths, 
     assert len(steps) == epochs * a_epoch
     for epoch in range(epochs):
         of_epoch = steps[epoch * a_epoch : (epoch + 1) * a_epoch]
-        assert sorted(sum(of_epoch, [])) == list(range(len(lengths)))
+        assert sorted(i for step in of_epoch for i in step) == list(range(len(lengths)))
         assert all(len(step) == BATCH.sequences for step in of_epoch[:-1])
     assert max(map(len, plan.steps)) <= plan.microbatches * plan.rows
     assert 0 < plan.fill <= 1

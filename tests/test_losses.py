@@ -53,8 +53,14 @@ def test_padding_reaches_neither_loss_nor_gradient():
 
 @pytest.mark.parametrize(
     ("ratio", "weight", "expected", "slope"),
-    [(1.1, 2.0, -2.2, -2.0), (1.5, 2.0, -2.4, 0.0), (0.5, 2.0, -1.0, -2.0), (1.5, -2.0, 3.0, 2.0), (0.5, -2.0, 1.6, 0.0)],
-)  # fmt: skip
+    [
+        (1.1, 2.0, -2.2, -2.0),
+        (1.5, 2.0, -2.4, 0.0),
+        (0.5, 2.0, -1.0, -2.0),
+        (1.5, -2.0, 3.0, 2.0),
+        (0.5, -2.0, 1.6, 0.0),
+    ],
+)
 def test_clip_cuts_the_gradient_only_where_the_ratio_went_the_weights_way(ratio, weight, expected, slope):
     value, gradient = jax.value_and_grad(lambda r: clipped_objective(r, jnp.array([[weight]]), 0.2)[0, 0])(
         jnp.array([[ratio]])

@@ -23,7 +23,7 @@ def test_learning_rate_rises_over_the_warm_up_and_falls_to_zero():
     np.testing.assert_allclose(rates[:5], [0.5, 1.0, 1.5, 2.0, 2.0], rtol=1e-6)
     np.testing.assert_allclose(rates[22], 1.0, rtol=1e-6)  # the middle of the cosine
     np.testing.assert_allclose(rates[40], 0.0, atol=1e-6)
-    assert all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert rates[4:] == sorted(rates[4:], reverse=True)
 
 
 def test_without_warm_up_the_first_step_has_the_peak():
@@ -36,9 +36,8 @@ def test_three_steps_equal_pytorchs_adamw_with_clipped_gradients():
     rng = np.random.default_rng(0)
     values = {"kernel": rng.normal(size=(4, 3)), "norm": rng.normal(size=3)}
     theirs = {k: torch.tensor(v, requires_grad=True) for k, v in values.items()}
-    adamw = torch.optim.AdamW(
-        [{"params": [theirs["kernel"]], "weight_decay": 0.1}, {"params": [theirs["norm"]], "weight_decay": 0.0}], lr=0.01
-    )
+    groups = [{"params": [theirs["kernel"]], "weight_decay": 0.1}, {"params": [theirs["norm"]], "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, lr=0.01)
     ours = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), values)
     optimizer = make_optimizer(optim)
     state = optimizer.init(ours)

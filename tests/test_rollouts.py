@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from o1p_jax.errors import BadInput, CorruptData
+from o1p_jax.files import sha256_file
 from o1p_jax.rollouts import SCHEMA, RolloutFolder
 
 FACTS = {"model": "m", "model_sha256": "a", "seed": 0, "temperature": 1.0, "stop_ids": (1, 2)}
@@ -73,29 +74,30 @@ def test_no_folder(tmp_path):
         RolloutFolder(tmp_path)
 
 
-def test_damage_is_found(folder):
-    """Every flipped bit and every cut is noticed, or changes nothing that is read."""
-    path, expected = folder.shard_path(0), folder.read_shard(0)
+def test_every_flipped_bit_and_every_cut_is_found(folder):
+    path = folder.shard_path(0)
     whole = path.read_bytes()
-    rng, noticed = random.Random(0), 0
-    for trial in range(200):
+    rng = random.Random(0)
+    for trial in range(100):
         data = bytearray(whole)
-        if trial % 4:
+        if trial % 2:
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         else:
             del data[rng.randrange(len(data)) :]
         path.write_bytes(data)
-        try:
-            assert folder.read_shard(0).equals(expected)
-        except CorruptData as e:
-            assert "part-00000.parquet" in str(e) and "\n" not in str(e)
-            noticed += 1
-    assert noticed > 100
+        with pytest.raises(CorruptData, match=r"part-00000.parquet: not as it was written; remove"):
+            folder.read_shard(0)
+
+
+def test_digests_are_those_of_sha256sum(folder):
+    line = (folder.path / "part-00000.parquet.sha256").read_text()
+    assert line == f"{sha256_file(folder.shard_path(0))}  part-00000.parquet\n"
 
 
 def test_a_shard_of_another_folder_is_refused(folder, tmp_path):
     other = RolloutFolder.create(tmp_path / "other", FACTS | {"seed": 5}, shards=2)
     other.write_shard(0, [row(7)])
-    other.shard_path(0).replace(folder.shard_path(0))
+    for file in other.path.glob("part-*"):
+        file.replace(folder.path / file.name)
     with pytest.raises(CorruptData, match="another folder"):
         folder.read()

@@ -20,7 +20,7 @@ from o1p_jax.sampling.jax_engine import JaxSampler
 
 CFG = DecoderConfig(family="qwen3", vocab_size=64, hidden_size=32, mlp_size=64, layers=2, heads=4, kv_heads=2,
                     head_dim=16, init_std=0.3, tied=True, qk_norm=True)
-GREEDY = SamplingParams(temperature=0, max_tokens=40, stop_ids=(3, 5))
+GREEDY = SamplingParams(temperature=0.0, max_tokens=40, stop_ids=(3, 5))
 
 
 def no_report(n: int) -> None:

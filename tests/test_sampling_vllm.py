@@ -18,7 +18,7 @@ from o1p_jax.records import Request
 from o1p_jax.sampling import vllm_engine
 from o1p_jax.sampling.base import SamplingParams
 
-GREEDY = SamplingParams(temperature=0, max_tokens=24, stop_ids=(3, 5))
+GREEDY = SamplingParams(temperature=0.0, max_tokens=24, stop_ids=(3, 5))
 DRAWN = SamplingParams(max_tokens=24, stop_ids=(3, 5))
 SETTINGS = {"dtype": "float32", "kv_cache_gib": 0.25}
 

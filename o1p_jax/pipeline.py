@@ -88,7 +88,7 @@ def compare_models(cfg: RunConfig, models: Mapping[str, str], problem_sets: Sequ
     for problem_set in problem_sets:
         for name, model in models.items():
             folder = out / "rollouts" / _slug(name) / _slug(problem_set)
-            here = replace(cfg, problems=replace(cfg.problems, test=problem_set))
+            here = replace(cfg, model=model, problems=replace(cfg.problems, test=problem_set))
             _sample(RolloutJob(config=here, part="test", model=model, out=str(folder / "sampled")))
             with preemptible():
                 grade_rollouts(folder / "sampled", folder / "graded")
@@ -121,7 +121,8 @@ def _train_and_export(cfg: RunConfig, report: WeightReport) -> None:
 
 def _sample(job: RolloutJob) -> None:
     if job.config.sampling.sampler == "vllm":
-        run_child("o1p_jax.presample", to_dict(job), job.config.sampling.vllm.python)
+        folder = resolve_model(job.model, job.config.revision)  # the child's environment may lack JAX
+        run_child("o1p_jax.presample", to_dict(replace(job, folder=str(folder))), job.config.sampling.vllm.python)
     else:
         presample(job)
 

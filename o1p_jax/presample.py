@@ -6,31 +6,21 @@ it: its memory comes back when the process ends, and it may live in another envi
 """
 
 import hashlib
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from o1p_jax import errors
-from o1p_jax.config import RunConfig, fingerprint, from_dict, to_dict
-from o1p_jax.errors import BadInput, O1pError, Preempted, SamplerGone
-from o1p_jax.files import read_json, sha256_file, write_json
+from o1p_jax.config import RunConfig, fingerprint, from_dict
+from o1p_jax.files import sha256_file
+from o1p_jax.isolate import child_main, preemptible
 from o1p_jax.problems import Prompter, load_problems
 from o1p_jax.progress import track
 from o1p_jax.records import Problem, Request
 from o1p_jax.rollouts import RolloutFolder
 from o1p_jax.sampling import Sampler, SamplingParams
 from o1p_jax.sampling import make_sampler as default_sampler
-
-_GRACE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -118,79 +108,5 @@ def _digest(model: Path) -> str:
     return fingerprint({file.name: sha256_file(file) for file in files})
 
 
-@contextmanager
-def preemptible() -> Iterator[None]:
-    """Inside, SIGTERM and SIGINT raise Preempted."""
-
-    def stop(number: int, _frame: Any) -> None:
-        raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command to go on")
-
-    saved = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
-
-
-def run_isolated(job: RolloutJob) -> Path:
-    """`presample(job)` in a child process, under sampling.vllm.python where that is set; returns the folder's path.
-
-    The child's failures are raised here as its own would be. It ends when this process does, even by kill -9.
-    """
-    job = replace(job, folder=str(_resolve(job)))
-    python = job.config.sampling.vllm.python or sys.executable
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "job.json"
-        write_json(path, to_dict(job))
-        path_entry = str(Path(__file__).parents[1])  # the child may lack an installed o1p_jax
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(
-            filter(None, [path_entry, os.environ.get("PYTHONPATH")]))}
-        try:
-            child = subprocess.Popen([python, "-m", "o1p_jax.presample", str(path)], stdin=subprocess.PIPE,
-                                     env=environment)
-        except OSError as e:
-            raise BadInput(f"sampling.vllm.python={python}: can't be run ({e.strerror}); name an interpreter") from None
-        with child:
-            try:
-                with preemptible():
-                    code = child.wait()
-            except Preempted:
-                child.terminate()
-                child.wait()
-                raise
-        if code == 0:
-            return Path(job.out)
-        failure = _failure_path(path)
-        if not failure.exists():
-            raise SamplerGone(f"sampling process of {job.out} ended with exit code {code}; its last lines say why, and "
-                              "a code of -9 is most often too little memory")
-        name, message = read_json(failure)
-        raise getattr(errors, name)(message)
-
-
-def _failure_path(job: Path) -> Path:
-    return job.with_suffix(".failure.json")
-
-
-def _main(path: Path) -> int:
-    """One job from its file; a failure is left beside it for the parent to raise."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    try:
-        values = read_json(path)
-        presample(RolloutJob(**values | {"config": from_dict(RunConfig, values["config"])}))
-    except O1pError as e:
-        write_json(_failure_path(path), [type(e).__name__, str(e)])
-        return e.exit_code
-    return 0
-
-
-def _die_with_parent() -> None:
-    os.read(0, 1)  # returns when the parent is gone
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE_S)
-    os._exit(Preempted.exit_code)
-
-
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1])))
+    child_main(lambda values: presample(RolloutJob(**values | {"config": from_dict(RunConfig, values["config"])})))

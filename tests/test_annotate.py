@@ -156,5 +156,5 @@ def test_weighing_goes_on_after_a_kill_and_refuses_another_method(tmp_path):
     RolloutFolder(tmp_path / "dst").shard_path(1).unlink()
     weigh_rollouts(tmp_path / "src", tmp_path / "dst", KEEP_ALL, 0)
     assert digests(tmp_path / "dst") == before and len(before) == 2
-    with pytest.raises(BadInput, match="lam=2.0, not 5.0"):
+    with pytest.raises(BadInput, match=r"lam=2\.0, not 5\.0"):
         weigh_rollouts(tmp_path / "src", tmp_path / "dst", MethodConfig(keep=4, lam=5.0), 0)

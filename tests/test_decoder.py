@@ -139,9 +139,10 @@ def test_every_weight_lies_where_the_rules_say():
     every = TINY.__class__(**vars(TINY) | dict(qkv_bias=True, o_bias=True, mlp_bias=True, family="llama"))
     layer = {
         "attn_norm": P(None, None), "mlp_norm": P(None, None),
-        "q": P(None, "fsdp", "tensor", None), "k": P(None, "fsdp", "tensor", None), "v": P(None, "fsdp", "tensor", None),
-        "o": P(None, "tensor", None, "fsdp"), "o_bias": P(None, None),
-        "q_bias": P(None, "tensor", None), "k_bias": P(None, "tensor", None), "v_bias": P(None, "tensor", None),
+        "q": P(None, "fsdp", "tensor", None), "k": P(None, "fsdp", "tensor", None),
+        "v": P(None, "fsdp", "tensor", None), "o": P(None, "tensor", None, "fsdp"),
+        "q_bias": P(None, "tensor", None), "k_bias": P(None, "tensor", None),
+        "v_bias": P(None, "tensor", None), "o_bias": P(None, None),
         "q_norm": P(None, None), "k_norm": P(None, None),
         "gate": P(None, "fsdp", "tensor"), "up": P(None, "fsdp", "tensor"), "down": P(None, "tensor", "fsdp"),
         "gate_bias": P(None, "tensor"), "up_bias": P(None, "tensor"), "down_bias": P(None, None),

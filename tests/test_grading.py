@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from hard_pairs import RIGHT, WRONG
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hard_pairs import RIGHT, WRONG
 from o1p_jax.grading import Grade, Grader, _outcome, final_answer, quick_equal
 
 LABELLED = Path(__file__).parents[2] / "shared/data/gsm8k/example_model_solutions.jsonl"

@@ -118,7 +118,7 @@ def test_a_tensor_in_two_files(tmp_path):
     (source / "model.safetensors").rename(source / "a.safetensors")
     index = {"weight_map": dict.fromkeys(tensors(source), "a.safetensors") | {"lm_head.weight": "b.safetensors"}}
     (source / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(BadInput, match="lm_head.weight stands in several files"):
+    with pytest.raises(BadInput, match=r"lm_head\.weight stands in several files"):
         check_weights(source, load_config(source))
 
 

@@ -10,14 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-
 from drive_presample import FakeSampler
 from host import model_folder, problem_file, run_config
-from o1p_jax import presample as module
-from o1p_jax.config import EvaluationConfig, ProblemConfig, SamplingConfig, VllmConfig
-from o1p_jax.errors import BadInput, Preempted, SamplerGone
+
+from o1p_jax.config import EvaluationConfig, ProblemConfig, SamplingConfig
+from o1p_jax.errors import BadInput, Preempted
 from o1p_jax.files import write_json
-from o1p_jax.presample import RolloutJob, preemptible, presample, run_isolated, sample_seed
+from o1p_jax.presample import RolloutJob, presample, sample_seed
 from o1p_jax.problems import load_problems
 from o1p_jax.rollouts import RolloutFolder
 
@@ -123,6 +122,7 @@ def test_nothing_is_written_on_bad_input(job):
         assert not Path(job.out).exists()
 
 
+@pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_repeat_nothing(job, tmp_path):
     """kill -9 of a real process at random moments, until 20 have hit; then the bytes of an undisturbed run."""
     problems = replace(job.config.problems, train=str(problem_file(tmp_path / "q.jsonl", 60)))
@@ -165,39 +165,3 @@ def test_sigterm_keeps_finished_shards(job):
         presample(job, make_sampler=lambda *_: Interrupted())
     assert RolloutFolder(job.out).missing_shards() == [1, 2]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def test_isolated_failures_are_raised_here(job, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(DRIVER.parent))
-    bad = replace(job.config, problems=ProblemConfig(train="missing.jsonl"))
-    with pytest.raises(BadInput, match=r"missing.jsonl: no such file"):
-        run_isolated(replace(job, config=bad))
-    with pytest.raises(BadInput, match=r"sampling.vllm.python=/no/such: can't be run"):
-        run_isolated(replace(job, config=with_python(job.config, "/no/such")))
-    with pytest.raises(SamplerGone, match="ended with exit code 1"):
-        run_isolated(replace(job, config=with_python(job.config, "false")))
-
-
-def with_python(config, python):
-    return replace(config, sampling=replace(config.sampling, vllm=VllmConfig(python=python)))
-
-
-def test_isolated_jobs_end_with_their_parent(tmp_path):
-    """The child notices that its standard input closed."""
-    code = "import time; from o1p_jax import presample as p; p._GRACE_S = 0; import threading\n" \
-           "threading.Thread(target=p._die_with_parent, daemon=True).start()\n" \
-           "with p.preemptible(): time.sleep(60)"
-    environment = os.environ | {"PYTHONPATH": str(DRIVER.parents[1])}
-    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
-    time.sleep(0.1)
-    child.stdin.close()
-    assert child.wait(timeout=50) != 0
-
-
-def test_preemptible_restores_the_handlers():
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Preempted), preemptible():
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
-    assert signal.getsignal(signal.SIGINT) is before
-    assert module.default_sampler is not None

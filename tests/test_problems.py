@@ -7,8 +7,8 @@ import types
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from host import model_folder, problem_file
+
 from o1p_jax.config import ProblemConfig
 from o1p_jax.errors import BadInput
 from o1p_jax.problems import Prompter, load_problems
@@ -46,7 +46,8 @@ def test_jsonl_parquet_and_datasets_give_the_same_problems(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "datasets", library)
     from_hub = load_problems("some/set@main:test", CFG)
     assert asked == [(("some/set", "main"), {"split": "test"})]
-    assert [p.problem_id for p in from_jsonl] == [p.problem_id for p in from_parquet] == [p.problem_id for p in from_hub]
+    ids = [[p.problem_id for p in found] for found in (from_jsonl, from_parquet, from_hub)]
+    assert ids[0] == ids[1] == ids[2]
     assert [(p.answer, p.level, p.split) for p in from_jsonl[:2]] == [("0", "Level 0", "set"), ("1", "Level 1", "set")]
     assert from_hub[0].source == "some/set@main:test" and from_hub[0].split == "test"
 
@@ -75,7 +76,7 @@ def test_embedded():
 
 @pytest.mark.parametrize(("rows", "message"), [
     ([], "holds no problems"),
-    ([{"problem": "a", "answer": "1"}, {"problem": "b"}], "row 2: no column answer, only problem; set problems.answer_"),
+    ([{"problem": "a", "answer": "1"}, {"problem": "b"}], "row 2: no column answer, only problem; set problems.answer"),
     ([{"question": "a", "answer": "1"}], "row 1: no column problem, only question, answer; set problems.prompt_column"),
     ([{"problem": "a", "answer": None}], "row 1: column answer holds no text"),
     ([{"problem": "a", "answer": "  "}], "row 1: column answer holds no text"),
@@ -156,5 +157,5 @@ def test_models_that_do_not_fit(tmp_path, model):
 
 
 def test_long_prompts_are_named(model):
-    with pytest.raises(BadInput, match="13 prompt tokens; raise problems.max_prompt_tokens=12|prompt tokens; raise"):
+    with pytest.raises(BadInput, match=r"prompt tokens; raise problems\.max_prompt_tokens=12"):
         Prompter(model, ProblemConfig(max_prompt_tokens=12)).prompt_ids(problem("what is one plus one?"))

@@ -47,7 +47,7 @@ def test_missing_shards(tmp_path):
     assert folder.missing_shards() == [0, 1, 2]
     folder.write_shard(1, [row()])
     assert folder.missing_shards() == [0, 2]
-    with pytest.raises(BadInput, match="part-00000.parquet: not written yet"):
+    with pytest.raises(BadInput, match=r"part-00000\.parquet: not written yet"):
         folder.read()
 
 

@@ -131,7 +131,7 @@ def test_gone_on_the_way():
 
 def test_refused_request_is_not_retried():
     with serving(status=400) as a:
-        with pytest.raises(BadInput, match="refused the request.*prompt too long"):
+        with pytest.raises(BadInput, match=r"refused the request.*prompt too long"):
             sampler(a.url).sample(REQUESTS[:1], HOW, lambda n: None)
         assert len(a.asked) == 1
 

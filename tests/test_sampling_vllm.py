@@ -77,9 +77,12 @@ def check(sampler, requests, expected):
 @pytest.mark.slow
 def test_offline_engine(folder, requests, expected):
     pytest.importorskip("vllm")
-    sampler = vllm_engine.VllmSampler(folder, VllmConfig(**SETTINGS), max_length=128)
+    sampler = vllm_engine.VllmSampler(folder, VllmConfig(**SETTINGS), max_length=144)
     assert sampler.version.startswith("vllm ")
     check(sampler, requests, expected)
+    # More prompt tokens than one engine step takes: seeded requests must wait for a step of their own.
+    crowd = [Request(tuple(range(6, 60)) * 2, seed) for seed in range(40)]
+    assert [c.finish_reason in ("stop", "length") for c in sampler.sample(crowd, DRAWN, lambda _: None)] == [True] * 40
     sampler.close()
 
 

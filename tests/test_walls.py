@@ -19,7 +19,7 @@ FLOORS = [
      "embedded.traces", "embedded.tokenizer"},
     {"annotate", "models.decoder", "sampling", "sampling.server", "sampling.vllm_engine", "evaluate"},
     {"losses", "presample", "models.names", "table", "plots"},
-    {"models.hf", "step", "reference", "report"},
+    {"models.hf", "step", "reference", "report", "sampling.jax_decode"},
     {"train", "sampling.jax_engine", "embedded.pretrain", "runs"},
     {"export"},
     {"pipeline", "cli"},

@@ -20,8 +20,9 @@ CASES: dict[str, PreTrainedConfig] = {
     "qwen2_tied": Qwen2Config(**SIZES, tie_word_embeddings=True),
     "qwen2_yarn": Qwen2Config(**SIZES, rope_parameters=_YARN),
     "qwen3_head_dim": Qwen3Config(**SIZES, head_dim=32),
-    "qwen3_tied_yarn": Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True, attention_bias=True, rope_parameters=(
-        _YARN | dict(beta_fast=16.0, beta_slow=2.0, mscale=1.0, mscale_all_dim=0.5, truncate=False))),
+    "qwen3_tied_yarn": Qwen3Config(
+        **SIZES, head_dim=16, tie_word_embeddings=True, attention_bias=True,
+        rope_parameters=_YARN | dict(beta_fast=16.0, beta_slow=2.0, mscale=1.0, mscale_all_dim=0.5, truncate=False)),
 }
 
 

@@ -18,13 +18,13 @@ from o1p_jax.config import OptimConfig
 from o1p_jax.embedded.problems import machines
 from o1p_jax.embedded.tokenizer import train_tokenizer
 from o1p_jax.embedded.traces import solution
-from o1p_jax.files import write_json
+from o1p_jax.files import atomic_folder, write_json
 from o1p_jax.losses import token_logprobs
 from o1p_jax.models.config import DecoderConfig, RopeConfig
 from o1p_jax.models.decoder import graph, init_params
 from o1p_jax.models.hf import export_params
 from o1p_jax.optimizer import learning_rate, make_optimizer
-from o1p_jax.progress import say, track
+from o1p_jax.progress import track
 from o1p_jax.records import TrainingSample
 
 # head_dim 32: the smallest that vLLM serves on a CPU; vocab_size above the tokenizer's 605, so that meshes divide it.
@@ -32,16 +32,27 @@ MODEL = DecoderConfig(
     family="qwen3", vocab_size=640, hidden_size=128, mlp_size=384, layers=4, heads=4, kv_heads=4, head_dim=32,
     max_positions=2048, tied=True, qk_norm=True, rope=RopeConfig(rope_theta=10000.0),
 )  # fmt: skip
-OPTIM = OptimConfig(learning_rate=2e-3, warmup=0.03, b2=0.98, weight_decay=0.05, max_grad_norm=1.0)
-ROWS, ROW_LENGTH = 10, 384
+CYCLES = ((4000, 2e-3), (2500, 1.5e-3))
+"""(steps, peak learning rate): the second cycle is a warm restart (arXiv 1608.03983) on new samples."""
+ROWS, ROW_LENGTH = 10, 384  # no machine's prompt and solution together are longer
 
 
-def pretrain(out: Path, steps: int, seed: int, mesh: Mesh) -> None:
+def pretrain(out: Path, mesh: Mesh) -> None:
     """Trains tokenizer and model and writes them to `out` as a Hugging Face folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(_texts(4000), out)
-    params = init_params(MODEL, jax.random.key(seed), mesh)
-    optimizer, schedule = make_optimizer(OPTIM), learning_rate(OPTIM, steps)
+    with atomic_folder(out) as folder:
+        tokenizer = train_tokenizer(_texts(4000), folder)
+        params = init_params(MODEL, jax.random.key(0), mesh)
+        for cycle, (steps, peak) in enumerate(CYCLES):
+            params = _train(params, islice(_batches(tokenizer, seed=cycle), steps), steps, peak)
+        export_params(params, MODEL, folder, source=None)
+        write_json(folder / "generation_config.json", {
+            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+        })  # fmt: skip
+
+
+def _train(params: nnx.State, batches: Iterator[Batch], steps: int, peak: float) -> nnx.State:
+    optim = OptimConfig(learning_rate=peak, warmup=0.03, b2=0.98, weight_decay=0.05, max_grad_norm=1.0)
+    optimizer, schedule = make_optimizer(optim), learning_rate(optim, steps)
     graphdef = graph(MODEL)
 
     def loss(params: nnx.State, batch: Batch) -> jax.Array:
@@ -58,14 +69,10 @@ def pretrain(out: Path, steps: int, seed: int, mesh: Mesh) -> None:
 
     opt_state: optax.OptState = optimizer.init(params)
     with track("pretrain", total=steps, unit="steps") as bar:
-        for step, batch in enumerate(islice(_batches(tokenizer, seed), steps)):
+        for step, batch in enumerate(batches):
             params, opt_state, value = train_step(jnp.int32(step), params, opt_state, batch)
-            bar.advance(note=f"loss {float(value):.4f}")
-    say(f"last loss {float(value):.4f} nats a learned token")
-    export_params(params, MODEL, out, source=None)
-    write_json(out / "generation_config.json", {
-        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    })  # fmt: skip
+            bar.advance(note=f"loss {float(value):.4f} nats a learned token")
+    return params
 
 
 def _texts(count: int) -> Iterator[str]:

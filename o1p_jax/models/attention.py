@@ -1,58 +1,106 @@
-"""Softmax attention with grouped key-value heads, a block of queries at a time.
+"""Causal attention over packed rows, a tile of scores at a time (FlashAttention, arXiv 2205.14135 and 2307.08691).
 
-Legend: B rows, L tokens, T queries of a block, U keys up to its end, H query heads, G key-value heads, R = H/G query
-heads a key-value head, K head size. No array L x L exists: a block of queries meets only the keys up to its own end
-(blocks in the future are skipped, not masked), and its scores are recomputed in the backward pass.
+Legend: B rows, L tokens, n tiles along a row, T queries or U keys of a tile (the same number), H query heads, G
+key-value heads, R = H/G query heads a key-value head, K head size. One loop runs over the pairs (tile of queries, tile of
+keys) that causality leaves: tiles in the future cost nothing, and no array L x L exists, forward or backward. An unrolled
+loop would save no memory, because a compiler is free to hold all its tiles at once.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, Int
 
-_BLOCK = 128
-_MAX_BLOCKS = 16
+KEPT = "kept"
+"""`checkpoint_name` of what the backward pass needs and should not compute again."""
+_TILE = 128
 _MASKED = -1e30  # finite, so that no difference of scores is NaN
-
-
-def _blocks(length: int) -> list[tuple[int, int]]:
-    """Starts and ends of the query blocks: 128 tokens each, longer ones where that would be more than 16."""
-    size = max(_BLOCK, -(-length // _MAX_BLOCKS))
-    return [(start, min(start + size, length)) for start in range(0, length, size)]
-
-
-def _split_heads(q_BLHK: Array, kv_heads: int) -> Array:
-    """B L H K -> B G R L K: the products then run over contiguous matrices, which halves their time on a CPU."""
-    b, length, h, k = q_BLHK.shape
-    return q_BLHK.reshape(b, length, kv_heads, h // kv_heads, k).transpose(0, 2, 3, 1, 4)
-
-
-def _merge_heads(x_BGRLK: Array) -> Array:
-    b, g, r, length, k = x_BGRLK.shape
-    return x_BGRLK.transpose(0, 3, 1, 2, 4).reshape(b, length, g * r, k)
-
-
-@jax.checkpoint
-def _attend(q_BGRTK: Float[Array, "B G R T K"], k_BGUK: Float[Array, "B G U K"], v_BGUK: Float[Array, "B G U K"],
-            mask_BTU: Bool[Array, "B T U"]) -> Float[Array, "B G R T K"]:
-    """Softmax in float32; its division comes after the product with the values, where there is less to divide."""
-    scores_BGRTU = jnp.einsum("BGRTK,BGUK->BGRTU", q_BGRTK, k_BGUK, preferred_element_type=jnp.float32)
-    scores_BGRTU = scores_BGRTU * q_BGRTK.shape[-1] ** -0.5 + jnp.where(mask_BTU, 0.0, _MASKED)[:, None, None]
-    highest_BGRT1 = jax.lax.stop_gradient(jnp.max(scores_BGRTU, axis=-1, keepdims=True))
-    weights_BGRTU = jnp.exp(scores_BGRTU - highest_BGRT1)
-    out_BGRTK = jnp.einsum("BGRTU,BGUK->BGRTK", weights_BGRTU.astype(v_BGUK.dtype), v_BGUK,
-                           preferred_element_type=jnp.float32)
-    return (out_BGRTK / jnp.sum(weights_BGRTU, axis=-1, keepdims=True)).astype(q_BGRTK.dtype)
 
 
 def packed_attention(q_BLHK: Float[Array, "B L H K"], k_BLGK: Float[Array, "B L G K"], v_BLGK: Float[Array, "B L G K"],
                      segments_BL: Int[Array, "B L"]) -> Float[Array, "B L H K"]:
-    """Causal attention within each segment of a packed row; tokens of different segments do not see each other."""
-    q_BGRLK = _split_heads(q_BLHK, k_BLGK.shape[2])
-    k_BGLK, v_BGLK = k_BLGK.swapaxes(1, 2), v_BLGK.swapaxes(1, 2)
-    outs = []
-    for start, end in _blocks(q_BLHK.shape[1]):
-        same_BTU = segments_BL[:, start:end, None] == segments_BL[:, None, :end]
-        causal_TU = jnp.arange(start, end)[:, None] >= jnp.arange(end)[None, :]
-        outs.append(_attend(q_BGRLK[:, :, :, start:end], k_BGLK[:, :, :end], v_BGLK[:, :, :end],
-                            same_BTU & causal_TU[None]))
-    return _merge_heads(jnp.concatenate(outs, axis=3))
+    """Softmax attention to the tokens of the same segment up to each token's own place; softmax in float32."""
+    b, length, h, k = q_BLHK.shape
+    g = k_BLGK.shape[2]
+    n = -(-length // _TILE)
+    size = -(-length // n)
+
+    def tiles(x: Array) -> Array:
+        """B L ... -> n B T ..."""
+        x = jnp.pad(x, ((0, 0), (0, n * size - length), *((0, 0),) * (x.ndim - 2)))
+        return jnp.moveaxis(x.reshape(b, n, size, *x.shape[2:]), 1, 0)
+
+    q_nBGRTK = tiles(q_BLHK).reshape(n, b, size, g, h // g, k).transpose(0, 1, 3, 4, 2, 5)
+    k_nBGUK, v_nBGUK = (tiles(x).swapaxes(2, 3) for x in (k_BLGK, v_BLGK))
+    out_nBGRTK = _attention(q_nBGRTK, k_nBGUK, v_nBGUK, tiles(segments_BL))
+    return out_nBGRTK.transpose(1, 0, 4, 2, 3, 5).reshape(b, n * size, h, k)[:, :length]
+
+
+def _pairs(n: int) -> tuple[Array, Array]:
+    queries, keys = np.tril_indices(n)
+    return jnp.asarray(queries), jnp.asarray(keys)
+
+
+def _scores(q_BGRTK: Array, k_BGUK: Array, segments_nBT: Array, i: Array, j: Array) -> Array:
+    """Scores of tile i's queries and tile j's keys, float32, masked."""
+    size = segments_nBT.shape[-1]
+    places = jnp.arange(size)
+    causal_TU = (i * size + places)[:, None] >= (j * size + places)[None, :]
+    mask_BTU = (segments_nBT[i][:, :, None] == segments_nBT[j][:, None, :]) & causal_TU[None]
+    scores_BGRTU = jnp.einsum("BGRTK,BGUK->BGRTU", q_BGRTK, k_BGUK, preferred_element_type=jnp.float32)
+    return scores_BGRTU * q_BGRTK.shape[-1] ** -0.5 + jnp.where(mask_BTU, 0.0, _MASKED)[:, None, None]
+
+
+@jax.custom_vjp
+def _attention(q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Array) -> Array:
+    return _forward(q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT)[0]
+
+
+def _forward(q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Array) -> tuple[Array, tuple[Array, ...]]:
+    """Softmax over the tiles of keys seen so far: highest score, sum and weighted values, rescaled as it rises."""
+    def tile(carry: tuple[Array, ...], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
+        i, j = pair
+        highest, total, values = (x[i] for x in carry)
+        scores_BGRTU = _scores(q_nBGRTK[i], k_nBGUK[j], segments_nBT, i, j)
+        raised = jnp.maximum(highest, jnp.max(scores_BGRTU, axis=-1))
+        weights_BGRTU = jnp.exp(scores_BGRTU - raised[..., None])
+        shrink = jnp.exp(highest - raised)
+        new = jnp.einsum("BGRTU,BGUK->BGRTK", weights_BGRTU.astype(v_nBGUK.dtype), v_nBGUK[j],
+                         preferred_element_type=jnp.float32)
+        tile_carry = (raised, total * shrink + jnp.sum(weights_BGRTU, axis=-1), values * shrink[..., None] + new)
+        return tuple(x.at[i].set(y) for x, y in zip(carry, tile_carry, strict=True)), None
+
+    flat = jnp.zeros(q_nBGRTK.shape[:-1], jnp.float32)
+    start = (flat + _MASKED, flat, jnp.zeros(q_nBGRTK.shape, jnp.float32))
+    (highest, total, values), _ = jax.lax.scan(tile, start, _pairs(len(q_nBGRTK)))
+    out_nBGRTK = checkpoint_name((values / total[..., None]).astype(q_nBGRTK.dtype), KEPT)
+    log_total_nBGRT = checkpoint_name(highest + jnp.log(total), KEPT)
+    return out_nBGRTK, (q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, out_nBGRTK, log_total_nBGRT)
+
+
+def _backward(saved: tuple[Array, ...], d_out_nBGRTK: Array) -> tuple[Array, Array, Array, None]:
+    q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, out_nBGRTK, log_total_nBGRT = saved
+    dtype = q_nBGRTK.dtype
+    slope_nBGRT = jnp.sum(out_nBGRTK.astype(jnp.float32) * d_out_nBGRTK.astype(jnp.float32), axis=-1)
+
+    def product(equation: str, a: Array, b: Array) -> Array:
+        return jnp.einsum(equation, a.astype(dtype), b, preferred_element_type=jnp.float32)
+
+    def tile(carry: tuple[Array, ...], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
+        i, j = pair
+        d_q, d_k, d_v = carry
+        weights_BGRTU = jnp.exp(_scores(q_nBGRTK[i], k_nBGUK[j], segments_nBT, i, j) - log_total_nBGRT[i][..., None])
+        d_weights_BGRTU = product("BGRTK,BGUK->BGRTU", d_out_nBGRTK[i], v_nBGUK[j])
+        d_scores_BGRTU = weights_BGRTU * (d_weights_BGRTU - slope_nBGRT[i][..., None]) * q_nBGRTK.shape[-1] ** -0.5
+        return (d_q.at[i].add(product("BGRTU,BGUK->BGRTK", d_scores_BGRTU, k_nBGUK[j])),
+                d_k.at[j].add(product("BGRTU,BGRTK->BGUK", d_scores_BGRTU, q_nBGRTK[i])),
+                d_v.at[j].add(product("BGRTU,BGRTK->BGUK", weights_BGRTU, d_out_nBGRTK[i]))), None
+
+    start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q_nBGRTK, k_nBGUK, v_nBGUK))
+    gradients, _ = jax.lax.scan(tile, start, _pairs(len(q_nBGRTK)))
+    d_q, d_k, d_v = (x.astype(dtype) for x in gradients)
+    return d_q, d_k, d_v, None
+
+
+_attention.defvjp(_forward, _backward)

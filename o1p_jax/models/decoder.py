@@ -17,11 +17,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from o1p_jax.mesh import RULES, constrain, sharding
-from o1p_jax.models.attention import packed_attention
+from o1p_jax.models.attention import KEPT, packed_attention
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.rope import rope_angles, rotate
 
-_SAVED = "product"  # outputs of matrix products that are kept for the backward pass when `remat` is on
 _normal, _ONES, _ZEROS = jax.nn.initializers.normal, jax.nn.initializers.ones, jax.nn.initializers.zeros
 
 
@@ -82,18 +81,18 @@ class Stack(nnx.Module):
         h_BLD = _rms_norm(x_BLD, self.attn_norm[...], eps)
         q_BLHK = _project("BLD,DHK->BLHK", h_BLD, self.q, self.q_bias)
         k_BLGK = _project("BLD,DGK->BLGK", h_BLD, self.k, self.k_bias)
-        v_BLGK = checkpoint_name(_project("BLD,DGK->BLGK", h_BLD, self.v, self.v_bias), _SAVED)
+        v_BLGK = checkpoint_name(_project("BLD,DGK->BLGK", h_BLD, self.v, self.v_bias), KEPT)
         if self.q_norm is not None and self.k_norm is not None:
             q_BLHK, k_BLGK = _rms_norm(q_BLHK, self.q_norm[...], eps), _rms_norm(k_BLGK, self.k_norm[...], eps)
-        q_BLHK = checkpoint_name(rotate(q_BLHK, angles), _SAVED)
-        k_BLGK = checkpoint_name(rotate(k_BLGK, angles), _SAVED)
-        context_BLHK = checkpoint_name(attend(q_BLHK, k_BLGK, v_BLGK), _SAVED)
+        q_BLHK = checkpoint_name(rotate(q_BLHK, angles), KEPT)
+        k_BLGK = checkpoint_name(rotate(k_BLGK, angles), KEPT)
+        context_BLHK = attend(q_BLHK, k_BLGK, v_BLGK)
         x_BLD = x_BLD + _project("BLHK,HKD->BLD", context_BLHK, self.o, self.o_bias)
         x_BLD = constrain(x_BLD, "batch", "length", "activation")
 
         h_BLD = _rms_norm(x_BLD, self.mlp_norm[...], eps)
-        gate_BLF = checkpoint_name(_project("BLD,DF->BLF", h_BLD, self.gate, self.gate_bias), _SAVED)
-        up_BLF = checkpoint_name(_project("BLD,DF->BLF", h_BLD, self.up, self.up_bias), _SAVED)
+        gate_BLF = checkpoint_name(_project("BLD,DF->BLF", h_BLD, self.gate, self.gate_bias), KEPT)
+        up_BLF = checkpoint_name(_project("BLD,DF->BLF", h_BLD, self.up, self.up_bias), KEPT)
         x_BLD = x_BLD + _project("BLF,FD->BLD", jax.nn.silu(gate_BLF) * up_BLF, self.down, self.down_bias)
         return constrain(x_BLD, "batch", "length", "activation"), (k_BLGK, v_BLGK)
 
@@ -120,7 +119,7 @@ class Decoder(nnx.Module):
         """Hidden states after the final norm, in `dtype`.
 
         Attention is causal within a segment of `segments_BL`; 0 is padding, whose hidden states mean nothing.
-        `remat` keeps only the outputs of matrix products for the backward pass.
+        `remat` keeps only the outputs of matrix products (what is marked KEPT) for the backward pass.
         """
         angles = rope_angles(self.cfg.rope, self.cfg.head_dim, positions_BL)
         x_BLD = self._embed(ids_BL, dtype)
@@ -133,7 +132,7 @@ class Decoder(nnx.Module):
                 return x_BLD, None
 
             if remat:
-                layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(_SAVED))
+                layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(KEPT))
             x_BLD, _ = jax.lax.scan(layer, x_BLD, weights)
         return _rms_norm(x_BLD, self.norm[...], self.cfg.norm_eps)
 
@@ -169,7 +168,8 @@ class Decoder(nnx.Module):
         return self.embed[...].T if self.head is None else self.head[...]
 
     def _embed(self, ids_BL: Array, dtype: DTypeLike) -> Array:
-        return constrain(self.embed[...].astype(dtype)[ids_BL], "batch", "length", "activation")
+        # Cast after the look-up, so that the gradients of a frequent token add up in float32.
+        return constrain(self.embed[...][ids_BL].astype(dtype), "batch", "length", "activation")
 
 
 def abstract_model(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> tuple[nnx.GraphDef, nnx.State]:

@@ -98,11 +98,17 @@ def grow(cache: Cache, capacity: int) -> Cache:
                  jnp.pad(cache.v_NBGSK, ((0, 0),) * 3 + ((0, more), (0, 0))))
 
 
-@partial(jax.jit, static_argnames="plan", donate_argnames="cache")
+@partial(jax.jit, static_argnames="plan")
 def reorder(cache: Cache, order_B: Int[Array, "B"], plan: Plan) -> Cache:
-    """Row b becomes what row order_B[b] was; `order_B` counts within a device's rows."""
+    """Row b becomes what row order_B[b] of its device was; with fewer entries than rows, the others are dropped."""
     def on_device(cache: Cache, order_B: Array) -> Cache:
-        return jax.tree.map(lambda a: a[:, order_B], cache)
+        def copy(b: Array, moved: Cache) -> Cache:  # row by row: a gather copies element by element on a CPU
+            return jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice_in_dim(
+                new, jax.lax.dynamic_slice_in_dim(old, order_B[b], 1, axis=1), b, axis=1), cache, moved)
+
+        rows = order_B.shape[0]
+        empty = jax.tree.map(lambda a: jnp.zeros((a.shape[0], rows, *a.shape[2:]), a.dtype), cache)
+        return jax.lax.fori_loop(0, rows, copy, empty)
 
     return plan.on_rows(on_device, (_ROWS_SECOND, _ROWS), _ROWS_SECOND)(cache, order_B)
 

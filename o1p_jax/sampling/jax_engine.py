@@ -27,7 +27,7 @@ from o1p_jax.sampling.jax_decode import Cache, Draw, Plan, bucket, decode, empty
 
 _STEPS = 16
 _CPU_GROUP = 4
-_REORDER_GAIN = 0.8  # moving the rows costs about what reading them twice does
+_FIRST_CAPACITY = 1024  # positions; doubled when a row outgrows them
 
 
 class JaxSampler:
@@ -61,14 +61,14 @@ class JaxSampler:
                on_done: Callable[[int], None]) -> list[Completion]:
         """See `Sampler.sample`."""
         slots = _Slots(requests, params, self._slots, self._devices)
-        longest = max((len(r.prompt_ids) for r in requests), default=0) + params.max_tokens + _STEPS
-        cache = empty_cache(self._cfg, self._slots, min(bucket(longest), max(512, bucket(slots.longest_prompt))),
-                            self._plan)
+        needed = bucket(slots.longest_prompt + params.max_tokens + _STEPS)
+        cache = empty_cache(self._cfg, self._slots,
+                            min(needed, max(_FIRST_CAPACITY, bucket(slots.longest_prompt))), self._plan)
         draw = Draw(params.temperature, params.top_p, params.top_k)
         while slots.busy:
             while slots.worth_filling:
                 cache = prefill(self._params, cache, *self._on_rows(*slots.fill()), plan=self._plan)
-            if (order := slots.better_order(self._plan.group)) is not None:
+            if (order := slots.better_order(self._plan.group, cache.capacity)) is not None:
                 cache = reorder(cache, *self._on_rows(order), plan=self._plan)
             cache = self._with_room(cache, int(slots.length.max()) + _STEPS)
             cache, tokens_TB = decode(self._params, cache, *self._on_rows(*slots.state()), draw=draw, plan=self._plan)
@@ -129,17 +129,25 @@ class _Slots:
             self._key[at] = seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF
         return ids.reshape(-1, ids.shape[-1]), lengths.reshape(-1), slots.reshape(-1), used
 
-    def better_order(self, group: int) -> np.ndarray | None:
-        """Rows of each device from long to short, if that saves a good part of the positions read."""
-        lengths = self.length.reshape(self._devices, -1)
-        order = np.argsort(-lengths, axis=1, kind="stable").astype(np.int32)
+    def better_order(self, group: int, capacity: int) -> np.ndarray | None:
+        """Rows of each device from long to short, if moving the cache's rows of `capacity` positions pays.
+
+        When nothing waits and a quarter of the rows would do, the others are left out.
+        """
+        rows = len(self.request) // self._devices
+        active = (self.request >= 0).reshape(self._devices, rows)
+        lengths = self.length.reshape(self._devices, rows)
+        order = np.argsort(-(lengths + active), axis=1, kind="stable").astype(np.int32)
+        shrinks = not self._waiting and rows % (4 * group) == 0 and active.sum(axis=1).max() <= rows // 4
 
         def positions_read(lengths: np.ndarray) -> int:
-            return sum(bucket(int(n)) for n in lengths.reshape(-1, group).max(axis=1))
+            return sum(bucket(int(n)) for n in lengths.reshape(-1, group).max(axis=1)) * group
 
-        if positions_read(np.take_along_axis(lengths, order, 1)) > _REORDER_GAIN * positions_read(lengths):
+        saved = positions_read(lengths) - positions_read(np.take_along_axis(lengths, order, 1))
+        if not shrinks and _STEPS * saved <= capacity * len(self.request):  # what the move costs, within a factor
             return None
-        at = (order + np.arange(self._devices)[:, None] * order.shape[1]).reshape(-1)
+        order = order[:, :rows // 4] if shrinks else order
+        at = (order + np.arange(self._devices)[:, None] * rows).reshape(-1)
         for name in ("request", "length", "_last", "_key"):
             setattr(self, name, getattr(self, name)[at])
         return order.reshape(-1)

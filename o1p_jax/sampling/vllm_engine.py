@@ -1,6 +1,6 @@
 """vLLM's offline engine: token ids in, token ids out, one seed a sample.
 
-It is meant to run in a process of its own (`o1p_jax.presample.run_isolated`), so that its memory is freed for
+It is meant to run in a process of its own (`o1p_jax.isolate`), so that its memory is freed for
 training and it may live in another environment.
 """
 
@@ -16,6 +16,8 @@ from o1p_jax.records import Completion, Request
 from o1p_jax.sampling.base import SamplingParams
 
 _CPU_KV_CACHE_GIB = 4.0  # vLLM would take most of the host's memory
+
+_CPU_BATCHED_TOKENS = 2048
 
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # the model is a folder
@@ -66,6 +68,9 @@ class VllmSampler:
             self._engine = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(
                 model=str(folder), dtype=config.dtype, tensor_parallel_size=config.tensor_parallel,
                 max_model_len=max_length, kv_cache_memory_bytes=int(cache_gib * 2**30) if cache_gib else None,
+                # A prompt in pieces would rewind its seed's generator, which a CPU's can't.
+                enable_chunked_prefill=False if cpu else None,
+                max_num_batched_tokens=max(_CPU_BATCHED_TOKENS, max_length) if cpu else None,
                 enforce_eager=cpu, skip_tokenizer_init=True, trust_remote_code=False, disable_log_stats=True))
         except Exception as e:
             raise SamplerGone(f"vLLM did not start on {folder}: {_first_line(e)}") from e

@@ -1,5 +1,6 @@
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_models import CASES, save, torch_model
 from transformers import AutoModelForCausalLM
 
-from o1p_jax.errors import BadInput, CorruptData
+from o1p_jax.errors import BadInput, CorruptData, DiskError
 from o1p_jax.mesh import make_mesh
 from o1p_jax.models import hf
 from o1p_jax.models.config import DecoderConfig
@@ -171,6 +172,21 @@ def test_config_files(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "auto_map": {}}')
     with pytest.raises(BadInput, match=f"{tmp_path}: config.json: auto_map"):
         load_config(tmp_path)
+
+
+def test_a_full_disk(tmp_path):
+    source, small = save("llama", tmp_path / "in"), tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        cfg = load_config(source)
+        with pytest.raises(DiskError, match=r"out.*No space left on device; free or grant space"):
+            export_params(load_params(source, cfg, make_mesh("1x1")), cfg, small / "out", source=source)
+        assert {p.name for p in (small / "out").iterdir()} <= {"config.json", "generation_config.json"}
+    finally:
+        subprocess.run(["umount", small], check=True)
 
 
 def test_where_a_model_is_found(tmp_path):

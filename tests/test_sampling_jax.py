@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from o1p_jax.config import RunConfig, SamplingConfig
+from o1p_jax.errors import NonFinite
 from o1p_jax.mesh import make_mesh
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, init_params
@@ -113,6 +114,12 @@ def test_first_token_follows_the_softmax(params):
     wanted = np.append(expected[likely], max(expected[~likely].sum(), 1e-9))
     freedom = len(wanted) - 1
     assert ((observed - wanted)**2 / wanted).sum() < freedom + 4 * np.sqrt(2 * freedom)
+
+
+def test_weights_that_are_no_numbers(params):
+    broken = jax.tree.map(lambda a: a * jnp.nan, params)
+    with pytest.raises(NonFinite, match="logits are not finite"):
+        sampler(broken).sample(requests(3), dataclasses.replace(GREEDY, temperature=1.0), no_report)
 
 
 LOGITS = jnp.log(jnp.asarray([0.4, 0.3, 0.2, 0.06, 0.04]))

@@ -137,7 +137,7 @@ def test_refused_request_is_not_retried():
 
 
 def test_answer_without_token_ids():
-    with serving(token_ids=False) as a, pytest.raises(BadInput, match="no token ids"):
+    with serving(token_ids=False) as a, pytest.raises(BadInput, match="gives no token ids"):
         sampler(a.url).sample(REQUESTS[:1], HOW, lambda n: None)
 
 

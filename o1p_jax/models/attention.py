@@ -1,9 +1,9 @@
 """Causal attention over packed rows, a tile of scores at a time (FlashAttention, arXiv 2205.14135 and 2307.08691).
 
 Legend: B rows, L tokens, n tiles along a row, T queries or U keys of a tile (the same number), H query heads, G
-key-value heads, R = H/G query heads a key-value head, K head size. One loop runs over the pairs (tile of queries, tile of
-keys) that causality leaves: tiles in the future cost nothing, and no array L x L exists, forward or backward. An unrolled
-loop would save no memory, because a compiler is free to hold all its tiles at once.
+key-value heads, R = H/G query heads a key-value head, K head size. One loop runs over the pairs (tile of queries, tile
+of keys) that causality leaves: tiles in the future cost nothing, and no array L x L exists, forward or backward. An
+unrolled loop would save no memory, because a compiler is free to hold all its tiles at once.
 """
 
 import jax
@@ -72,7 +72,7 @@ def _forward(q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Arra
         return tuple(x.at[i].set(y) for x, y in zip(carry, tile_carry, strict=True)), None
 
     flat = jnp.zeros(q_nBGRTK.shape[:-1], jnp.float32)
-    start = (flat + _MASKED, flat, jnp.zeros(q_nBGRTK.shape, jnp.float32))
+    start: tuple[Array, ...] = (flat + _MASKED, flat, jnp.zeros(q_nBGRTK.shape, jnp.float32))
     (highest, total, values), _ = jax.lax.scan(tile, start, _pairs(len(q_nBGRTK)))
     out_nBGRTK = checkpoint_name((values / total[..., None]).astype(q_nBGRTK.dtype), KEPT)
     log_total_nBGRT = checkpoint_name(highest + jnp.log(total), KEPT)

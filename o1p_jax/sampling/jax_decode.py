@@ -30,15 +30,15 @@ _ROWS, _ROWS_SECOND, _SAME = PartitionSpec("fsdp"), PartitionSpec(None, "fsdp"),
 
 
 class Cache(NamedTuple):
-    """Keys and values, laid out so that both products of the attention run along contiguous memory."""
+    """Keys and values; the positions of a head lie side by side, so that the first few are one stretch of memory."""
 
-    k_NBGKS: Array
+    k_NBGSK: Array
     v_NBGSK: Array
 
     @property
     def capacity(self) -> int:
         """Positions a row can hold."""
-        return self.k_NBGKS.shape[-1]
+        return self.k_NBGSK.shape[-2]
 
 
 class Draw(NamedTuple):
@@ -84,18 +84,15 @@ def buckets(n: int) -> list[int]:
 
 def empty_cache(cfg: DecoderConfig, rows: int, capacity: int, plan: Plan) -> Cache:
     """A cache for `rows` rows on all devices together."""
-    lead = (cfg.layers, rows, cfg.kv_heads)
-    place = sharding(plan.mesh, ("layers", "batch", "kv_heads", None, None), SERVING_RULES)
-    return Cache(jnp.zeros((*lead, cfg.head_dim, capacity), plan.dtype, device=place),
-                 jnp.zeros((*lead, capacity, cfg.head_dim), plan.dtype, device=place))
+    shape = (cfg.layers, rows, cfg.kv_heads, capacity, cfg.head_dim)
+    place = sharding(plan.mesh, ("layers", "batch", "kv_heads", "length", "head_dim"), SERVING_RULES)
+    return Cache(jnp.zeros(shape, plan.dtype, device=place), jnp.zeros(shape, plan.dtype, device=place))
 
 
 @partial(jax.jit, static_argnames="capacity", donate_argnames="cache")
 def grow(cache: Cache, capacity: int) -> Cache:
     """The same rows with room for `capacity` positions."""
-    more = capacity - cache.capacity
-    return Cache(jnp.pad(cache.k_NBGKS, ((0, 0),) * 4 + ((0, more),)),
-                 jnp.pad(cache.v_NBGSK, ((0, 0),) * 3 + ((0, more), (0, 0))))
+    return jax.tree.map(lambda a: jnp.pad(a, ((0, 0),) * 3 + ((0, capacity - a.shape[-2]), (0, 0))), cache)
 
 
 @partial(jax.jit, static_argnames="plan")
@@ -125,22 +122,27 @@ def prefill(params: nnx.State, cache: Cache, ids_BP: Int[Array, "B P"], lengths_
         model = nnx.merge(plan.graph, params)
         positions_BP = jnp.broadcast_to(jnp.arange(ids_BP.shape[1])[None], ids_BP.shape)
         segments_BP = (positions_BP < lengths_B[:, None]).astype(jnp.int32)
-        _, (k_NBPGK, v_NBPGK) = model.forward_cached(
+        _, new = model.forward_cached(
             ids_BP, positions_BP, lambda q, k, v, _: packed_attention(q, k, v, segments_BP), None, dtype=plan.dtype)
-        return _write(cache, Cache(k_NBPGK.transpose(0, 1, 3, 4, 2), v_NBPGK.swapaxes(2, 3)),
-                      slots_B, jnp.zeros_like(slots_B), used_D[0])
+        return _write(cache, _as_cached(new), slots_B, jnp.zeros_like(slots_B), used_D[0])
 
     return plan.on_rows(on_device, (_SAME, _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), _ROWS_SECOND)(
         params, cache, ids_BP, lengths_B, slots_B, used_D)
 
 
+def _as_cached(new: tuple[Array, Array]) -> Cache:
+    """New keys and values, axes ..., P, G, K, in the cache's order."""
+    return Cache(*(jnp.moveaxis(a, -3, -2) for a in new))
+
+
 def _write(cache: Cache, new: Cache, slots_B: Array, starts_B: Array, rows: Array | int) -> Cache:
     """Writes the first `rows` rows of `new` into `slots_B`, from `starts_B` on; row by row, which is done in place."""
     def row(b: Array, cache: Cache) -> Cache:
-        k_N1GKT, v_N1GTK = (jax.lax.dynamic_slice_in_dim(a, b, 1, axis=1) for a in new)
-        slot, start = slots_B[b], starts_B[b]
-        return Cache(jax.lax.dynamic_update_slice(cache.k_NBGKS, k_N1GKT, (0, slot, 0, 0, start)),
-                     jax.lax.dynamic_update_slice(cache.v_NBGSK, v_N1GTK, (0, slot, 0, start, 0)))
+        def put(whole_NBGSK: Array, new_NBGTK: Array) -> Array:
+            new_N1GTK = jax.lax.dynamic_slice_in_dim(new_NBGTK, b, 1, axis=1)
+            return jax.lax.dynamic_update_slice(whole_NBGSK, new_N1GTK, (0, slots_B[b], 0, starts_B[b], 0))
+
+        return jax.tree.map(put, cache, new)
 
     return jax.lax.fori_loop(0, rows, row, cache)
 
@@ -159,23 +161,22 @@ def decode(params: nnx.State, cache: Cache, tokens_B: Int[Array, "B"], lengths_B
         model = nnx.merge(plan.graph, params)
         head_DV = model.head_DV().astype(plan.dtype)
         rows = tokens_B.shape[0]
-        n, _, g, k, _ = cache.k_NBGKS.shape
+        n, _, g, _, k = cache.k_NBGSK.shape
 
         def step(carry, t):
             buffer, tokens_B = carry
 
             def attend(q_B1HK, k_B1GK, v_B1GK, inputs):
                 layer, buffer = inputs
-                return _attention(q_B1HK, cache, layer, lengths_B, _append(buffer, k_B1GK, v_B1GK, t), t, plan.group)
+                return _attention(q_B1HK, cache, layer, lengths_B, _append(buffer, (k_B1GK, v_B1GK), t), t, plan.group)
 
-            hidden_B1D, (k_NB1GK, v_NB1GK) = model.forward_cached(
+            hidden_B1D, new = model.forward_cached(
                 tokens_B[:, None], (lengths_B + t)[:, None], attend, (jnp.arange(n), buffer), dtype=plan.dtype)
             logits_BV = jnp.einsum("BD,DV->BV", hidden_B1D[:, 0], head_DV, preferred_element_type=jnp.float32)
             tokens_B = draw_tokens(logits_BV, keys_B2, counts_B + t, draw)
-            return (_append(buffer, k_NB1GK, v_NB1GK, t), tokens_B), tokens_B
+            return (_append(buffer, new, t), tokens_B), tokens_B
 
-        buffer = Cache(jnp.zeros((n, rows, g, k, plan.steps), plan.dtype),
-                       jnp.zeros((n, rows, g, plan.steps, k), plan.dtype))
+        buffer = Cache(*[jnp.zeros((n, rows, g, plan.steps, k), plan.dtype)] * 2)
         (buffer, _), tokens_TB = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(plan.steps))
         return _write(cache, buffer, jnp.arange(rows), lengths_B, rows), tokens_TB
 
@@ -183,30 +184,28 @@ def decode(params: nnx.State, cache: Cache, tokens_B: Int[Array, "B"], lengths_B
         params, cache, tokens_B, lengths_B, counts_B, keys_B2)
 
 
-def _append(buffer: Cache, k_1GK: Array, v_1GK: Array, t: Array) -> Cache:
-    """Puts one token's keys and values (axes ..., 1, G, K) at place `t` of the buffer."""
-    k_GK1, v_G1K = jnp.moveaxis(k_1GK, -3, -1), jnp.swapaxes(v_1GK, -3, -2)
-    return Cache(jax.lax.dynamic_update_slice_in_dim(buffer[0], k_GK1, t, axis=-1),
-                 jax.lax.dynamic_update_slice_in_dim(buffer[1], v_G1K, t, axis=-2))
+def _append(buffer: Cache, new: tuple[Array, Array], t: Array) -> Cache:
+    """Puts one token's keys and values at place `t` of the buffer."""
+    return jax.tree.map(partial(jax.lax.dynamic_update_slice_in_dim, start_index=t, axis=-2),
+                        Cache(*buffer), _as_cached(new))
 
 
 def _attention(q_B1HK: Array, cache: Cache, layer: Array, lengths_B: Array, buffer: Cache, t: Array,
                group: int) -> Array:
     """One new token a row against its cached positions and the buffer up to `t`, a group of rows at a time."""
     b, _, h, k = q_B1HK.shape
-    g = buffer.k_NBGKS.shape[-3]
+    g = buffer.k_NBGSK.shape[-3]
     sizes = buckets(cache.capacity)
-    in_buffer_T = jnp.arange(buffer.k_NBGKS.shape[-1]) <= t
+    in_buffer_T = jnp.arange(buffer.k_NBGSK.shape[-2]) <= t
 
-    def to_length(size: int, first: Array, q_BGRK: Array, k_BGKT: Array, v_BGTK: Array) -> Array:
+    def to_length(size: int, first: Array, q_BGRK: Array, k_BGTK: Array, v_BGTK: Array) -> Array:
         lengths = jax.lax.dynamic_slice_in_dim(lengths_B, first, group)
         at = (layer, first, 0, 0, 0)
-        k_BGKS = jax.lax.dynamic_slice(cache.k_NBGKS, at, (1, group, g, k, size))[0]
-        v_BGSK = jax.lax.dynamic_slice(cache.v_NBGSK, at, (1, group, g, size, k))[0]
+        k_BGSK, v_BGSK = (jax.lax.dynamic_slice(a, at, (1, group, g, size, k))[0] for a in cache)
         cached_BS = jnp.arange(size)[None] < lengths[:, None]
-        scores = [jnp.where(mask, jnp.einsum("BGRK,BGKS->BGRS", q_BGRK, keys, preferred_element_type=jnp.float32)
+        scores = [jnp.where(mask, jnp.einsum("BGRK,BGSK->BGRS", q_BGRK, keys, preferred_element_type=jnp.float32)
                             * k**-0.5, _MASKED)
-                  for keys, mask in ((k_BGKS, cached_BS[:, None, None]), (k_BGKT, in_buffer_T[None, None, None]))]
+                  for keys, mask in ((k_BGSK, cached_BS[:, None, None]), (k_BGTK, in_buffer_T[None, None, None]))]
         weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BGRK.dtype)
         return (jnp.einsum("BGRS,BGSK->BGRK", weights[..., :size], v_BGSK)
                 + jnp.einsum("BGRT,BGTK->BGRK", weights[..., size:], v_BGTK))
@@ -226,9 +225,12 @@ def _attention(q_B1HK: Array, cache: Cache, layer: Array, lengths_B: Array, buff
 
 def draw_tokens(logits_BV: Float[Array, "B V"], keys_B2: UInt32[Array, "B 2"], counts_B: Int[Array, "B"],
                 draw: Draw) -> Int[Array, "B"]:
-    """One token a row: the likeliest at temperature 0, else drawn after temperature, top-k, then top-p."""
+    """One token a row: the likeliest at temperature 0, else drawn after temperature, top-k, then top-p.
+
+    V, which is no token, where the logits are not finite.
+    """
     if draw.temperature == 0:
-        return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+        return _first(logits_BV == jnp.max(logits_BV, axis=-1, keepdims=True))
     logits_BV = logits_BV / draw.temperature
     if 0 < draw.top_k < logits_BV.shape[1]:
         least_B1 = jax.lax.top_k(logits_BV, draw.top_k)[0][:, -1:]
@@ -240,8 +242,16 @@ def draw_tokens(logits_BV: Float[Array, "B V"], keys_B2: UInt32[Array, "B 2"], c
         least_B1 = jnp.min(jnp.where(kept_BV, sorted_BV, jnp.inf), axis=-1, keepdims=True)
         logits_BV = jnp.where(logits_BV < least_B1, _MASKED, logits_BV)
 
-    def one(logits_V: Array, key_2: Array, count: Array) -> Array:
-        key = jax.random.fold_in(jax.random.wrap_key_data(key_2, impl="threefry2x32"), count)
-        return jax.random.categorical(key, logits_V)
+    def uniform(key_2: Array, count: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key_2, impl="threefry2x32"), count))
 
-    return jax.vmap(one)(logits_BV, keys_B2, counts_B).astype(jnp.int32)
+    # The inverse of the cumulative distribution: one random number a token, where Gumbel noise takes one a word.
+    weights_BV = jnp.exp(logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True))
+    cumulated_BV = jnp.where(weights_BV > 0, jnp.cumsum(weights_BV, axis=-1), 0.0)
+    drawn_B1 = jax.vmap(uniform)(keys_B2, counts_B)[:, None] * jnp.max(cumulated_BV, axis=-1, keepdims=True)
+    return _first(cumulated_BV > drawn_B1)
+
+
+def _first(mask_BV: Array) -> Array:
+    """The first true column of each row; as a minimum, because XLA's argmax is slow on a CPU."""
+    return jnp.min(jnp.where(mask_BV, jnp.arange(mask_BV.shape[1], dtype=jnp.int32)[None], mask_BV.shape[1]), axis=-1)

@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from o1p_jax.errors import NonFinite
 from o1p_jax.mesh import SERVING_RULES, make_mesh
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, param_shardings
@@ -72,7 +73,11 @@ class JaxSampler:
                 cache = reorder(cache, *self._on_rows(order), plan=self._plan)
             cache = self._with_room(cache, int(slots.length.max()) + _STEPS)
             cache, tokens_TB = decode(self._params, cache, *self._on_rows(*slots.state()), draw=draw, plan=self._plan)
-            if done := slots.take(np.asarray(tokens_TB)):
+            tokens_TB = np.asarray(tokens_TB)
+            if tokens_TB.max() >= self._cfg.vocab_size:
+                raise NonFinite("sampling: the model's logits are not finite; check its weights, or set "
+                                "compute.dtype=float32")
+            if done := slots.take(tokens_TB):
                 on_done(done)
         return slots.completions()
 
@@ -117,7 +122,9 @@ class _Slots:
         chosen = [(d, row, slot) for row in range(rows) for d in range(self._devices)
                   for slot in np.flatnonzero(self.request[d * share:(d + 1) * share] < 0)[row:row + 1]]
         prompts = [self._requests[i].prompt_ids for i in list(self._waiting)[:len(chosen)]]
-        ids = np.zeros((self._devices, rows, max(16, bucket(max(map(len, prompts)) - 1))), np.int32)
+        longest = max(map(len, prompts)) - 1
+        width = max(16, min(bucket(longest), 1 << (longest - 1).bit_length()))
+        ids = np.zeros((self._devices, rows, width), np.int32)
         lengths, slots = np.zeros((2, self._devices, rows), np.int32)
         used = np.zeros(self._devices, np.int32)
         for (d, row, slot), prompt in zip(chosen, prompts, strict=False):

@@ -66,7 +66,7 @@ class ServerSampler:
         [choice] = answer.choices
         ids = getattr(choice, "token_ids", None)
         if ids is None:
-            raise BadInput("sampling.servers: the server returns no token ids; serve the model with vLLM (0.11 or later), "
+            raise BadInput("sampling.servers: the server gives no token ids; serve the model with vLLM 0.11 or later, "
                            "or choose sampling.sampler=vllm")
         if choice.finish_reason not in ("stop", "length"):
             raise SamplerGone(f"a server ended a completion with finish_reason={choice.finish_reason}; see its log")

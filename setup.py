@@ -24,7 +24,14 @@ REQUIRES = [
     "tenacity>=9.2,<10",
 ]
 EXTRAS = {
-    "test": ["torch==2.13.0", "pytest>=9.2,<10", "hypothesis>=6.170,<7", "beartype>=0.23,<0.24", "ruff==0.17.6", "mypy==2.4.1"],
+    "test": [
+        "torch==2.13.0",
+        "pytest>=9.2,<10",
+        "hypothesis>=6.170,<7",
+        "beartype>=0.23,<0.24",
+        "ruff==0.17.6",
+        "mypy==2.4.1",
+    ],
     "vllm": ["vllm>=0.18"],  # CUDA; docs/install.md has the builds for CPU and TPU
     "gguf": ["gguf>=0.19,<0.20", "accelerate>=1.15,<2", "torch>=2.13"],  # launch/import_gguf.py
     "datasets": ["datasets>=4"],

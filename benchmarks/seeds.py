@@ -2,7 +2,7 @@
 
     python benchmarks/seeds.py --seeds 0 1 2 --mesh=8x1
 
-Other flags are those of launch/train.py. Each seed has its run folder, RUN-seed0 and so on, and is skipped when finished.
+Other flags are those of launch/train.py. Each seed has a run folder, RUN-seed0 and so on; finished ones are skipped.
 """
 
 import json
@@ -45,8 +45,10 @@ def _value(summary: dict, name: str) -> float:
 
 def _line(figures: np.ndarray) -> str:
     tokens_before, tokens_after, before, after = figures
-    return (f"tokens {tokens_before:.1f} -> {tokens_after:.1f} ({tokens_after / tokens_before - 1:+.1%}), "
-            f"accuracy {before:.1%} -> {after:.1%} ({after - before:+.1%})")
+    return (
+        f"tokens {tokens_before:.1f} -> {tokens_after:.1f} ({tokens_after / tokens_before - 1:+.1%}), "
+        f"accuracy {before:.1%} -> {after:.1%} ({after - before:+.1%})"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The embedded default: a small model that overthinks number machines, in minutes on any machine.
 
-    python launch/train.py --mesh=8x1
+python launch/train.py --mesh=8x1
 """
 
 from o1p_jax.config import (
@@ -17,10 +17,10 @@ from o1p_jax.config import (
 
 def config() -> RunConfig:
     return RunConfig(
-        sampling=SamplingConfig(samples_per_problem=8, max_tokens=384, slots=256, problems_per_shard=64),
+        sampling=SamplingConfig(samples_per_problem=8, max_tokens=384, slots=128, problems_per_shard=128),
         # Two decisions of 100 tokens are what changes: their mean log-ratio stays far below the authors' 0.2.
         method=MethodConfig(lam=5.0, epsilon=0.03, keep=8),
-        batch=BatchConfig(sequences=32, row_length=512, rows_per_microbatch=16),
+        batch=BatchConfig(sequences=32, row_length=768, rows_per_microbatch=8),
         compute=ComputeConfig(dtype="float32"),
         optim=OptimConfig(learning_rate=3e-4),
         checkpoint=CheckpointConfig(every=25),

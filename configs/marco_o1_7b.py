@@ -16,9 +16,7 @@ from o1p_jax.config import (
     SamplingConfig,
 )
 
-SYSTEM = (
-    "You are a helpful assistant. You should think step-by-step and put your final answer within \\boxed{}."
-)
+SYSTEM = "You are a helpful assistant. You should think step-by-step and put your final answer within \\boxed{}."
 
 
 def config() -> RunConfig:

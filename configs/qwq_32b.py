@@ -1,6 +1,6 @@
 """QwQ-32B-Preview as the O1-Pruner paper trained it: the last 48 of 64 layers, lambda 5 (arXiv 2501.12570).
 
-    python launch/train.py --config=configs/qwq_32b.py --mesh=64x1
+python launch/train.py --config=configs/qwq_32b.py --mesh=64x1
 """
 
 from o1p_jax.config import (

@@ -1,6 +1,6 @@
 """DeepSeek-R1-Distill-Qwen-7B: a starting point for today's reasoning models, not yet tuned on one.
 
-    python launch/train.py --config=configs/r1_distill_qwen_7b.py --mesh=8x1
+python launch/train.py --config=configs/r1_distill_qwen_7b.py --mesh=8x1
 """
 
 from o1p_jax.config import (

@@ -1,8 +1,9 @@
 """The real path on a laptop: SmolLM2-135M-Instruct, GSM8K, vLLM on the CPU. docs/real_path.md has the figures.
 
-    python launch/train.py --config=configs/smollm2_135m.py --problems.train=gsm8k/train.jsonl --problems.test=gsm8k/test.jsonl
+    python launch/train.py --config=configs/smollm2_135m.py
 
-models/smollm2_135m is made by launch/import_gguf.py, .venv-vllm by docs/install_vllm_cpu.sh.
+models/smollm2_135m is made by launch/import_gguf.py, .venv-vllm by docs/install_vllm_cpu.sh; gsm8k/ holds GSM8K's
+train.jsonl and test.jsonl (--problems.train and --problems.test name other places).
 """
 
 from o1p_jax.config import (

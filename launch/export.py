@@ -1,6 +1,6 @@
 """A run's newest checkpoint, or the one of `--step`, as a Hugging Face folder with a model card.
 
-    python launch/export.py --run=runs/embedded --out=hf_model
+python launch/export.py --run=runs/embedded --out=hf_model
 """
 
 from dataclasses import dataclass

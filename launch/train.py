@@ -1,7 +1,7 @@
 """The whole job: presample, grade, weigh, train, export, evaluate; what a run folder already holds is not done again.
 
-    python launch/train.py --mesh=8x1
-    python launch/train.py --config=configs/smollm2_135m.py --run=runs/mine --optim.learning_rate=1e-6
+python launch/train.py --mesh=8x1
+python launch/train.py --config=configs/smollm2_135m.py --run=runs/mine --optim.learning_rate=1e-6
 """
 
 from o1p_jax import cli

@@ -29,8 +29,9 @@ def grade_rollouts(src: Path, dst: Path) -> Path:
     with Grader() as grader, track("grade", total=source.shards, unit="shards", done=done) as bar:
         for shard in missing:
             table = source.read_shard(shard)
-            grades = grader.grade_many(list(zip(table["completion"].to_pylist(), table["answer"].to_pylist(),
-                                                strict=True)))
+            grades = grader.grade_many(
+                list(zip(table["completion"].to_pylist(), table["answer"].to_pylist(), strict=True))
+            )
             table = _with(table, pred=[g.pred for g in grades], grade=[g.status for g in grades])
             folder.write_shard(shard, table)
             bar.advance()
@@ -68,10 +69,12 @@ class WeightReport:
         return self.wrong_positive / self.kept if self.kept else 0.0
 
     def line(self) -> str:
-        return (f"weigh: kept {self.kept} of {self.samples} samples of {self.problems} problems ({self.all_right} all "
-                f"right, {self.all_wrong} all wrong), reward std {self.reward_std:.4f}, {self.wrong} wrong, "
-                f"{self.wrong_positive} wrong with a positive weight ({self.wrong_positive_share:.1%} of the kept), "
-                f"{self.truncated} truncated, {self.empty} empty, {self.undecided} undecided by the grader")
+        return (
+            f"weigh: kept {self.kept} of {self.samples} samples of {self.problems} problems ({self.all_right} all "
+            f"right, {self.all_wrong} all wrong), reward std {self.reward_std:.4f}, {self.wrong} wrong, "
+            f"{self.wrong_positive} wrong with a positive weight ({self.wrong_positive_share:.1%} of the kept), "
+            f"{self.truncated} truncated, {self.empty} empty, {self.undecided} undecided by the grader"
+        )
 
 
 def weigh_rollouts(src: Path, dst: Path, method: MethodConfig, seed: int) -> WeightReport:
@@ -82,8 +85,15 @@ def weigh_rollouts(src: Path, dst: Path, method: MethodConfig, seed: int) -> Wei
     samples of the folder. Raises BadInput when nothing can be kept.
     """
     source = RolloutFolder(src)
-    facts = {"stage": "weighed", "weigh_seed": seed, "lam": method.lam, "keep": method.keep,
-             "normalization": method.normalization, "reward_range": method.reward_range, "truncated": method.truncated}
+    facts = {
+        "stage": "weighed",
+        "weigh_seed": seed,
+        "lam": method.lam,
+        "keep": method.keep,
+        "normalization": method.normalization,
+        "reward_range": method.reward_range,
+        "truncated": method.truncated,
+    }
     folder = RolloutFolder.create(dst, source.metadata | facts, source.shards)
     filled, report = _weigh(_columns(source), method, seed)
     say(report.line())
@@ -105,9 +115,16 @@ def training_samples(folder: Path) -> list[TrainingSample]:
     columns = ["problem_id", "sample_idx", "prompt_ids", "completion_ids", "weight"]
     table = RolloutFolder(folder).read(columns)
     table = table.filter(table["weight"].is_valid()).sort_by([("problem_id", "ascending"), ("sample_idx", "ascending")])
-    return [TrainingSample(problem_id=row["problem_id"], sample_idx=row["sample_idx"], weight=row["weight"],
-                           prompt_ids=tuple(row["prompt_ids"]), completion_ids=tuple(row["completion_ids"]))
-            for row in table.to_pylist()]
+    return [
+        TrainingSample(
+            problem_id=row["problem_id"],
+            sample_idx=row["sample_idx"],
+            weight=row["weight"],
+            prompt_ids=tuple(row["prompt_ids"]),
+            completion_ids=tuple(row["completion_ids"]),
+        )
+        for row in table.to_pylist()
+    ]
 
 
 @dataclass(frozen=True)
@@ -134,8 +151,9 @@ def _columns(source: RolloutFolder) -> _Columns:
     bad_gold = set(np.array(table["problem_id"].to_pylist(), object)[grade_N == "bad_gold"])
     problem_N = table["problem_id"].to_pylist()
     decided_N = (grade_N != "timeout") & np.array([p not in bad_gold for p in problem_N], bool)
-    return _Columns(problem_N, table["sample_idx"].to_pylist(), length_N, grade_N == "correct", decided_N,
-                    finish_N == "length")
+    return _Columns(
+        problem_N, table["sample_idx"].to_pylist(), length_N, grade_N == "correct", decided_N, finish_N == "length"
+    )
 
 
 def _weigh(data: _Columns, method: MethodConfig, seed: int) -> tuple[dict[str, np.ndarray], WeightReport]:
@@ -170,11 +188,18 @@ def _weigh(data: _Columns, method: MethodConfig, seed: int) -> tuple[dict[str, n
     wrong_N = data.decided_N & ~data.correct_N
     clipped_N = reward_N if method.reward_range is None else reward_N.clip(*method.reward_range)
     return filled, WeightReport(
-        problems=len(groups), samples=n, kept=len(kept), wrong=int(wrong_N.sum()),
+        problems=len(groups),
+        samples=n,
+        kept=len(kept),
+        wrong=int(wrong_N.sum()),
         wrong_positive=int((wrong_N & (np.nan_to_num(filled["weight"]) > 0)).sum()),
-        truncated=int(data.truncated_N.sum()), empty=int((data.length_N == 0).sum()),
-        undecided=int((~data.decided_N).sum()), all_right=accuracy.count(1.0), all_wrong=accuracy.count(0.0),
-        reward_std=float(clipped_N.std()) if kept else 0.0)
+        truncated=int(data.truncated_N.sum()),
+        empty=int((data.length_N == 0).sum()),
+        undecided=int((~data.decided_N).sum()),
+        all_right=accuracy.count(1.0),
+        all_wrong=accuracy.count(0.0),
+        reward_std=float(clipped_N.std()) if kept else 0.0,
+    )
 
 
 def _lot(seed: int, problem: str, sample: int) -> bytes:

@@ -8,42 +8,90 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-_CHARACTERS = str.maketrans({
-    "\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{MULTIPLICATION SIGN}": r"\times ", "\N{MIDDLE DOT}": r"\cdot ",
-    "\N{INFINITY}": r"\infty ", "\N{GREEK SMALL LETTER PI}": r"\pi ", "\N{SQUARE ROOT}": r"\sqrt ",
-    "\N{LESS-THAN OR EQUAL TO}": r"\le ", "\N{GREATER-THAN OR EQUAL TO}": r"\ge ", "\N{NOT EQUAL TO}": r"\ne ",
-    "\N{ALMOST EQUAL TO}": r"\approx ", "\N{DEGREE SIGN}": "", "\N{EURO SIGN}": "", "\N{POUND SIGN}": "", "$": "",
-    "~": " ", "\N{NO-BREAK SPACE}": " ", "\N{THIN SPACE}": " ", "\N{NARROW NO-BREAK SPACE}": " ",
-})
+_CHARACTERS = str.maketrans(
+    {
+        "\N{MINUS SIGN}": "-",
+        "\N{EN DASH}": "-",
+        "\N{MULTIPLICATION SIGN}": r"\times ",
+        "\N{MIDDLE DOT}": r"\cdot ",
+        "\N{INFINITY}": r"\infty ",
+        "\N{GREEK SMALL LETTER PI}": r"\pi ",
+        "\N{SQUARE ROOT}": r"\sqrt ",
+        "\N{LESS-THAN OR EQUAL TO}": r"\le ",
+        "\N{GREATER-THAN OR EQUAL TO}": r"\ge ",
+        "\N{NOT EQUAL TO}": r"\ne ",
+        "\N{ALMOST EQUAL TO}": r"\approx ",
+        "\N{DEGREE SIGN}": "",
+        "\N{EURO SIGN}": "",
+        "\N{POUND SIGN}": "",
+        "$": "",
+        "~": " ",
+        "\N{NO-BREAK SPACE}": " ",
+        "\N{THIN SPACE}": " ",
+        "\N{NARROW NO-BREAK SPACE}": " ",
+    }
+)
 _DECORATION = re.compile(
     r"\\(?:left|right|big|Big|bigg|Bigg|displaystyle|quad|qquad|degree|pounds|euro)(?![A-Za-z])"
-    r"|(?<!\\)\\[!,;:>() \[\]$]|\^\s*\{?\s*\\circ\s*\}?")
+    r"|(?<!\\)\\[!,;:>() \[\]$]|\^\s*\{?\s*\\circ\s*\}?"
+)
 _WRAPPER = re.compile(r"\\(?:boxed|fbox|mathbf|boldsymbol|bm|mathit)\s*\{([^{}]*)\}")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
 _ASSIGNMENT = re.compile(r"\s*[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?\s*(?:=|\\approx|\\in(?![A-Za-z]))\s*")
 
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
-_NUMBERS = tuple(re.compile(rf"(?P<sign>[-+]?)\s*{body}") for body in (
-    rf"(?P<plain>{_DECIMAL})",
-    r"(?P<grouped>[1-9]\d{0,2}(?:[ ,]\s?\d{3})+(?:\.\d+)?)",
-    rf"(?P<whole>\d+)?\s*\\frac\s*(?:\{{\s*(?P<over>[-+]?{_DECIMAL})\s*\}}|(?P<over_digit>\d))"
-    rf"\s*(?:\{{\s*(?P<under>[-+]?{_DECIMAL})\s*\}}|(?P<under_digit>\d))",
-    rf"(?:(?P<whole>\d+)\s+)?(?P<over>{_DECIMAL})\s*/\s*(?P<under>{_DECIMAL})",
-    rf"(?P<plain>{_DECIMAL})\s*(?:(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*|[eE])\{{?\s*(?P<exponent>[-+]?\d{{1,3}})\s*\}}?",
-    r"(?P<head>\d+\.\d*)\\(?:overline|bar|dot)\s*\{?(?P<period>\d+)\}?",
-))
+_NUMBERS = tuple(
+    re.compile(rf"(?P<sign>[-+]?)\s*{body}")
+    for body in (
+        rf"(?P<plain>{_DECIMAL})",
+        r"(?P<grouped>[1-9]\d{0,2}(?:[ ,]\s?\d{3})+(?:\.\d+)?)",
+        rf"(?P<whole>\d+)?\s*\\frac\s*(?:\{{\s*(?P<over>[-+]?{_DECIMAL})\s*\}}|(?P<over_digit>\d))"
+        rf"\s*(?:\{{\s*(?P<under>[-+]?{_DECIMAL})\s*\}}|(?P<under_digit>\d))",
+        rf"(?:(?P<whole>\d+)\s+)?(?P<over>{_DECIMAL})\s*/\s*(?P<under>{_DECIMAL})",
+        rf"(?P<plain>{_DECIMAL})\s*(?:(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*|[eE])\{{?\s*(?P<exponent>[-+]?\d{{1,3}})\s*\}}?",
+        r"(?P<head>\d+\.\d*)\\(?:overline|bar|dot)\s*\{?(?P<period>\d+)\}?",
+    )
+)
 _NEAR = Fraction(1, 1000)
 
 _UNIT = re.compile(r"(?P<number>.*[\d})])(?P<gap>\s*)(?P<unit>\\?%|[A-Za-z][A-Za-z ./]*(?:\^\s*\{?\d\}?)?)", re.DOTALL)
 _PERCENT = {"%", "percent", "percentage", "pct", "per cent"}
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_MEASURES = {alias: name for name, aliases in {
-    "mm": "millimeter millimetre", "cm": "centimeter centimetre", "m": "meter metre", "km": "kilometer kilometre",
-    "in": "inch inche", "ft": "foot feet", "yd": "yard", "mi": "mile", "mg": "milligram", "g": "gram",
-    "kg": "kilogram", "lb": "pound", "oz": "ounce", "s": "sec second", "min": "minute", "h": "hr hour", "day": "",
-    "week": "", "month": "", "year": "yr", "ml": "milliliter millilitre", "l": "liter litre", "cent": "", "dollar": "",
-    "rad": "radian", "degree": "deg", "mi/h": "mph", "am": "", "pm": "",
-}.items() for alias in (name, *aliases.split())}
+_MEASURES = {
+    alias: name
+    for name, aliases in {
+        "mm": "millimeter millimetre",
+        "cm": "centimeter centimetre",
+        "m": "meter metre",
+        "km": "kilometer kilometre",
+        "in": "inch inche",
+        "ft": "foot feet",
+        "yd": "yard",
+        "mi": "mile",
+        "mg": "milligram",
+        "g": "gram",
+        "kg": "kilogram",
+        "lb": "pound",
+        "oz": "ounce",
+        "s": "sec second",
+        "min": "minute",
+        "h": "hr hour",
+        "day": "",
+        "week": "",
+        "month": "",
+        "year": "yr",
+        "ml": "milliliter millilitre",
+        "l": "liter litre",
+        "cent": "",
+        "dollar": "",
+        "rad": "radian",
+        "degree": "deg",
+        "mi/h": "mph",
+        "am": "",
+        "pm": "",
+    }.items()
+    for alias in (name, *aliases.split())
+}
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z ,.'-]*")
 

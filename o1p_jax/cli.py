@@ -70,7 +70,9 @@ def take_flag(argv: list[str], name: str) -> tuple[str | None, list[str]]:
 
 def take_values(argv: list[str], name: str) -> tuple[list[str], list[str]]:
     """The values of `--name a b c` or `--name=a`, up to the next flag, and the arguments without them."""
-    values, rest, taking = [], [], False
+    values: list[str] = []
+    rest: list[str] = []
+    taking = False
     for argument in argv:
         if argument.startswith("--"):
             taking = argument.split("=")[0] == f"--{name}"
@@ -106,7 +108,7 @@ def load_config(path: Path) -> RunConfig:
 
 def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
     """A dataclass from flags; a mistyped flag is refused with the nearest right name, a bad value with its field."""
-    known = list(flatten(default)) if default is not None else [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    known = [f.name for f in dataclasses.fields(cls)] if default is None else list(flatten(default))  # type: ignore[arg-type]
     for argument in argv:
         name = argument.split("=")[0].removeprefix("--").replace("-", "_")
         if argument.startswith("--") and name not in (*known, "help"):
@@ -115,8 +117,13 @@ def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
     wide = {} if {"--help", "-h"} & set(argv) else {"COLUMNS": "10000"}  # one line stays one
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.dict(os.environ, wide):
-            return tyro.cli(cls, args=argv, use_underscores=True, config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
-                            **({} if default is None else {"default": default}))
+            return tyro.cli(
+                cls,
+                args=argv,
+                use_underscores=True,
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+                default=tyro.MISSING_NONPROP if default is None else default,
+            )
     except SystemExit as e:
         if not e.code:  # --help
             print(out.getvalue(), end="")

@@ -42,8 +42,12 @@ class ProblemConfig:
     max_prompt_tokens: int = 1024
 
     def __post_init__(self) -> None:
-        _check("{problem}" in self.user_template, "problems.user_template", repr(self.user_template),
-               "must contain {problem}")
+        _check(
+            "{problem}" in self.user_template,
+            "problems.user_template",
+            repr(self.user_template),
+            "must contain {problem}",
+        )
         for name in ("limit_train", "limit_test"):
             value = getattr(self, name)
             _check(value is None or value >= 1, f"problems.{name}", value, "must be at least 1, or left out")
@@ -70,7 +74,7 @@ class SamplingConfig:
     samples_per_problem: int = 16
     """K of the paper."""
     temperature: float = 1.0
-    """1.0 with top_p 1.0 and top_k 0 draws from pi_ref itself, as the objective assumes; the authors used 0.5 and 0.8."""
+    """1.0, with top_p 1.0 and top_k 0, draws from pi_ref itself as the objective assumes; the authors: 0.5, 0.8."""
     top_p: float = 1.0
     top_k: int = 0
     """0 turns it off."""
@@ -88,15 +92,23 @@ class SamplingConfig:
     vllm: VllmConfig = field(default_factory=VllmConfig)
 
     def __post_init__(self) -> None:
-        _check(self.samples_per_problem >= 1, "sampling.samples_per_problem", self.samples_per_problem,
-               "K must be at least 1")
+        _check(
+            self.samples_per_problem >= 1,
+            "sampling.samples_per_problem",
+            self.samples_per_problem,
+            "K must be at least 1",
+        )
         _check(self.temperature >= 0, "sampling.temperature", self.temperature, "must not be negative; 0 is greedy")
         _check(0 < self.top_p <= 1, "sampling.top_p", self.top_p, "must lie in (0, 1]; 1 turns it off")
         _check(self.top_k >= 0, "sampling.top_k", self.top_k, "must not be negative; 0 turns it off")
         for name in ("max_tokens", "problems_per_shard", "slots"):
             _check(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "must be at least 1")
-        _check(self.sampler != "server" or len(self.servers) > 0, "sampling.servers", "()",
-               "sampler=server needs at least one base URL")
+        _check(
+            self.sampler != "server" or len(self.servers) > 0,
+            "sampling.servers",
+            "()",
+            "sampler=server needs at least one base URL",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +140,18 @@ class MethodConfig:
         _check(self.lam >= 0, "method.lam", self.lam, "must not be negative")
         _check(0 < self.epsilon < 1, "method.epsilon", self.epsilon, "must lie in (0, 1)")
         _check(self.keep >= 1, "method.keep", self.keep, "m must be at least 1")
-        _check(self.reward_low < self.reward_high, "method.reward_low", self.reward_low,
-               f"must be below method.reward_high={self.reward_high}")
-        _check(0 < self.max_log_ratio <= 80, "method.max_log_ratio", self.max_log_ratio,
-               "must lie in (0, 80]: exp of more overflows float32")
+        _check(
+            self.reward_low < self.reward_high,
+            "method.reward_low",
+            self.reward_low,
+            f"must be below method.reward_high={self.reward_high}",
+        )
+        _check(
+            0 < self.max_log_ratio <= 80,
+            "method.max_log_ratio",
+            self.max_log_ratio,
+            "must lie in (0, 80]: exp of more overflows float32",
+        )
 
     @property
     def ratio_kind(self) -> Literal["geometric", "sequence"]:
@@ -176,8 +196,12 @@ class ComputeConfig:
     """Tokens a row whose logits exist at a time."""
 
     def __post_init__(self) -> None:
-        _check(self.trainable_layers is None or self.trainable_layers >= 1, "compute.trainable_layers",
-               self.trainable_layers, "must be at least 1, or left out to train everything")
+        _check(
+            self.trainable_layers is None or self.trainable_layers >= 1,
+            "compute.trainable_layers",
+            self.trainable_layers,
+            "must be at least 1, or left out to train everything",
+        )
         _check(self.logprob_chunk >= 1, "compute.logprob_chunk", self.logprob_chunk, "must be at least 1")
 
 
@@ -239,10 +263,18 @@ class EvaluationConfig:
     """Problems whose solutions stand side by side in the report."""
 
     def __post_init__(self) -> None:
-        _check(self.samples_per_problem >= 1, "evaluation.samples_per_problem", self.samples_per_problem,
-               "must be at least 1")
-        _check(self.temperature > 0 or self.samples_per_problem == 1, "evaluation.samples_per_problem",
-               self.samples_per_problem, "greedy decoding gives one sample; set evaluation.temperature above 0")
+        _check(
+            self.samples_per_problem >= 1,
+            "evaluation.samples_per_problem",
+            self.samples_per_problem,
+            "must be at least 1",
+        )
+        _check(
+            self.temperature > 0 or self.samples_per_problem == 1,
+            "evaluation.samples_per_problem",
+            self.samples_per_problem,
+            "greedy decoding gives one sample; set evaluation.temperature above 0",
+        )
         _check(self.max_tokens >= 1, "evaluation.max_tokens", self.max_tokens, "must be at least 1")
         _check(self.bootstrap >= 1, "evaluation.bootstrap", self.bootstrap, "must be at least 1")
 
@@ -269,16 +301,24 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        _check(self.method.keep <= self.sampling.samples_per_problem, "method.keep", self.method.keep,
-               f"m can't exceed K, sampling.samples_per_problem={self.sampling.samples_per_problem}")
+        _check(
+            self.method.keep <= self.sampling.samples_per_problem,
+            "method.keep",
+            self.method.keep,
+            f"m can't exceed K, sampling.samples_per_problem={self.sampling.samples_per_problem}",
+        )
         parse_mesh(self.mesh)
 
 
 def parse_mesh(mesh: str) -> tuple[int, int]:
     """'8x1' -> (8, 1): devices on the data (FSDP) axis, devices on the tensor axis."""
     parts = mesh.lower().split("x")
-    _check(len(parts) == 2 and all(p.isascii() and p.isdigit() and int(p) >= 1 for p in parts), "mesh", mesh,
-           "must be two positive numbers, DATAxTENSOR, such as 8x1")
+    _check(
+        len(parts) == 2 and all(p.isascii() and p.isdigit() and int(p) >= 1 for p in parts),
+        "mesh",
+        mesh,
+        "must be two positive numbers, DATAxTENSOR, such as 8x1",
+    )
     return int(parts[0]), int(parts[1])
 
 

@@ -101,18 +101,30 @@ def compare(runs: Sequence[Graded], *, resamples: int = 2000, seed: int = 0, as_
         base = bases.setdefault(run.problem_set, run)
         _check(run, base)
         parts = {
-            level: summarize(_at_level(run.rows, level), None if run is base else _at_level(base.rows, level),
-                             resamples=resamples, seed=seed, as_printed=as_printed)
+            level: summarize(
+                _at_level(run.rows, level),
+                None if run is base else _at_level(base.rows, level),
+                resamples=resamples,
+                seed=seed,
+                as_printed=as_printed,
+            )
             for level in (None, *sorted(set(run.rows["level"].to_pylist()), key=_natural))
         }
         overall = parts.pop(None)
-        results.append(Result(model=run.model, problem_set=run.problem_set, overall=overall,
-                              levels={level: part for level, part in parts.items() if level is not None}))
+        results.append(
+            Result(
+                model=run.model,
+                problem_set=run.problem_set,
+                overall=overall,
+                levels={level: part for level, part in parts.items() if level is not None},
+            )
+        )
     return results
 
 
-def summarize(rows: pa.Table, base: pa.Table | None = None, *, resamples: int = 2000, seed: int = 0,
-              as_printed: bool = False) -> Summary:
+def summarize(
+    rows: pa.Table, base: pa.Table | None = None, *, resamples: int = 2000, seed: int = 0, as_printed: bool = False
+) -> Summary:
     """The figures of one table of graded rollouts, and its change against `base` (the same problems)."""
     grades_N = np.array(rows["grade"].to_pylist())
     correct_N = grades_N == "correct"
@@ -127,20 +139,32 @@ def summarize(rows: pa.Table, base: pa.Table | None = None, *, resamples: int = 
         draws = _change(bootstrap_means(base_PS, resamples, seed), means_BS, as_printed)
         values = _change(base_PS.mean(0, keepdims=True), means_PS.mean(0, keepdims=True), as_printed)
         estimates = [_estimate(value.item(), draw) for value, draw in zip(values, draws, strict=True)]
-        change = Change(accuracy=estimates[0], tokens=estimates[1], aes=estimates[2],
-                        fates=dict(Counter(fates(base, rows).values())))
+        change = Change(
+            accuracy=estimates[0],
+            tokens=estimates[1],
+            aes=estimates[2],
+            fates=dict(Counter(fates(base, rows).values())),
+        )
 
     most = int(count_P.min())
     ks = sorted({2**i for i in range(most.bit_length())} | {most})
     right = rows.filter(pa.array(correct_N))
-    shares = [(first_answer(text, gold) or len(text)) / max(len(text), 1)
-              for text, gold in zip(right["completion"].to_pylist(), right["answer"].to_pylist(), strict=True)]
+    shares = [
+        (first_answer(text, gold) or len(text)) / max(len(text), 1)
+        for text, gold in zip(right["completion"].to_pylist(), right["answer"].to_pylist(), strict=True)
+    ]
     return Summary(
-        problems=len(count_P), samples=len(rows), accuracy=accuracy, tokens=tokens,
-        tokens_correct=_mean(tokens_N[correct_N]), tokens_wrong=_mean(tokens_N[~correct_N]),
+        problems=len(count_P),
+        samples=len(rows),
+        accuracy=accuracy,
+        tokens=tokens,
+        tokens_correct=_mean(tokens_N[correct_N]),
+        tokens_wrong=_mean(tokens_N[~correct_N]),
         truncated=float(np.mean(np.array(rows["finish_reason"].to_pylist()) == "length")),
         pass_at={k: pass_at_k(count_P, correct_P, k) for k in ks},
-        outcome_efficiency=_mean(np.array(shares)), grades=dict(Counter(grades_N.tolist())), change=change,
+        outcome_efficiency=_mean(np.array(shares)),
+        grades=dict(Counter(grades_N.tolist())),
+        change=change,
     )
 
 
@@ -193,8 +217,10 @@ def bootstrap_means(values_PS: Float[np.ndarray, "P S"], resamples: int, seed: i
     rng = np.random.default_rng(seed)
     P = len(values_PS)
     chunk = max(1, 2**22 // P)  # bounds the counts at 32 MiB
-    counts = (rng.multinomial(P, np.full(P, 1 / P), size=min(chunk, resamples - start))
-              for start in range(0, resamples, chunk))
+    counts = (
+        rng.multinomial(P, np.full(P, 1 / P), size=min(chunk, resamples - start))
+        for start in range(0, resamples, chunk)
+    )
     return np.concatenate([counts_BP @ values_PS / P for counts_BP in counts])
 
 
@@ -217,11 +243,14 @@ def _check(run: Graded, base: Graded) -> None:
         raise BadInput(f"{where}: no rollouts; sample them with presample first")
     if run.rows["grade"].null_count:
         raise BadInput(f"{where}: {run.rows['grade'].null_count} rollouts have no grade; grade them first")
-    ours, theirs = (set(zip(r.rows["problem_id"].to_pylist(), r.rows["level"].to_pylist(), strict=True))
-                    for r in (run, base))
+    ours, theirs = (
+        set(zip(r.rows["problem_id"].to_pylist(), r.rows["level"].to_pylist(), strict=True)) for r in (run, base)
+    )
     if ours != theirs:
-        raise BadInput(f"{where}: {len(ours - theirs)} problems that {base.model} lacks, {len(theirs - ours)} missing; "
-                       "sample both models on the same problem set")
+        raise BadInput(
+            f"{where}: {len(ours - theirs)} problems that {base.model} lacks, {len(theirs - ours)} missing; "
+            "sample both models on the same problem set"
+        )
 
 
 def _at_level(rows: pa.Table, level: str | None) -> pa.Table:

@@ -20,8 +20,10 @@ from o1p_jax.models.hf import export_params, load_config, resolve_model
 from o1p_jax.train import trained_params
 
 PROVENANCE = "o1p_jax.json"
-_TOLD = re.compile(r"seed|sampling\.(samples_per_problem|temperature|top_p|top_k|max_tokens)"
-                   r"|(method|batch|optim)\.\w+|compute\.(dtype|trainable_layers)")
+_TOLD = re.compile(
+    r"seed|sampling\.(samples_per_problem|temperature|top_p|top_k|max_tokens)"
+    r"|(method|batch|optim)\.\w+|compute\.(dtype|trainable_layers)"
+)
 
 
 def export(trained: Path, out: Path, mesh: Mesh, *, data: Mapping[str, Any] | None = None) -> Path:
@@ -49,8 +51,13 @@ def export(trained: Path, out: Path, mesh: Mesh, *, data: Mapping[str, Any] | No
 
 def write_card(folder: Path, comparison: str | None = None) -> None:
     """Writes the model card, README.md, of an exported folder; `comparison` is the before/after table as Markdown."""
-    environment = Environment(loader=PackageLoader("o1p_jax"), undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True, keep_trailing_newline=True)
+    environment = Environment(
+        loader=PackageLoader("o1p_jax"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     card = environment.get_template("card.md.j2").render(read_json(folder / PROVENANCE), comparison=comparison)
     write_atomic(folder / "README.md", card)
 
@@ -72,9 +79,13 @@ def _provenance(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     model = facts["model"]
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
     return {
-        "base": _public(model), "hub_name": model if on_hub else None, "embedded": model == EMBEDDED,
-        "revision": facts["revision"], "problems": _public(facts["problems.train"]),
-        "step": int(folder.name), "checkpoint_sha256": sha256_file(folder / checkpoint.MANIFEST),
+        "base": _public(model),
+        "hub_name": model if on_hub else None,
+        "embedded": model == EMBEDDED,
+        "revision": facts["revision"],
+        "problems": _public(facts["problems.train"]),
+        "step": int(folder.name),
+        "checkpoint_sha256": sha256_file(folder / checkpoint.MANIFEST),
         "settings": {name: value for name, value in resolved.items() if _TOLD.fullmatch(name)},
     }
 

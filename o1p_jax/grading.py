@@ -28,11 +28,14 @@ _PATIENCE = 20  # seconds on the clock for each of processor time
 _MEMORY = 4 << 30  # bytes of address space a worker may have
 _ENVIRONMENT = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_LEADS = tuple(re.compile(lead, re.IGNORECASE | re.MULTILINE) for lead in (
-    r"####",  # GSM8K
-    r"answer\s*(?:is|:|=)\s*:?",
-    r"^A:",
-))
+_LEADS = tuple(
+    re.compile(lead, re.IGNORECASE | re.MULTILINE)
+    for lead in (
+        r"####",  # GSM8K
+        r"answer\s*(?:is|:|=)\s*:?",
+        r"^A:",
+    )
+)
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 
 
@@ -108,8 +111,9 @@ class Grader:
             elif (equal := quick_equal(pred, gold)) is not None:
                 verdicts[pred, gold] = "correct" if equal else "wrong"
             else:
-                pending[pred, gold] = self._start().schedule(_verify, args=[pred, gold, self._timeout_s],
-                                                             timeout=_PATIENCE * self._timeout_s)
+                pending[pred, gold] = self._start().schedule(
+                    _verify, args=[pred, gold, self._timeout_s], timeout=_PATIENCE * self._timeout_s
+                )
         for pair, future in pending.items():
             verdicts[pair] = _outcome(future)
         return [Grade(pred, verdicts[pred, gold]) for pred, gold in answers]

@@ -33,8 +33,9 @@ def run_child(module: str, job: Any, python: str | None = None) -> None:
             "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         }
         try:
-            child = subprocess.Popen([python or sys.executable, "-m", module, str(path)], stdin=subprocess.PIPE,
-                                     env=environment)
+            child = subprocess.Popen(
+                [python or sys.executable, "-m", module, str(path)], stdin=subprocess.PIPE, env=environment
+            )
         except OSError as e:
             raise BadInput(f"sampling.vllm.python={python}: can't be run ({e.strerror}); name an interpreter") from None
         with child:
@@ -48,8 +49,10 @@ def run_child(module: str, job: Any, python: str | None = None) -> None:
         if code == 0:
             return
         if not _failure_path(path).exists():
-            raise SamplerGone(f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
-                              "-9 is most often too little memory")
+            raise SamplerGone(
+                f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
+                "-9 is most often too little memory"
+            )
         name, message = read_json(_failure_path(path))
         raise getattr(errors, name)(message)
 

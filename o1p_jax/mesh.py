@@ -44,8 +44,10 @@ def make_mesh(spec: str) -> Mesh:
     shape = parse_mesh(spec)
     needed, devices = math.prod(shape), jax.devices()
     if len(devices) < needed:
-        raise BadInput(f"mesh={spec}: needs {needed} devices, there are {len(devices)} ({devices[0].platform}); "
-                       f"ask for a smaller mesh, such as {len(devices)}x1")
+        raise BadInput(
+            f"mesh={spec}: needs {needed} devices, there are {len(devices)} ({devices[0].platform}); "
+            f"ask for a smaller mesh, such as {len(devices)}x1"
+        )
     if devices[0].platform == "cpu" and needed > 1:
         say(f"mesh {spec}: {needed} simulated devices on this CPU")
     return Mesh(np.asarray(devices[:needed]).reshape(shape), ("fsdp", "tensor"), axis_types=(AxisType.Auto,) * 2)
@@ -63,8 +65,9 @@ def partition(logical_axes: tuple[str | None, ...], rules: Mapping[str, str | No
     return PartitionSpec(*axes)
 
 
-def sharding(mesh: Mesh, logical_axes: tuple[str | None, ...],
-             rules: Mapping[str, str | None] = RULES) -> NamedSharding:
+def sharding(
+    mesh: Mesh, logical_axes: tuple[str | None, ...], rules: Mapping[str, str | None] = RULES
+) -> NamedSharding:
     """Where an array with these logical axes lies on `mesh`; errors as `partition`."""
     return NamedSharding(mesh, partition(logical_axes, rules))
 
@@ -92,5 +95,7 @@ def check_divides(spec: str, sizes: Mapping[str, tuple[str, int]]) -> None:
             common = math.gcd(*(n for a, n in sizes.values() if RULES[a] == mesh_axis))
             fits = ", ".join(str(d) for d in range(1, common + 1) if common % d == 0)
             which = "first" if mesh_axis == "fsdp" else "second"
-            raise BadInput(f"mesh={spec}: its {which} number, {shape[mesh_axis]}, does not divide {name}={size}; "
-                           f"these would: {fits}")
+            raise BadInput(
+                f"mesh={spec}: its {which} number, {shape[mesh_axis]}, does not divide {name}={size}; "
+                f"these would: {fits}"
+            )

@@ -32,12 +32,22 @@ def whole_job(cfg: RunConfig) -> None:
     run = open_run(cfg)
     report = _make_samples(cfg, run)
     _outside_vllm(cfg, {"do": "train", "config": to_dict(cfg), "report": asdict(report)})
-    results = compare_models(cfg, {BEFORE: cfg.model, AFTER: str(run / "model")}, [cfg.problems.test],
-                             run / "evaluation", title=f"{cfg.model}, before and after")
+    results = compare_models(
+        cfg,
+        {BEFORE: cfg.model, AFTER: str(run / "model")},
+        [cfg.problems.test],
+        run / "evaluation",
+        title=f"{cfg.model}, before and after",
+    )
     write_card(run / "model", table.markdown(results))
     table.show(results)
-    for name, path in (("model", "model"), ("report", "evaluation/report.html"), ("table", "evaluation/table.md"),
-                       ("metrics", "metrics.jsonl"), ("rollouts", "weighed")):
+    for name, path in (
+        ("model", "model"),
+        ("report", "evaluation/report.html"),
+        ("table", "evaluation/table.md"),
+        ("metrics", "metrics.jsonl"),
+        ("rollouts", "weighed"),
+    ):
         print(f"{name:9}{run / path}")
 
 
@@ -67,7 +77,9 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
             there = replace(cfg, model=model, problems=replace(cfg.problems, test=problem_set))
             check_inputs(there, resolve_model(model, cfg.revision), ["test"])
     _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh})
-    results = compare_models(cfg, dict(zip(labels, folders, strict=True)), problem_sets, out, title=" and ".join(labels))
+    results = compare_models(
+        cfg, dict(zip(labels, folders, strict=True)), problem_sets, out, title=" and ".join(labels)
+    )
     table.show(results)
     print(f"report {out / 'report.html'}")
 
@@ -79,8 +91,9 @@ def preflight(cfg: RunConfig, *parts: str) -> None:
     _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh})
 
 
-def compare_models(cfg: RunConfig, models: Mapping[str, str], problem_sets: Sequence[str], out: Path,
-                   title: str) -> list[Result]:
+def compare_models(
+    cfg: RunConfig, models: Mapping[str, str], problem_sets: Sequence[str], out: Path, title: str
+) -> list[Result]:
     """Samples and grades every model (name -> folder, hub name or `embedded`) on every problem set, and writes the
     report to `out`. The first model is the base of the others.
     """
@@ -94,10 +107,15 @@ def compare_models(cfg: RunConfig, models: Mapping[str, str], problem_sets: Sequ
                 grade_rollouts(folder / "sampled", folder / "graded")
             runs.append(Graded(name, problem_set, RolloutFolder(folder / "graded").read()))
     results = compare(runs, resamples=cfg.evaluation.bootstrap, seed=cfg.seed)
-    facts = {"base model": cfg.model, "sampler": cfg.sampling.sampler,
-             "temperature": f"{cfg.evaluation.temperature:g}", "top_p": f"{cfg.evaluation.top_p:g}",
-             "samples a problem": str(cfg.evaluation.samples_per_problem),
-             "longest solution": f"{cfg.evaluation.max_tokens} tokens", "seed": str(cfg.seed)}
+    facts = {
+        "base model": cfg.model,
+        "sampler": cfg.sampling.sampler,
+        "temperature": f"{cfg.evaluation.temperature:g}",
+        "top_p": f"{cfg.evaluation.top_p:g}",
+        "samples a problem": str(cfg.evaluation.samples_per_problem),
+        "longest solution": f"{cfg.evaluation.max_tokens} tokens",
+        "seed": str(cfg.seed),
+    }
     write_report(out, runs, results, title=title, facts=facts, shown=cfg.evaluation.rollouts_shown, seed=cfg.seed)
     return results
 
@@ -111,10 +129,20 @@ def _make_samples(cfg: RunConfig, run: Path) -> WeightReport:
 
 def _train_and_export(cfg: RunConfig, report: WeightReport) -> None:
     run, mesh = Path(cfg.run), make_mesh(cfg.mesh)
-    checkpoint = train(cfg, training_samples(run / "weighed"), resolve_model(cfg.model, cfg.revision), mesh, run,
-                       constants={"wrong_positive": report.wrong_positive_share})
-    data = {"problems": report.problems, "solutions sampled": report.samples, "solutions trained on": report.kept,
-            "of them wrong with a positive weight": f"{report.wrong_positive_share:.1%}"}
+    checkpoint = train(
+        cfg,
+        training_samples(run / "weighed"),
+        resolve_model(cfg.model, cfg.revision),
+        mesh,
+        run,
+        constants={"wrong_positive": report.wrong_positive_share},
+    )
+    data = {
+        "problems": report.problems,
+        "solutions sampled": report.samples,
+        "solutions trained on": report.kept,
+        "of them wrong with a positive weight": f"{report.wrong_positive_share:.1%}",
+    }
     with preemptible():
         export(checkpoint, run / "model", mesh, data=data)
 

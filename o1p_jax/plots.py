@@ -37,6 +37,7 @@ def color(index: int, scheme: str) -> str:
 
 def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
     """All models on one problem set: whole set large with its intervals, each level small, arrows from the base."""
+
     def draw(ax: Axes, scheme: str) -> None:
         base = results[0]
         for level in base.levels if len(base.levels) > 1 else ():
@@ -46,15 +47,28 @@ def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
                 ax.plot(*point, "o", color=color(i, scheme), markersize=4, alpha=0.7, markeredgewidth=0)
                 if i:
                     _arrow(ax, before, point, color(i, scheme), width=0.8, alpha=0.5)
-            ax.annotate(_short(level), point, (-5, 2), textcoords="offset points", ha="right", color=_INK[scheme],
-                        fontsize=8)
+            ax.annotate(
+                _short(level), point, (-5, 2), textcoords="offset points", ha="right", color=_INK[scheme], fontsize=8
+            )
         for i, result in enumerate(results):
             summary = result.overall
             x, y = _point(summary)
-            errors = [[[at - scale * e.low], [scale * e.high - at]]
-                      for at, e, scale in ((x, summary.tokens, 1), (y, summary.accuracy, 100))]
-            ax.errorbar(x, y, xerr=errors[0], yerr=errors[1], fmt="o", color=color(i, scheme), markersize=9,
-                        elinewidth=1.4, capsize=3, zorder=3)
+            errors = [
+                [[at - scale * e.low], [scale * e.high - at]]
+                for at, e, scale in ((x, summary.tokens, 1), (y, summary.accuracy, 100))
+            ]
+            ax.errorbar(
+                x,
+                y,
+                xerr=errors[0],
+                yerr=errors[1],
+                fmt="o",
+                color=color(i, scheme),
+                markersize=9,
+                elinewidth=1.4,
+                capsize=3,
+                zorder=3,
+            )
             if i:
                 _arrow(ax, _point(base.overall), (x, y), color(i, scheme), width=1.8, alpha=0.9)
         ax.set_xlabel("mean tokens of a solution (left is shorter)")
@@ -67,6 +81,7 @@ def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
 
 def tokens_by_level(results: Sequence[Result]) -> Plot:
     """Mean tokens at each level, a dot a model: where the tokens went."""
+
     def draw(ax: Axes, scheme: str) -> None:
         levels = list(results[0].levels)
         for y, level in enumerate(levels):
@@ -89,10 +104,17 @@ def _plot(draw: Callable[[Axes, str], None], alt: str) -> Plot:
     for scheme in (LIGHT, DARK):
         style: Any = {
             "text.parse_math": False,  # names come from outside; a '$' in one is a dollar
-            "svg.fonttype": "none", "svg.hashsalt": "o1p_jax", "font.size": 9,
-            "text.color": _INK[scheme], "axes.labelcolor": _INK[scheme], "axes.edgecolor": _GRID[scheme],
-            "xtick.color": _INK[scheme], "ytick.color": _INK[scheme], "grid.color": _GRID[scheme],
-            "axes.spines.top": False, "axes.spines.right": False,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "o1p_jax",
+            "font.size": 9,
+            "text.color": _INK[scheme],
+            "axes.labelcolor": _INK[scheme],
+            "axes.edgecolor": _GRID[scheme],
+            "xtick.color": _INK[scheme],
+            "ytick.color": _INK[scheme],
+            "grid.color": _GRID[scheme],
+            "axes.spines.top": False,
+            "axes.spines.right": False,
         }
         with matplotlib.rc_context(style):
             figure = Figure(figsize=(4.9, 3.6), layout="constrained")
@@ -121,5 +143,6 @@ def _short(name: str) -> str:
 
 
 def _spoken(results: Sequence[Result]) -> str:
-    return "; ".join(f"{r.model} {100 * r.overall.accuracy.value:.1f}% at {r.overall.tokens.value:.0f} tokens"
-                     for r in results)
+    return "; ".join(
+        f"{r.model} {100 * r.overall.accuracy.value:.1f}% at {r.overall.tokens.value:.0f} tokens" for r in results
+    )

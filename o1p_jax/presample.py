@@ -47,8 +47,11 @@ def presample(job: RolloutJob, make_sampler: Callable[..., Sampler] = default_sa
     """
     cfg, out = job.config, Path(job.out)
     sampling = cfg.sampling if job.part == "train" else cfg.evaluation
-    spec, limit = ((cfg.problems.train, cfg.problems.limit_train) if job.part == "train"
-                   else (cfg.problems.test, cfg.problems.limit_test))
+    spec, limit = (
+        (cfg.problems.train, cfg.problems.limit_train)
+        if job.part == "train"
+        else (cfg.problems.test, cfg.problems.limit_test)
+    )
     problems = load_problems(spec, cfg.problems, limit)
     model = _resolve(job)
     prompter = Prompter(model, cfg.problems)
@@ -58,27 +61,46 @@ def presample(job: RolloutJob, make_sampler: Callable[..., Sampler] = default_sa
     shards = [problems[i : i + size] for i in range(0, len(problems), size)]
     samples = sampling.samples_per_problem
     params = SamplingParams.of(sampling, prompter.eos_ids)
-    folder = RolloutFolder.create(out, {
-        "model": job.model, "revision": cfg.revision, "model_sha256": _digest(model),
-        "template_sha256": prompter.template_hash, "problems_sha256": fingerprint([p.problem_id for p in problems]),
-        "sampler": cfg.sampling.sampler, "samples_per_problem": samples, "problems_per_shard": size, "seed": cfg.seed,
-        **asdict(params),
-    }, len(shards))
+    folder = RolloutFolder.create(
+        out,
+        {
+            "model": job.model,
+            "revision": cfg.revision,
+            "model_sha256": _digest(model),
+            "template_sha256": prompter.template_hash,
+            "problems_sha256": fingerprint([p.problem_id for p in problems]),
+            "sampler": cfg.sampling.sampler,
+            "samples_per_problem": samples,
+            "problems_per_shard": size,
+            "seed": cfg.seed,
+            **asdict(params),
+        },
+        len(shards),
+    )
     missing = folder.missing_shards()
     if not missing:
         return out
     todo = samples * sum(len(shards[i]) for i in missing)
     total = samples * len(problems)
     longest = max(len(ids) for ids in prompts.values())
-    with (preemptible(), closing(make_sampler(cfg.sampling.sampler, model, cfg, longest)) as sampler,
-          track(f"presample {job.part}", total=total, unit="samples", done=total - todo) as bar):
+    with (
+        preemptible(),
+        closing(make_sampler(cfg.sampling.sampler, model, cfg, longest)) as sampler,
+        track(f"presample {job.part}", total=total, unit="samples", done=total - todo) as bar,
+    ):
         for shard in missing:
-            rows = [_row(problem, prompts[problem.problem_id], k, cfg.seed)
-                    for problem in shards[shard] for k in range(samples)]
+            rows = [
+                _row(problem, prompts[problem.problem_id], k, cfg.seed)
+                for problem in shards[shard]
+                for k in range(samples)
+            ]
             requests = [Request(tuple(row["prompt_ids"]), row["seed"]) for row in rows]
             for row, completion in zip(rows, sampler.sample(requests, params, bar.advance), strict=True):
-                row |= {"completion": prompter.decode(completion.token_ids),
-                        "completion_ids": list(completion.token_ids), "finish_reason": completion.finish_reason}
+                row |= {
+                    "completion": prompter.decode(completion.token_ids),
+                    "completion_ids": list(completion.token_ids),
+                    "finish_reason": completion.finish_reason,
+                }
             folder.write_shard(shard, rows)
     return out
 
@@ -89,8 +111,11 @@ def sample_seed(seed: int, problem_id: str, sample: int) -> int:
 
 
 def _row(problem: Problem, prompt: tuple[int, ...], sample: int, seed: int) -> dict[str, Any]:
-    return asdict(problem) | {"prompt_ids": list(prompt), "sample_idx": sample,
-                              "seed": sample_seed(seed, problem.problem_id, sample)}
+    return asdict(problem) | {
+        "prompt_ids": list(prompt),
+        "sample_idx": sample,
+        "seed": sample_seed(seed, problem.problem_id, sample),
+    }
 
 
 def _resolve(job: RolloutJob) -> Path:

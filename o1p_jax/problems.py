@@ -48,8 +48,9 @@ def _rows(spec: str) -> tuple[Iterable[dict[str, Any]], str]:
         return (_jsonl(path) if path.suffix == ".jsonl" else _parquet(path)), path.stem
     name, colon, split = spec.rpartition(":")
     if not colon:
-        raise BadInput(f"{spec}: not a problem set; give a .jsonl or .parquet file, NAME[@SUBSET]:SPLIT or "
-                       "embedded:test")
+        raise BadInput(
+            f"{spec}: not a problem set; give a .jsonl or .parquet file, NAME[@SUBSET]:SPLIT or embedded:test"
+        )
     return _hub(name, split), split
 
 
@@ -82,8 +83,9 @@ def _hub(name: str, split: str) -> Iterable[dict[str, Any]]:
     try:
         import datasets
     except ImportError:
-        raise BadInput(f"{name}:{split}: needs the datasets library (pip install datasets); or give a .jsonl or "
-                       ".parquet file") from None
+        raise BadInput(
+            f"{name}:{split}: needs the datasets library (pip install datasets); or give a .jsonl or .parquet file"
+        ) from None
     name, _, subset = name.partition("@")
     try:
         return datasets.load_dataset(name, subset or None, split=split)
@@ -98,8 +100,14 @@ def _problem(row: dict[str, Any], where: str, cfg: ProblemConfig, source: str, s
     if not answer:
         raise BadInput(f"{where}: nothing stands behind '####' in column {cfg.answer_column}; add the answer")
     level = row.get(cfg.level_column)
-    return Problem(problem_id=problem_id(problem, answer), source=source, split=split, problem=problem, answer=answer,
-                   level="-" if level is None else str(level))
+    return Problem(
+        problem_id=problem_id(problem, answer),
+        source=source,
+        split=split,
+        problem=problem,
+        answer=answer,
+        level="-" if level is None else str(level),
+    )
 
 
 def _text(row: dict[str, Any], column: str, where: str, field: str) -> str:
@@ -126,14 +134,17 @@ class Prompter:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         except Exception as e:  # the library raises many kinds, of the file that is missing or broken
             reason = (str(e).splitlines() or [type(e).__name__])[0]
-            raise BadInput(f"{folder}: no usable tokenizer ({reason}); copy the model's tokenizer files "
-                           "there") from None
+            raise BadInput(
+                f"{folder}: no usable tokenizer ({reason}); copy the model's tokenizer files there"
+            ) from None
         if not self._tokenizer.chat_template:
             raise BadInput(f"{folder}: the tokenizer has no chat template; put the model's chat_template.jinja there")
         vocab_size = read_json(folder / "config.json").get("vocab_size")
         if vocab_size is not None and len(self._tokenizer) > vocab_size:
-            raise BadInput(f"{folder}: the tokenizer does not match the model: {len(self._tokenizer)} tokens for a "
-                           f"vocabulary of {vocab_size}; use the tokenizer that the model came with")
+            raise BadInput(
+                f"{folder}: the tokenizer does not match the model: {len(self._tokenizer)} tokens for a "
+                f"vocabulary of {vocab_size}; use the tokenizer that the model came with"
+            )
 
     @property
     def template_hash(self) -> str:
@@ -159,14 +170,18 @@ class Prompter:
         try:
             text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except TemplateError as e:
-            raise BadInput(f"{self._folder}: the chat template refuses the messages ({e}); many refuse a system turn: "
-                           "move problems.system_prompt into problems.user_template") from None
+            raise BadInput(
+                f"{self._folder}: the chat template refuses the messages ({e}); many refuse a system turn: "
+                "move problems.system_prompt into problems.user_template"
+            ) from None
         # The template writes the special tokens itself; the tokenizer would add a second BOS.
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) > self._cfg.max_prompt_tokens:
             start = " ".join(itertools.islice(problem.problem.split(), 8))
-            raise BadInput(f"{problem.source}, problem {problem.problem_id} ('{start} ...'): {len(ids)} prompt tokens; "
-                           f"raise problems.max_prompt_tokens={self._cfg.max_prompt_tokens} or remove it")
+            raise BadInput(
+                f"{problem.source}, problem {problem.problem_id} ('{start} ...'): {len(ids)} prompt tokens; "
+                f"raise problems.max_prompt_tokens={self._cfg.max_prompt_tokens} or remove it"
+            )
         return tuple(ids)
 
     def decode(self, ids: Iterable[int]) -> str:

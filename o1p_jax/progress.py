@@ -59,8 +59,10 @@ class _PlainBar(_Meter):
             self.line(note)
 
     def line(self, note: str = "") -> None:
-        say(f"{self.stage}: {self.done}/{self.total} {self.unit}, {self.rate:.1f}/s, {self.left()} left"
-            + (f", {note}" if note else ""))
+        say(
+            f"{self.stage}: {self.done}/{self.total} {self.unit}, {self.rate:.1f}/s, {self.left()} left"
+            + (f", {note}" if note else "")
+        )
 
 
 class _RichBar(_Meter):
@@ -80,8 +82,14 @@ def track(stage: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
     """Shows how far `stage` is. `done` units were finished by an earlier run and do not count in the rate."""
     console = Console(stderr=True)
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[info]}"),
-                   TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console) as progress:
             yield _RichBar(progress, stage, total, unit, done)
         return

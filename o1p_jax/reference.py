@@ -17,9 +17,7 @@ from o1p_jax.records import TrainingSample
 
 SAMPLES_PER_PART = 256  # what a killed run computes again at most
 
-_SCHEMA = pa.schema(
-    [("problem_id", pa.string()), ("sample_idx", pa.int32()), ("logprobs", pa.list_(pa.float32()))]
-)
+_SCHEMA = pa.schema([("problem_id", pa.string()), ("sample_idx", pa.int32()), ("logprobs", pa.list_(pa.float32()))])
 
 
 def reference_logprobs(

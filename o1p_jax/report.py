@@ -68,8 +68,16 @@ class Report:
     """By problem set."""
 
 
-def write_report(folder: Path, runs: Sequence[Graded], results: Sequence[Result], *, title: str,
-                 facts: dict[str, str], shown: int = 8, seed: int = 0) -> Path:
+def write_report(
+    folder: Path,
+    runs: Sequence[Graded],
+    results: Sequence[Result],
+    *,
+    title: str,
+    facts: dict[str, str],
+    shown: int = 8,
+    seed: int = 0,
+) -> Path:
     """Writes report.html, the report.json it is drawn from, and table.md to `folder`; returns the page's path.
 
     `results` are `evaluate.compare(runs)`; `shown` problems of each set are shown in full.
@@ -77,8 +85,12 @@ def write_report(folder: Path, runs: Sequence[Graded], results: Sequence[Result]
     by_set: dict[str, list[Graded]] = defaultdict(list)
     for run in runs:
         by_set[run.problem_set].append(run)
-    report = Report(title=title, facts=facts, results=list(results),
-                    examples={name: pick_examples(of_set, shown, seed) for name, of_set in by_set.items()})
+    report = Report(
+        title=title,
+        facts=facts,
+        results=list(results),
+        examples={name: pick_examples(of_set, shown, seed) for name, of_set in by_set.items()},
+    )
     write_json(folder / "report.json", to_json(report))
     write_atomic(folder / "table.md", table.markdown(results))
     write_atomic(folder / "report.html", render(report))
@@ -98,27 +110,48 @@ def pick_examples(runs: Sequence[Graded], shown: int, seed: int) -> list[Example
     for problems in by_fate.values():
         rng.shuffle(problems)
     order = ("lost", "gained", "kept", "neither")
-    turns = [(turn, order.index(fate), problem) for fate, problems in by_fate.items()
-             for turn, problem in enumerate(problems)]
+    turns = [
+        (turn, order.index(fate), problem)
+        for fate, problems in by_fate.items()
+        for turn, problem in enumerate(problems)
+    ]
     chosen = [(problem, order[fate]) for _, fate, problem in sorted(turns)[:shown]]
     rows = [_first_samples(run.rows, [problem for problem, _ in chosen]) for run in runs]
     return [
-        Example(problem=rows[0][p]["problem"], answer=rows[0][p]["answer"], level=rows[0][p]["level"],
-                fate=fate if len(runs) > 1 else None,
-                solutions=[_solution(run.model, row[p]) for run, row in zip(runs, rows, strict=True)])
+        Example(
+            problem=rows[0][p]["problem"],
+            answer=rows[0][p]["answer"],
+            level=rows[0][p]["level"],
+            fate=fate if len(runs) > 1 else None,
+            solutions=[_solution(run.model, row[p]) for run, row in zip(runs, rows, strict=True)],
+        )
         for p, fate in chosen
     ]
 
 
 def render(report: Report) -> str:
     """The page as HTML."""
-    environment = Environment(loader=PackageLoader("o1p_jax"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True, finalize=_visible)
-    sections = [_section(name, of_set, report.examples.get(name, []))
-                for name, of_set in table.problem_sets(report.results).items()]
+    environment = Environment(
+        loader=PackageLoader("o1p_jax"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+    )
+    sections = [
+        _section(name, of_set, report.examples.get(name, []))
+        for name, of_set in table.problem_sets(report.results).items()
+    ]
     return environment.get_template("report.html.j2").render(
-        report=report, sections=sections, fate_names=FATES, OVERALL=table.OVERALL,
-        light=plots.LIGHT, dark=plots.DARK, color=plots.color)
+        report=report,
+        sections=sections,
+        fate_names=FATES,
+        OVERALL=table.OVERALL,
+        light=plots.LIGHT,
+        dark=plots.DARK,
+        color=plots.color,
+    )
 
 
 def to_json(value: Any) -> Any:
@@ -138,10 +171,18 @@ def _section(name: str, results: Sequence[Result], examples: Sequence[Example]) 
     drawn = [plots.accuracy_against_tokens(results)]
     if len(results[0].levels) > 1:
         drawn.append(plots.tokens_by_level(results))
-    return {"name": name, "caption": table.caption(results), "results": results, "base": results[0].overall,
-            "last": results[-1].overall, "columns": table.columns(results), "groups": table.groups(results),
-            "plots": drawn, "examples": examples,
-            "most": max((s.tokens for example in examples for s in example.solutions), default=1)}
+    return {
+        "name": name,
+        "caption": table.caption(results),
+        "results": results,
+        "base": results[0].overall,
+        "last": results[-1].overall,
+        "columns": table.columns(results),
+        "groups": table.groups(results),
+        "plots": drawn,
+        "examples": examples,
+        "most": max((s.tokens for example in examples for s in example.solutions), default=1),
+    }
 
 
 def _first_samples(rows: pa.Table, problems: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -152,12 +193,20 @@ def _first_samples(rows: pa.Table, problems: Sequence[str]) -> dict[str, dict[st
 
 def _solution(model: str, row: dict[str, Any]) -> Solution:
     answered = first_answer(row["completion"], row["answer"]) if row["grade"] == "correct" else None
-    return Solution(model=model, tokens=len(row["completion_ids"]), grade=row["grade"], pred=row["pred"],
-                    finish_reason=row["finish_reason"], text=row["completion"], answered=answered)
+    return Solution(
+        model=model,
+        tokens=len(row["completion_ids"]),
+        grade=row["grade"],
+        pred=row["pred"],
+        finish_reason=row["finish_reason"],
+        text=row["completion"],
+        answered=answered,
+    )
 
 
-_HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-                     "\ud800-\udfff]")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def _visible(value: Any) -> Any:

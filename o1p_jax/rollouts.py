@@ -17,26 +17,28 @@ import pyarrow.parquet as pq
 from o1p_jax.errors import BadInput, CorruptData
 from o1p_jax.files import read_json, write_atomic, write_json
 
-SCHEMA = pa.schema([
-    ("problem_id", pa.string()),
-    ("source", pa.string()),
-    ("split", pa.string()),
-    ("level", pa.string()),
-    ("problem", pa.string()),
-    ("answer", pa.string()),
-    ("prompt_ids", pa.list_(pa.int32())),
-    ("completion", pa.string()),
-    ("completion_ids", pa.list_(pa.int32())),
-    ("sample_idx", pa.int32()),  # 0..K-1 within the problem
-    ("seed", pa.int64()),
-    ("finish_reason", pa.string()),  # stop, length
-    ("pred", pa.string()),  # final answer as found in the completion; null: none, or not graded yet
-    ("grade", pa.string()),  # a status of grading.Grade; null: not graded yet
-    ("ref_mean_len", pa.float64()),  # Lbar: mean tokens over the problem's samples
-    ("ref_acc", pa.float64()),  # Abar: share of them that is correct
-    ("reward", pa.float64()),  # R_LH, neither clipped nor normalised
-    ("weight", pa.float64()),  # the advantage; null: not kept for training
-])
+SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("source", pa.string()),
+        ("split", pa.string()),
+        ("level", pa.string()),
+        ("problem", pa.string()),
+        ("answer", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("completion", pa.string()),
+        ("completion_ids", pa.list_(pa.int32())),
+        ("sample_idx", pa.int32()),  # 0..K-1 within the problem
+        ("seed", pa.int64()),
+        ("finish_reason", pa.string()),  # stop, length
+        ("pred", pa.string()),  # final answer as found in the completion; null: none, or not graded yet
+        ("grade", pa.string()),  # a status of grading.Grade; null: not graded yet
+        ("ref_mean_len", pa.float64()),  # Lbar: mean tokens over the problem's samples
+        ("ref_acc", pa.float64()),  # Abar: share of them that is correct
+        ("reward", pa.float64()),  # R_LH, neither clipped nor normalised
+        ("weight", pa.float64()),  # the advantage; null: not kept for training
+    ]
+)
 
 _META = "meta.json"
 _KEY = b"o1p_jax"
@@ -67,8 +69,10 @@ class RolloutFolder:
         there = folder.metadata
         for name in [*metadata, *there]:
             if name not in _LABELS and there.get(name) != metadata.get(name):
-                raise BadInput(f"{path}: holds rollouts made with {name}={there.get(name)}, not {metadata.get(name)}; "
-                               "use another run folder, or remove this one")
+                raise BadInput(
+                    f"{path}: holds rollouts made with {name}={there.get(name)}, not {metadata.get(name)}; "
+                    "use another run folder, or remove this one"
+                )
         return folder
 
     @property
@@ -105,8 +109,10 @@ class RolloutFolder:
         table = pq.read_table(pa.BufferReader(data), columns=columns)
         stored = json.loads(table.schema.metadata[_KEY])
         if stored != self.metadata:
-            raise CorruptData(f"{path}: comes from another folder than {self.path / _META} describes; remove the file "
-                              "and run its stage again")
+            raise CorruptData(
+                f"{path}: comes from another folder than {self.path / _META} describes; remove the file "
+                "and run its stage again"
+            )
         return table.replace_schema_metadata()
 
     def read(self, columns: list[str] | None = None) -> pa.Table:

@@ -1,11 +1,11 @@
 """A run's folder, and the checks that come before anything is written to it.
 
-    config.json      what the run was started with
-    rollouts/        presampled solutions, then graded/ and weighed/: Parquet shards
-    reference/       log-probabilities of the kept ones under the reference model
-    checkpoints/     training states; metrics.jsonl and tensorboard/ beside them
-    model/           the result, a Hugging Face folder
-    evaluation/      report.html, report.json, table.md and the rollouts behind them
+config.json      what the run was started with
+rollouts/        presampled solutions, then graded/ and weighed/: Parquet shards
+reference/       log-probabilities of the kept ones under the reference model
+checkpoints/     training states; metrics.jsonl and tensorboard/ beside them
+model/           the result, a Hugging Face folder
+evaluation/      report.html, report.json, table.md and the rollouts behind them
 """
 
 import importlib.util
@@ -73,5 +73,7 @@ def check_inputs(cfg: RunConfig, model: Path, parts: Iterable[str]) -> None:
         for problem in load_problems(spec, cfg.problems, limit):
             prompter.prompt_ids(problem)
     if cfg.sampling.sampler == "vllm" and cfg.sampling.vllm.python is None and not importlib.util.find_spec("vllm"):
-        raise BadInput("sampling.sampler=vllm: vLLM is not installed here; install it (docs/install.md), or name the "
-                       "interpreter that has it as sampling.vllm.python")
+        raise BadInput(
+            "sampling.sampler=vllm: vLLM is not installed here; install it (docs/install.md), or name the "
+            "interpreter that has it as sampling.vllm.python"
+        )

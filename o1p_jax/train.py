@@ -48,8 +48,10 @@ def train(
     splits = layer_splits(model.layers, cfg.compute.trainable_layers)
     fits = fitting(samples, cfg.batch.row_length)
     if len(fits) < len(samples):
-        progress.say(f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
-                     f"{cfg.batch.row_length} and are left out")
+        progress.say(
+            f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
+            f"{cfg.batch.row_length} and are left out"
+        )
     plan = plan_epochs([sample_length(s) for s in fits], cfg.batch, cfg.optim.epochs, cfg.seed, mesh.shape["fsdp"])
     last = len(plan.steps)
 
@@ -93,8 +95,10 @@ def train(
             state = dataclasses.replace(parts["optimizer"], params=parts["params"])
 
         # -- The loop: a step is on its way before the last one's metrics are read --
-        progress.say(f"training on {len(fits)} samples: {last} steps of up to {plan.microbatches} x {plan.rows} rows x "
-                     f"{plan.row_length} tokens, {plan.fill:.0%} filled" + (f", from step {done}" if done else ""))
+        progress.say(
+            f"training on {len(fits)} samples: {last} steps of up to {plan.microbatches} x {plan.rows} rows x "
+            f"{plan.row_length} tokens, {plan.fill:.0%} filled" + (f", from step {done}" if done else "")
+        )
         step_fn = make_train_step(model, splits, cfg, last, mesh, shardings)
         with (
             closing(MetricsLog(run, done, constants or {})) as log,
@@ -105,8 +109,10 @@ def train(
                 values = log.write(step, metrics)
                 bar.advance(1, f"loss {values['loss']:.4f}")
                 if values["skipped_in_row"] >= cfg.optim.max_bad_steps:
-                    raise NonFinite(f"step {step}: loss or gradient not finite for optim.max_bad_steps="
-                                    f"{cfg.optim.max_bad_steps} steps; lower optim.learning_rate, see {log.path}")
+                    raise NonFinite(
+                        f"step {step}: loss or gradient not finite for optim.max_bad_steps="
+                        f"{cfg.optim.max_bad_steps} steps; lower optim.learning_rate, see {log.path}"
+                    )
 
             pending = None
             for step in range(done + 1, last + 1):

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from o1p_jax.config import ProblemConfig, RunConfig, SamplingConfig
 
-CHAT_TEMPLATE = ("{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
-                 "{% if add_generation_prompt %}<assistant>{% endif %}")
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 
 
 def model_folder(path: Path, *, chat_template: str | None = CHAT_TEMPLATE, vocab_size: int = 300) -> Path:

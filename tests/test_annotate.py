@@ -18,9 +18,21 @@ KEEP_ALL = MethodConfig(keep=4)
 
 def sample(problem, k, length, right, **values):
     answer = r"\boxed{7}" if right else r"\boxed{8}"
-    return {"problem_id": problem, "source": "s", "split": "t", "level": "1", "problem": problem, "answer": "7",
-            "prompt_ids": [1], "completion": answer, "completion_ids": [5] * length, "sample_idx": k, "seed": k,
-            "finish_reason": "stop", "grade": "correct" if right else "wrong"} | values
+    return {
+        "problem_id": problem,
+        "source": "s",
+        "split": "t",
+        "level": "1",
+        "problem": problem,
+        "answer": "7",
+        "prompt_ids": [1],
+        "completion": answer,
+        "completion_ids": [5] * length,
+        "sample_idx": k,
+        "seed": k,
+        "finish_reason": "stop",
+        "grade": "correct" if right else "wrong",
+    } | values
 
 
 GOLDEN = [sample("p", k, n, c) for k, (n, c) in enumerate([(100, True), (200, True), (300, False), (400, True)])]
@@ -59,8 +71,11 @@ def test_paper_mode_keeps_raw_rewards(tmp_path):
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.lists(st.tuples(st.integers(0, 50), st.booleans()), min_size=1, max_size=5), min_size=1, max_size=5),
-       st.randoms(), st.integers(1, 3))
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 50), st.booleans()), min_size=1, max_size=5), min_size=1, max_size=5),
+    st.randoms(),
+    st.integers(1, 3),
+)
 def test_neither_order_nor_shards_matter_and_m_are_kept(tmp_path_factory, groups, random, keep):
     rows = [sample(f"p{i}", k, n, c) for i, group in enumerate(groups) for k, (n, c) in enumerate(group)]
     if not any(r["completion_ids"] for r in rows):
@@ -89,8 +104,14 @@ def test_a_lost_sample_does_not_shift_other_groups(tmp_path):
 def test_kept_samples_depend_on_the_seed(tmp_path):
     rows = [sample(f"p{i}", k, k + 1, True) for i in range(20) for k in range(4)]
     method = MethodConfig(keep=1)
-    kept = [frozenset(k for k, r in weigh(tmp_path / str(seed), rows, method=method, seed=seed)[0].items()
-                      if r["weight"] is not None) for seed in (0, 1)]
+    kept = [
+        frozenset(
+            k
+            for k, r in weigh(tmp_path / str(seed), rows, method=method, seed=seed)[0].items()
+            if r["weight"] is not None
+        )
+        for seed in (0, 1)
+    ]
     assert kept[0] != kept[1]
     assert {k for _, k in kept[0]} == {0, 1, 2, 3}  # no sample index is favoured
 
@@ -105,17 +126,26 @@ def test_truncated_samples_count_in_the_means_and_may_be_dropped(tmp_path):
 
 
 def test_undecided_samples_are_counted_and_stay_out(tmp_path):
-    rows = [*GOLDEN, sample("p", 4, 9999, False, grade="timeout"), sample("q", 0, 50, False, grade="bad_gold"),
-            sample("q", 1, 50, False)]
+    rows = [
+        *GOLDEN,
+        sample("p", 4, 9999, False, grade="timeout"),
+        sample("q", 0, 50, False, grade="bad_gold"),
+        sample("q", 1, 50, False),
+    ]
     result, report = weigh(tmp_path, rows, method=MethodConfig(keep=5))
     assert result["p", 0]["ref_mean_len"] == 250.0
     assert {key for key, row in result.items() if row["weight"] is None} == {("p", 4), ("q", 0), ("q", 1)}
     assert result["q", 0]["ref_acc"] is None and report.undecided == 3
 
 
-@pytest.mark.parametrize(("group", "all_right", "all_wrong"), [
-    ([(10, True), (30, True)], 1, 0), ([(10, False), (30, False)], 0, 1), ([(8, False), (8, False)], 0, 1),
-])
+@pytest.mark.parametrize(
+    ("group", "all_right", "all_wrong"),
+    [
+        ([(10, True), (30, True)], 1, 0),
+        ([(10, False), (30, False)], 0, 1),
+        ([(8, False), (8, False)], 0, 1),
+    ],
+)
 def test_one_sided_groups(tmp_path, group, all_right, all_wrong):
     rows, report = weigh(tmp_path, [sample("p", k, n, c) for k, (n, c) in enumerate(group)])
     assert (report.all_right, report.all_wrong) == (all_right, all_wrong)

@@ -16,11 +16,18 @@ def plain_attention(q_BLHK, k_BLGK, v_BLGK, segments_BL):
 
 def inputs(length, heads=6, kv_heads=2):
     keys = jax.random.split(jax.random.key(0), 3)
-    q, k, v = (jax.random.normal(key, (2, length, n, 8)) for key, n in zip(keys, (heads, kv_heads, kv_heads),
-                                                                           strict=True))
+    q, k, v = (
+        jax.random.normal(key, (2, length, n, 8)) for key, n in zip(keys, (heads, kv_heads, kv_heads), strict=True)
+    )
     edges = np.sort(np.random.default_rng(0).integers(0, length, 3))
-    segments = jnp.asarray(np.stack([np.searchsorted(edges, np.arange(length), side="right") + 1,
-                                     np.where(np.arange(length) < length // 3, 1, 0)]).astype(np.int32))
+    segments = jnp.asarray(
+        np.stack(
+            [
+                np.searchsorted(edges, np.arange(length), side="right") + 1,
+                np.where(np.arange(length) < length // 3, 1, 0),
+            ]
+        ).astype(np.int32)
+    )
     return q, k, v, segments
 
 
@@ -32,8 +39,11 @@ def test_equals_the_plain_formula_and_its_gradients(length):
         loss = lambda q, k, v: jnp.sum(jnp.sin(attention(q, k, v, segments)))  # noqa: E731
         return attention(*qkv, segments), jax.grad(loss, argnums=(0, 1, 2))(*qkv)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
-                 value_and_gradients(packed_attention), value_and_gradients(plain_attention))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        value_and_gradients(packed_attention),
+        value_and_gradients(plain_attention),
+    )
 
 
 def test_no_array_of_length_by_length():

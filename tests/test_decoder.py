@@ -14,8 +14,9 @@ from o1p_jax.models.decoder import Decoder, abstract_params, graph, init_params,
 from o1p_jax.models.hf import load_config, load_params
 from o1p_jax.models.names import hf_tensors, layer_of
 
-TINY = DecoderConfig(family="qwen3", vocab_size=64, hidden_size=32, mlp_size=48, layers=3, heads=4, kv_heads=2,
-                     head_dim=8, qk_norm=True)
+TINY = DecoderConfig(
+    family="qwen3", vocab_size=64, hidden_size=32, mlp_size=48, layers=3, heads=4, kv_heads=2, head_dim=8, qk_norm=True
+)
 LENGTH = 160  # past every original context in tiny_models
 
 
@@ -73,15 +74,15 @@ def test_packed_equals_unpacked():
     ids, positions, segments = (np.zeros((1, row), np.int32) for _ in range(3))
     start = 0
     for i, n in enumerate(lengths):
-        ids[0, start:start + n] = np.asarray(rows(1, n, TINY.vocab_size, seed=i)[0])
-        positions[0, start:start + n], segments[0, start:start + n] = np.arange(n), i + 1
+        ids[0, start : start + n] = np.asarray(rows(1, n, TINY.vocab_size, seed=i)[0])
+        positions[0, start : start + n], segments[0, start : start + n] = np.arange(n), i + 1
         start += n
     packed = model(*map(jnp.asarray, (ids, positions, segments)))
     assert jnp.all(jnp.isfinite(packed))
     start = 0
     for i, n in enumerate(lengths):
         alone = model(*rows(1, n, TINY.vocab_size, seed=i))
-        np.testing.assert_allclose(packed[:, start:start + n], alone, atol=1e-5)
+        np.testing.assert_allclose(packed[:, start : start + n], alone, atol=1e-5)
         start += n
 
 
@@ -92,10 +93,11 @@ def test_cached_equals_full_forward(splits):
     keys = values = jnp.zeros((TINY.layers, 2, 0, TINY.kv_heads, TINY.head_dim))
     seen = []
     for start, end in ((0, 7), (7, 8), (8, 12)):
+
         def attend(q, k, v, cached):
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(cached, (k, v), strict=True))
             q = jnp.pad(q, ((0, 0), (k.shape[1] - q.shape[1], 0), (0, 0), (0, 0)))
-            return plain_attention(q, k, v, jnp.ones(q.shape[:2], jnp.int32))[:, -(end - start):]  # noqa: B023
+            return plain_attention(q, k, v, jnp.ones(q.shape[:2], jnp.int32))[:, -(end - start) :]  # noqa: B023
 
         hidden, new = model.forward_cached(ids[:, start:end], positions[:, start:end], attend, (keys, values))
         keys, values = jnp.concatenate([keys, new[0]], axis=2), jnp.concatenate([values, new[1]], axis=2)
@@ -117,8 +119,11 @@ def test_splits_and_remat_change_nothing(tmp_path):
 
     expected = loss_and_embedding_gradient(None, False)
     for splits, remat in ((None, True), ((1, 2), False), ((1, 1, 1), True)):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-                     loss_and_embedding_gradient(splits, remat), expected)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+            loss_and_embedding_gradient(splits, remat),
+            expected,
+        )
 
 
 def test_bfloat16_stays_near_float32():
@@ -138,14 +143,24 @@ def test_every_weight_lies_where_the_rules_say():
     mesh = make_mesh("4x2")
     every = TINY.__class__(**vars(TINY) | dict(qkv_bias=True, o_bias=True, mlp_bias=True, family="llama"))
     layer = {
-        "attn_norm": P(None, None), "mlp_norm": P(None, None),
-        "q": P(None, "fsdp", "tensor", None), "k": P(None, "fsdp", "tensor", None),
-        "v": P(None, "fsdp", "tensor", None), "o": P(None, "tensor", None, "fsdp"),
-        "q_bias": P(None, "tensor", None), "k_bias": P(None, "tensor", None),
-        "v_bias": P(None, "tensor", None), "o_bias": P(None, None),
-        "q_norm": P(None, None), "k_norm": P(None, None),
-        "gate": P(None, "fsdp", "tensor"), "up": P(None, "fsdp", "tensor"), "down": P(None, "tensor", "fsdp"),
-        "gate_bias": P(None, "tensor"), "up_bias": P(None, "tensor"), "down_bias": P(None, None),
+        "attn_norm": P(None, None),
+        "mlp_norm": P(None, None),
+        "q": P(None, "fsdp", "tensor", None),
+        "k": P(None, "fsdp", "tensor", None),
+        "v": P(None, "fsdp", "tensor", None),
+        "o": P(None, "tensor", None, "fsdp"),
+        "q_bias": P(None, "tensor", None),
+        "k_bias": P(None, "tensor", None),
+        "v_bias": P(None, "tensor", None),
+        "o_bias": P(None, None),
+        "q_norm": P(None, None),
+        "k_norm": P(None, None),
+        "gate": P(None, "fsdp", "tensor"),
+        "up": P(None, "fsdp", "tensor"),
+        "down": P(None, "tensor", "fsdp"),
+        "gate_bias": P(None, "tensor"),
+        "up_bias": P(None, "tensor"),
+        "down_bias": P(None, None),
     }
     expected = {("embed",): P("tensor", "fsdp"), ("head",): P("fsdp", "tensor"), ("norm",): P(None)}
     expected |= {("stacks", stack, name): spec for stack in (0, 1) for name, spec in layer.items()}

@@ -5,8 +5,16 @@ from transformers import AutoConfig
 from o1p_jax.errors import BadInput
 from o1p_jax.models.config import DecoderConfig, RopeConfig
 
-LLAMA = dict(model_type="llama", vocab_size=96, hidden_size=64, intermediate_size=88, num_hidden_layers=3,
-             num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-5)
+LLAMA = dict(
+    model_type="llama",
+    vocab_size=96,
+    hidden_size=64,
+    intermediate_size=88,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    rms_norm_eps=1e-5,
+)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -16,7 +24,8 @@ def test_round_trip_through_hugging_face(case, tmp_path):
     theirs = AutoConfig.for_model(**ours.to_hf())
     assert DecoderConfig.from_hf(theirs.to_dict()) == ours
     assert {k: v for k, v in theirs.rope_parameters.items() if v is not None} == {
-        k: v for k, v in CASES[case].rope_parameters.items() if v is not None}
+        k: v for k, v in CASES[case].rope_parameters.items() if v is not None
+    }
 
 
 def test_what_is_left_out_follows_transformers():
@@ -37,25 +46,30 @@ def test_rope_of_transformers_4():
     assert config.rope.original_max_position_embeddings == 128
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (dict(model_type="mamba"), "model_type='mamba' is not supported; these are: llama, qwen2, qwen3"),
-    (dict(model_type=None), "model_type=None"),
-    (dict(auto_map={"AutoModel": "x.Y"}), "auto_map"),
-    (dict(quantization_config={"bits": 4}), "quantization_config"),
-    (dict(hidden_act="gelu"), "hidden_act=gelu"),
-    (dict(use_sliding_window=True, sliding_window=8, max_window_layers=1), "sliding_window in use"),
-    (dict(layer_types=["full_attention", "sliding_attention"]), "sliding_window in use"),
-    (dict(rope_scaling=dict(rope_type="dynamic", factor=2.0)), "rope type 'dynamic' is not supported"),
-    (dict(rope_parameters=dict(rope_type="longrope", factor=2.0)), "rope type 'longrope' is not supported"),
-    (dict(rope_scaling=dict(rope_type="llama3", factor=2.0, original_max_position_embeddings=8)),
-     r"missing \['low_freq_factor', 'high_freq_factor'\]"),
-    (dict(rope_scaling=dict(rope_type="linear", factor=2.0, surprise=1)), r"unknown \['surprise'\]"),
-    (dict(partial_rotary_factor=0.5), "partial_rotary_factor"),
-    (dict(num_attention_heads=3), "num_attention_heads=3 is no multiple of num_key_value_heads=2"),
-    (dict(head_dim=15), "head_dim=15"),
-    (dict(vocab_size=0), "vocab_size=0"),
-    (dict(hidden_size="64"), "no number"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(model_type="mamba"), "model_type='mamba' is not supported; these are: llama, qwen2, qwen3"),
+        (dict(model_type=None), "model_type=None"),
+        (dict(auto_map={"AutoModel": "x.Y"}), "auto_map"),
+        (dict(quantization_config={"bits": 4}), "quantization_config"),
+        (dict(hidden_act="gelu"), "hidden_act=gelu"),
+        (dict(use_sliding_window=True, sliding_window=8, max_window_layers=1), "sliding_window in use"),
+        (dict(layer_types=["full_attention", "sliding_attention"]), "sliding_window in use"),
+        (dict(rope_scaling=dict(rope_type="dynamic", factor=2.0)), "rope type 'dynamic' is not supported"),
+        (dict(rope_parameters=dict(rope_type="longrope", factor=2.0)), "rope type 'longrope' is not supported"),
+        (
+            dict(rope_scaling=dict(rope_type="llama3", factor=2.0, original_max_position_embeddings=8)),
+            r"missing \['low_freq_factor', 'high_freq_factor'\]",
+        ),
+        (dict(rope_scaling=dict(rope_type="linear", factor=2.0, surprise=1)), r"unknown \['surprise'\]"),
+        (dict(partial_rotary_factor=0.5), "partial_rotary_factor"),
+        (dict(num_attention_heads=3), "num_attention_heads=3 is no multiple of num_key_value_heads=2"),
+        (dict(head_dim=15), "head_dim=15"),
+        (dict(vocab_size=0), "vocab_size=0"),
+        (dict(hidden_size="64"), "no number"),
+    ],
+)
 def test_what_has_no_place_is_refused_by_name(change, message):
     with pytest.raises(BadInput, match=message):
         DecoderConfig.from_hf(LLAMA | change)

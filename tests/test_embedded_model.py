@@ -46,7 +46,13 @@ def greedy(transformers_model, prompts) -> list[tuple[int, ...]]:
 
 def test_it_is_small_and_complete():
     names = {f.name for f in FOLDER.iterdir()}
-    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= names
+    assert {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+    } <= names
     assert sum(f.stat().st_size for f in FOLDER.iterdir()) < 10e6
 
 

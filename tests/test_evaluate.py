@@ -13,12 +13,21 @@ MARCO = {"MATH": (73.8, 1156), "GSM8K": (89.2, 530), "GaoKao": (57.1, 1112), "av
 QWQ = {"MATH": (90.6, 2191), "GSM8K": (95.1, 777), "GaoKao": (79.0, 2183), "average": (88.2, 1717)}
 
 
-@pytest.mark.parametrize(("base", "accuracy", "tokens", "score"), [
-    (MARCO["MATH"], 77.5, 657, 0.58), (MARCO["GSM8K"], 91.4, 343, 0.43), (MARCO["GaoKao"], 61.6, 664, 0.64),
-    (MARCO["average"], 76.8, 554, 0.55), (QWQ["MATH"], 91.0, 1385, 0.38), (QWQ["GSM8K"], 96.5, 534, 0.36),
-    (QWQ["GaoKao"], 80.3, 1446, 0.39), (QWQ["average"], 89.3, 1121, 0.38),
-    (MARCO["average"], 74.8, 527, 0.49), (MARCO["average"], 76.0, 532, 0.54),
-])
+@pytest.mark.parametrize(
+    ("base", "accuracy", "tokens", "score"),
+    [
+        (MARCO["MATH"], 77.5, 657, 0.58),
+        (MARCO["GSM8K"], 91.4, 343, 0.43),
+        (MARCO["GaoKao"], 61.6, 664, 0.64),
+        (MARCO["average"], 76.8, 554, 0.55),
+        (QWQ["MATH"], 91.0, 1385, 0.38),
+        (QWQ["GSM8K"], 96.5, 534, 0.36),
+        (QWQ["GaoKao"], 80.3, 1446, 0.39),
+        (QWQ["average"], 89.3, 1121, 0.38),
+        (MARCO["average"], 74.8, 527, 0.49),
+        (MARCO["average"], 76.0, 532, 0.54),
+    ],
+)
 def test_aes_gives_the_papers_scores(base, accuracy, tokens, score):
     assert aes(*base, accuracy, tokens) == pytest.approx(score, abs=0.0055)
 
@@ -47,8 +56,14 @@ def test_means_are_over_problems_of_the_mean_over_samples():
 
 
 def test_what_the_grader_could_not_decide_is_told_apart_from_wrong():
-    table = rollouts([row("a", 5, "timeout"), row("b", 9, "unparsed", finish="length"), row("c", 5, "bad_gold"),
-                      row("d", 5, "wrong")])
+    table = rollouts(
+        [
+            row("a", 5, "timeout"),
+            row("b", 9, "unparsed", finish="length"),
+            row("c", 5, "bad_gold"),
+            row("d", 5, "wrong"),
+        ]
+    )
     summary = summarize(table)
     assert summary.grades == {"timeout": 1, "unparsed": 1, "bad_gold": 1, "wrong": 1}
     assert summary.accuracy == (0, 0, 0)
@@ -57,8 +72,11 @@ def test_what_the_grader_could_not_decide_is_told_apart_from_wrong():
 
 
 def test_the_order_of_the_rows_means_nothing():
-    rows = [row(f"p{i}", 10 + 7 * i, "correct" if i % 3 else "wrong", sample=s, level=str(i % 2))
-            for i in range(9) for s in range(2)]
+    rows = [
+        row(f"p{i}", 10 + 7 * i, "correct" if i % 3 else "wrong", sample=s, level=str(i % 2))
+        for i in range(9)
+        for s in range(2)
+    ]
     base = rollouts(rows[::-1])
     new = [r | {"completion_ids": r["completion_ids"][::2]} for r in rows]
     shuffled = [new[i] for i in np.random.default_rng(0).permutation(len(new))]
@@ -67,8 +85,14 @@ def test_the_order_of_the_rows_means_nothing():
 
 def test_a_lost_sample_does_not_shift_the_others():
     base = simple([100, 200, 300], "ccw")
-    new = rollouts([row("p2", 150, "wrong"), row("p0", 50, "correct"), row("p0", 50, "correct", sample=1),
-                    row("p1", 100, "correct")])
+    new = rollouts(
+        [
+            row("p2", 150, "wrong"),
+            row("p0", 50, "correct"),
+            row("p0", 50, "correct", sample=1),
+            row("p1", 100, "correct"),
+        ]
+    )
     change = summarize(new, base).change
     assert change.tokens == pytest.approx((-0.5, -0.5, -0.5))
     assert change.accuracy == (0, 0, 0)
@@ -145,8 +169,9 @@ def test_where_the_first_correct_answer_stands(text, gold, upto):
 
 def test_outcome_efficiency_is_over_correct_samples():
     half = r"xx\boxed{4}" + "y" * 11
-    table = rollouts([row("a", 5, "correct", text=half), row("b", 5, "correct", text="it is four"),
-                      row("c", 5, "wrong", text=half)])
+    table = rollouts(
+        [row("a", 5, "correct", text=half), row("b", 5, "correct", text="it is four"), row("c", 5, "wrong", text=half)]
+    )
     assert summarize(table).outcome_efficiency == pytest.approx((0.5 + 1) / 2)
 
 
@@ -154,21 +179,35 @@ def test_compare_takes_the_first_model_of_each_problem_set_as_base():
     levels = ["10", "9", "2"]
     base, new = (rollouts([row(f"p{i}", n, "correct", level=level) for i, level in enumerate(levels)]) for n in (10, 4))
     other = simple([8], "w")
-    results = compare([Graded("base", "one", base), Graded("base", "two", other), Graded("new", "one", new),
-                       Graded("new", "two", other)], resamples=50)
+    results = compare(
+        [
+            Graded("base", "one", base),
+            Graded("base", "two", other),
+            Graded("new", "one", new),
+            Graded("new", "two", other),
+        ],
+        resamples=50,
+    )
     assert [(r.model, r.problem_set, r.overall.change is None) for r in results] == [
-        ("base", "one", True), ("base", "two", True), ("new", "one", False), ("new", "two", False)]
+        ("base", "one", True),
+        ("base", "two", True),
+        ("new", "one", False),
+        ("new", "two", False),
+    ]
     assert list(results[0].levels) == ["2", "9", "10"]
     assert results[2].levels["9"].change.tokens.value == pytest.approx(-0.6)
     assert math.isnan(results[3].overall.change.aes.value)
 
 
-@pytest.mark.parametrize(("table", "message"), [
-    (rollouts([]), "no rollouts"),
-    (rollouts([row("p0", 1, "correct") | {"grade": None}]), "1 rollouts have no grade"),
-    (simple([1], "c", level="7"), "the same problem set"),
-    (simple([1, 1], "cc"), "1 problems that base lacks, 0 missing"),
-])
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (rollouts([]), "no rollouts"),
+        (rollouts([row("p0", 1, "correct") | {"grade": None}]), "1 rollouts have no grade"),
+        (simple([1], "c", level="7"), "the same problem set"),
+        (simple([1, 1], "cc"), "1 problems that base lacks, 0 missing"),
+    ],
+)
 def test_what_cannot_be_compared_is_refused_in_one_line(table: pa.Table, message):
     with pytest.raises(BadInput, match=message) as caught:
         compare([Graded("base", "set", simple([1], "c")), Graded("new", "set", table)], resamples=10)

@@ -46,9 +46,18 @@ def test_export_is_the_checkpoints_model(run, tmp_path):
 def test_card_tells_base_data_method_and_table_and_nothing_of_the_machine(run, tmp_path):
     out = export(run, tmp_path / "out", make_mesh("1x1"), data={"samples kept": 32})
     card = (out / "README.md").read_text()
-    for said in ("Base model: `model`", "Training problems: `embedded:train`", "samples kept: 32", "`code` mode",
-                 "+ 2.0 · (A(y)", "1 + 0.1) · R)", "clipped to [-2.0, 4.0], z-scored",
-                 "| `method.ratio` | geometric |", "| `optim.learning_rate` | 0.001 |", "licence"):
+    for said in (
+        "Base model: `model`",
+        "Training problems: `embedded:train`",
+        "samples kept: 32",
+        "`code` mode",
+        "+ 2.0 · (A(y)",
+        "1 + 0.1) · R)",
+        "clipped to [-2.0, 4.0], z-scored",
+        "| `method.ratio` | geometric |",
+        "| `optim.learning_rate` | 0.001 |",
+        "licence",
+    ):
         assert said in card
     assert "Before and after" not in card
     for text in (card, (out / PROVENANCE).read_text()):

@@ -27,30 +27,33 @@ def grader():
         yield grader
 
 
-@pytest.mark.parametrize(("text", "answer"), [
-    (r"first \boxed{1}, then \boxed{2}.", "2"),
-    (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
-    (r"\boxed{\boxed{5}}", r"\boxed{5}"),
-    (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
-    (r"\boxed {7}", "7"),
-    (r"\fbox{7}", "7"),
-    (r"\boxed{12} but then \boxed{13", "12"),
-    (r"\boxed{3 + {4}", None),
-    (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
-    (r"<think>\boxed{1}</think>It is \boxed{2}", "2"),
-    (r"<think>\boxed{1}</think>It is two.", None),
-    (r"<think>\boxed{1} hm", "1"),
-    ("9 * 2 = <<9*2=18>>18\n#### 18", "18"),
-    ("The answer is 5. No, the answer is 6.", "6"),
-    ("**Answer:** 3.5 meters\n", "3.5 meters"),
-    ("The final answer is: $\\frac{1}{2}$.", r"$\frac{1}{2}$"),
-    ("She has 4 left\nA: 4", "4"),
-    (r"\boxed{}", None),
-    (r"\boxed{ }", None),
-    ("", None),
-    ("It can't be said.", None),
-    (boxed("9" * 1001), None),
-])
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"first \boxed{1}, then \boxed{2}.", "2"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\boxed{5}}", r"\boxed{5}"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed {7}", "7"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed{12} but then \boxed{13", "12"),
+        (r"\boxed{3 + {4}", None),
+        (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+        (r"<think>\boxed{1}</think>It is \boxed{2}", "2"),
+        (r"<think>\boxed{1}</think>It is two.", None),
+        (r"<think>\boxed{1} hm", "1"),
+        ("9 * 2 = <<9*2=18>>18\n#### 18", "18"),
+        ("The answer is 5. No, the answer is 6.", "6"),
+        ("**Answer:** 3.5 meters\n", "3.5 meters"),
+        ("The final answer is: $\\frac{1}{2}$.", r"$\frac{1}{2}$"),
+        ("She has 4 left\nA: 4", "4"),
+        (r"\boxed{}", None),
+        (r"\boxed{ }", None),
+        ("", None),
+        ("It can't be said.", None),
+        (boxed("9" * 1001), None),
+    ],
+)
 def test_final_answer(text, answer):
     assert final_answer(text) == answer
 
@@ -62,8 +65,18 @@ def test_final_answer_takes_any_text(text):
     assert answer is None or (answer and answer in text)
 
 
-@pytest.mark.parametrize("text", [r"\boxed{" * 150_000, "{" * 1_000_000, "}" * 1_000_000, "answer is " * 100_000,
-                                  "answer" + " " * 1_000_000, "\\" * 1_000_001, "<think>" * 140_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\boxed{" * 150_000,
+        "{" * 1_000_000,
+        "}" * 1_000_000,
+        "answer is " * 100_000,
+        "answer" + " " * 1_000_000,
+        "\\" * 1_000_001,
+        "<think>" * 140_000,
+    ],
+)
 def test_a_megabyte_of_nonsense_takes_no_time(text):
     start = time.process_time()
     final_answer(text + "x")
@@ -97,8 +110,16 @@ def test_quick_equal_takes_any_text(a, b):
 
 
 def test_statuses(grader):
-    grades = grader.grade_many([("no idea", "5"), (boxed(r"x^{"), "5"), (boxed("x+1"), r"\frac{1}{"), (boxed("5"), "5"),
-                                (boxed("6"), "5"), ("", "5")])
+    grades = grader.grade_many(
+        [
+            ("no idea", "5"),
+            (boxed(r"x^{"), "5"),
+            (boxed("x+1"), r"\frac{1}{"),
+            (boxed("5"), "5"),
+            (boxed("6"), "5"),
+            ("", "5"),
+        ]
+    )
     assert [g.status for g in grades] == ["unparsed", "unparsed", "bad_gold", "correct", "wrong", "unparsed"]
     assert grades[3] == Grade("5", "correct")
 
@@ -130,11 +151,19 @@ def test_fork_server_starts_without_secrets():
     """In a fresh process, because a fork server lives as long as its parent."""
     import subprocess
 
-    code = ("from pathlib import Path\nfrom o1p_jax.grading import Grader\nif __name__ == '__main__':\n"
-            "  with Grader(1) as g: print(g._start().schedule(Path('/proc/self/environ').read_text).result())")
+    code = (
+        "from pathlib import Path\nfrom o1p_jax.grading import Grader\nif __name__ == '__main__':\n"
+        "  with Grader(1) as g: print(g._start().schedule(Path('/proc/self/environ').read_text).result())"
+    )
     script = ["-c", code]
-    done = subprocess.run([sys.executable, *script], env=os.environ | {"O1P_TEST_SECRET": "hunter2"}, text=True,
-                          capture_output=True, check=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, *script],
+        env=os.environ | {"O1P_TEST_SECRET": "hunter2"},
+        text=True,
+        capture_output=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert "PATH=" in done.stdout and "hunter2" not in done.stdout
 
 

@@ -107,9 +107,12 @@ def test_all_misfits_are_told_at_once(tmp_path):
             check(source, load_config(source))
         message = str(error.value)
         assert "\n" not in message
-        for part in ("model.norm.weight is missing", "model.extra.weight is unknown",
-                     "lm_head.weight has the shape (96, 65) instead of (96, 64)",
-                     "model.layers.0.mlp.up_proj.weight has the type I8"):
+        for part in (
+            "model.norm.weight is missing",
+            "model.extra.weight is unknown",
+            "lm_head.weight has the shape (96, 65) instead of (96, 64)",
+            "model.layers.0.mlp.up_proj.weight has the type I8",
+        ):
             assert part in message
 
 
@@ -125,9 +128,15 @@ def test_a_tensor_in_two_files(tmp_path):
 
 def test_old_buffers_and_a_tied_head_are_no_misfits(tmp_path):
     source = save("qwen2_tied", tmp_path)
-    change_tensors(source, lambda w: w.update({
-        "lm_head.weight": w["model.embed_tokens.weight"],
-        "model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(8, np.float32)}))
+    change_tensors(
+        source,
+        lambda w: w.update(
+            {
+                "lm_head.weight": w["model.embed_tokens.weight"],
+                "model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(8, np.float32),
+            }
+        ),
+    )
     check_weights(source, load_config(source))
 
 
@@ -151,8 +160,11 @@ def test_folders_without_usable_weights(tmp_path):
     with pytest.raises(BadInput, match=r"no model\.safetensors"):
         check_weights(source, cfg)
     index = source / "model.safetensors.index.json"
-    for name, message in (("../evil.safetensors", "leads out of the folder"), ("/etc/passwd", "leads out"),
-                          ("gone.safetensors", r"gone\.safetensors: no such file")):
+    for name, message in (
+        ("../evil.safetensors", "leads out of the folder"),
+        ("/etc/passwd", "leads out"),
+        ("gone.safetensors", r"gone\.safetensors: no such file"),
+    ):
         index.write_text(json.dumps({"weight_map": {"lm_head.weight": name}}))
         with pytest.raises(BadInput, match=message):
             check_weights(source, cfg)

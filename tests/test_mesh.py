@@ -24,8 +24,9 @@ def test_too_few_devices_names_both_numbers():
 
 
 def test_devices_are_simulated():
-    script = ("from o1p_jax.mesh import make_mesh, simulate_devices\n"
-              "simulate_devices('3x2'); print(make_mesh('3x2').size)")
+    script = (
+        "from o1p_jax.mesh import make_mesh, simulate_devices\nsimulate_devices('3x2'); print(make_mesh('3x2').size)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "6\n"
 
@@ -55,8 +56,10 @@ def test_constrain_holds_under_a_mesh_only():
 def test_dimensions_a_mesh_does_not_divide():
     sizes = {"num_attention_heads": ("heads", 12), "num_key_value_heads": ("kv_heads", 4), "rows": ("batch", 6)}
     check_divides("3x4", sizes)
-    with pytest.raises(BadInput, match=re.escape("mesh=2x8: its second number, 8, does not divide "
-                                                 "num_attention_heads=12; these would: 1, 2, 4")):
+    with pytest.raises(
+        BadInput,
+        match=re.escape("mesh=2x8: its second number, 8, does not divide num_attention_heads=12; these would: 1, 2, 4"),
+    ):
         check_divides("2x8", sizes)
     with pytest.raises(BadInput, match=re.escape("mesh=4x1: its first number, 4, does not divide rows=6")):
         check_divides("4x1", sizes)

@@ -27,8 +27,14 @@ SMALL = ["--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samp
 
 def launch(name: str, *argv: str, **options) -> subprocess.CompletedProcess:
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run([sys.executable, ROOT / "launch" / name, *map(str, argv)], capture_output=True, text=True,
-                          env=environment, timeout=900, **options)
+    return subprocess.run(
+        [sys.executable, ROOT / "launch" / name, *map(str, argv)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=900,
+        **options,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +177,9 @@ def test_bad_input_is_refused_before_anything_is_written(name, tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-@pytest.mark.parametrize("flag", ["--optim.lerning_rate=1", "--mesh=9x1", "--sampling.samples_per_problem=0", "--model=x/y"])
+@pytest.mark.parametrize(
+    "flag", ["--optim.lerning_rate=1", "--mesh=9x1", "--sampling.samples_per_problem=0", "--model=x/y"]
+)
 def test_bad_flags_end_with_exit_code_2_and_one_line(flag, tmp_path):
     refused = launch("train.py", f"--run={tmp_path / 'run'}", flag)
     assert refused.returncode == 2

@@ -90,12 +90,21 @@ def test_a_complete_folder_needs_no_sampler_and_a_lost_shard_comes_back_the_same
     assert contents(job.out) == before
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"seed": 1}, "made with seed=0, not 1"),
-    ({"sampling": SamplingConfig(samples_per_problem=4, problems_per_shard=4, max_tokens=13)}, "max_tokens=12, not 13"),
-    ({"sampling": SamplingConfig(samples_per_problem=5, problems_per_shard=4, max_tokens=12)}, "samples_per_problem=4"),
-    ({"revision": "v2"}, "revision=None, not v2"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "made with seed=0, not 1"),
+        (
+            {"sampling": SamplingConfig(samples_per_problem=4, problems_per_shard=4, max_tokens=13)},
+            "max_tokens=12, not 13",
+        ),
+        (
+            {"sampling": SamplingConfig(samples_per_problem=5, problems_per_shard=4, max_tokens=12)},
+            "samples_per_problem=4",
+        ),
+        ({"revision": "v2"}, "revision=None, not v2"),
+    ],
+)
 def test_other_parameters_in_the_same_folder_are_refused(job, changes, message):
     run(job)
     with pytest.raises(BadInput, match=message):
@@ -147,8 +156,11 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(job, tmp_path):
 
 def start(job, folder):
     write_json(folder / "job.json", asdict(job))
-    return subprocess.Popen([sys.executable, str(DRIVER), str(folder / "job.json")], stderr=subprocess.DEVNULL,
-                            env=os.environ | {"PYTHONPATH": str(DRIVER.parents[1])})
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), str(folder / "job.json")],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(DRIVER.parents[1])},
+    )
 
 
 def test_sigterm_keeps_finished_shards(job):

@@ -74,16 +74,25 @@ def test_embedded():
     assert len(load_problems("embedded:test", CFG, 3)) == 3
 
 
-@pytest.mark.parametrize(("rows", "message"), [
-    ([], "holds no problems"),
-    ([{"problem": "a", "answer": "1"}, {"problem": "b"}], "row 2: no column answer, only problem; set problems.answer"),
-    ([{"question": "a", "answer": "1"}], "row 1: no column problem, only question, answer; set problems.prompt_column"),
-    ([{"problem": "a", "answer": None}], "row 1: column answer holds no text"),
-    ([{"problem": "a", "answer": "  "}], "row 1: column answer holds no text"),
-    ([{"problem": "a", "answer": "so\n####  "}], "row 1: nothing stands behind '####'"),
-    ([{"problem": ["a"], "answer": "1"}], "row 1: column problem holds no text"),
-    ([["a", "1"]], "row 1: not a JSON object"),
-])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "holds no problems"),
+        (
+            [{"problem": "a", "answer": "1"}, {"problem": "b"}],
+            "row 2: no column answer, only problem; set problems.answer",
+        ),
+        (
+            [{"question": "a", "answer": "1"}],
+            "row 1: no column problem, only question, answer; set problems.prompt_column",
+        ),
+        ([{"problem": "a", "answer": None}], "row 1: column answer holds no text"),
+        ([{"problem": "a", "answer": "  "}], "row 1: column answer holds no text"),
+        ([{"problem": "a", "answer": "so\n####  "}], "row 1: nothing stands behind '####'"),
+        ([{"problem": ["a"], "answer": "1"}], "row 1: column problem holds no text"),
+        ([["a", "1"]], "row 1: not a JSON object"),
+    ],
+)
 def test_bad_rows_are_named(tmp_path, rows, message):
     with pytest.raises(BadInput, match=message) as e:
         load(tmp_path / "bad.jsonl", rows)
@@ -94,9 +103,13 @@ def test_bad_files_are_named(tmp_path):
     (tmp_path / "broken.jsonl").write_text('{"problem": "a", "answer": "1"}\n{"problem"\n')
     (tmp_path / "latin.jsonl").write_bytes(b'{"problem": "\xe9"}\n')
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    for name, message in [("broken.jsonl", "row 2: not valid JSON"), ("latin.jsonl", "not UTF-8"),
-                          ("bad.parquet", "not readable as Parquet"), ("none.jsonl", "no such file"),
-                          ("what", "not a problem set")]:
+    for name, message in [
+        ("broken.jsonl", "row 2: not valid JSON"),
+        ("latin.jsonl", "not UTF-8"),
+        ("bad.parquet", "not readable as Parquet"),
+        ("none.jsonl", "no such file"),
+        ("what", "not a problem set"),
+    ]:
         with pytest.raises(BadInput, match=message):
             load_problems(str(tmp_path / name), CFG)
 

@@ -26,26 +26,45 @@ HOSTILE = {
     "newline": "\n\nstarts with blank lines",
     "svg": "'\"><svg onload=alert(1)>",
 }
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-                None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update"]
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
 
 def hostile_runs() -> list[Graded]:
-    rows = [row(name, 10 + i, "correct" if i % 2 else "wrong", text=text, answer="\\boxed", level=f"{i % 2}<b>")
-            | {"problem": text, "pred": text[:50], "problem_id": f"id{i}"}
-            for i, (name, text) in enumerate(HOSTILE.items())]
+    rows = [
+        row(name, 10 + i, "correct" if i % 2 else "wrong", text=text, answer="\\boxed", level=f"{i % 2}<b>")
+        | {"problem": text, "pred": text[:50], "problem_id": f"id{i}"}
+        for i, (name, text) in enumerate(HOSTILE.items())
+    ]
     set_name = f"</title>{SCRIPT}$x^{{"
-    return [Graded("base <i>$\\frac$</i>", set_name, rollouts(rows)),
-            Graded("new'\"" + "m" * 300, set_name, rollouts(rows[::-1]))]
+    return [
+        Graded("base <i>$\\frac$</i>", set_name, rollouts(rows)),
+        Graded("new'\"" + "m" * 300, set_name, rollouts(rows[::-1])),
+    ]
 
 
 def write_hostile(folder: Path) -> Path:
     runs = hostile_runs()
-    return write_report(folder, runs, compare(runs, resamples=50), title=f"</title>{SCRIPT}",
-                        facts={"fact</dl>": SCRIPT, "long": "y" * 5000}, shown=20)
+    return write_report(
+        folder,
+        runs,
+        compare(runs, resamples=50),
+        title=f"</title>{SCRIPT}",
+        facts={"fact</dl>": SCRIPT, "long": "y" * 5000},
+        shown=20,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +105,14 @@ def open_in_chromium(folder, text: str) -> str:
     """The page's DOM after it was loaded, as HTML."""
     file = folder / "opened.html"
     file.write_text(text, encoding="utf-8")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1280,900", "--dump-dom",
-               file.as_uri()]
+    command = [
+        CHROMIUM,
+        *FLAGS,
+        f"--user-data-dir={folder / 'profile'}",
+        "--window-size=1280,900",
+        "--dump-dom",
+        file.as_uri(),
+    ]
     return subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode()
 
 
@@ -125,8 +150,10 @@ def test_page_keeps_to_the_screens_width(page, tmp_path, width):
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
     text = text.replace("<details", "<details open")
     assert "Content-Security-Policy" not in text
-    measure = ("const page = this.contentDocument, { scrollWidth, clientWidth } = page.documentElement; "
-               "document.body.textContent = `${scrollWidth - clientWidth} beyond, ${page.title}`")
+    measure = (
+        "const page = this.contentDocument, { scrollWidth, clientWidth } = page.documentElement; "
+        "document.body.textContent = `${scrollWidth - clientWidth} beyond, ${page.title}`"
+    )
     frame = f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(text)}" onload="{measure}">'
     dom = open_in_chromium(tmp_path, f"<!doctype html><meta charset=utf-8><body>{frame}")
     assert "<body>0 beyond, &lt;/title&gt;" in dom
@@ -172,4 +199,4 @@ def test_what_follows_the_first_correct_answer_is_marked(tmp_path):
     rows = [row("a", 5, "correct", text=r"It is \boxed{4}. Let me check. \boxed{4}")]
     runs = [Graded("only", "set", rollouts(rows))]
     text = write_report(tmp_path, runs, compare(runs), title="one", facts={}).read_text(encoding="utf-8")
-    assert "<pre tabindex=\"0\">\nIt is \\boxed{4}<mark>. Let me check. \\boxed{4}</mark></pre>" in text
+    assert '<pre tabindex="0">\nIt is \\boxed{4}<mark>. Let me check. \\boxed{4}</mark></pre>' in text

@@ -14,9 +14,20 @@ FACTS = {"model": "m", "model_sha256": "a", "seed": 0, "temperature": 1.0, "stop
 
 
 def row(sample=0, **values):
-    return {"problem_id": "p", "source": "s", "split": "train", "level": "1", "problem": "1+1?", "answer": "2",
-            "prompt_ids": [1, 2], "completion": "2", "completion_ids": [3] * (sample + 1), "sample_idx": sample,
-            "seed": sample, "finish_reason": "stop"} | values
+    return {
+        "problem_id": "p",
+        "source": "s",
+        "split": "train",
+        "level": "1",
+        "problem": "1+1?",
+        "answer": "2",
+        "prompt_ids": [1, 2],
+        "completion": "2",
+        "completion_ids": [3] * (sample + 1),
+        "sample_idx": sample,
+        "seed": sample,
+        "finish_reason": "stop",
+    } | values
 
 
 @pytest.fixture
@@ -28,9 +39,26 @@ def folder(tmp_path):
 
 
 def test_schema_is_the_published_one():
-    assert SCHEMA.names == ["problem_id", "source", "split", "level", "problem", "answer", "prompt_ids", "completion",
-                            "completion_ids", "sample_idx", "seed", "finish_reason", "pred", "grade", "ref_mean_len",
-                            "ref_acc", "reward", "weight"]
+    assert SCHEMA.names == [
+        "problem_id",
+        "source",
+        "split",
+        "level",
+        "problem",
+        "answer",
+        "prompt_ids",
+        "completion",
+        "completion_ids",
+        "sample_idx",
+        "seed",
+        "finish_reason",
+        "pred",
+        "grade",
+        "ref_mean_len",
+        "ref_acc",
+        "reward",
+        "weight",
+    ]
 
 
 def test_round_trip(folder):
@@ -56,10 +84,15 @@ def test_other_tools_find_the_facts_in_each_file(folder):
     assert stored["model_sha256"] == "a" and stored["stop_ids"] == [1, 2]
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"seed": 1}, "made with seed=0, not 1"), ({"temperature": 0.5}, "temperature=1.0, not 0.5"),
-    ({"model_sha256": "b"}, "model_sha256=a, not b"), ({"lam": 2}, "lam=None, not 2"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "made with seed=0, not 1"),
+        ({"temperature": 0.5}, "temperature=1.0, not 0.5"),
+        ({"model_sha256": "b"}, "model_sha256=a, not b"),
+        ({"lam": 2}, "lam=None, not 2"),
+    ],
+)
 def test_other_facts_are_refused_by_name(folder, change, message):
     with pytest.raises(BadInput, match=message):
         RolloutFolder.create(folder.path, FACTS | change, shards=2)

@@ -19,8 +19,19 @@ from o1p_jax.sampling import SamplingParams, make_sampler
 from o1p_jax.sampling.jax_decode import Draw, bucket, buckets, draw_tokens
 from o1p_jax.sampling.jax_engine import JaxSampler
 
-CFG = DecoderConfig(family="qwen3", vocab_size=64, hidden_size=32, mlp_size=64, layers=2, heads=4, kv_heads=2,
-                    head_dim=16, init_std=0.3, tied=True, qk_norm=True)
+CFG = DecoderConfig(
+    family="qwen3",
+    vocab_size=64,
+    hidden_size=32,
+    mlp_size=64,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=16,
+    init_std=0.3,
+    tied=True,
+    qk_norm=True,
+)
 GREEDY = SamplingParams(temperature=0.0, max_tokens=40, stop_ids=(3, 5))
 
 
@@ -30,8 +41,10 @@ def no_report(n: int) -> None:
 
 def requests(n: int, longest: int = 90) -> list[Request]:
     rng = np.random.default_rng(0)
-    return [Request(tuple(rng.integers(0, 64, rng.integers(1, longest)).tolist()), seed=int(rng.integers(2**62)))
-            for _ in range(n)]
+    return [
+        Request(tuple(rng.integers(0, 64, rng.integers(1, longest)).tolist()), seed=int(rng.integers(2**62)))
+        for _ in range(n)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +74,14 @@ def test_greedy_equals_transformers(params, folder, mesh):
     for request, got in zip(asked, sampler(params, mesh).sample(asked, GREEDY, done.append), strict=True):
         prompt = torch.tensor([request.prompt_ids])
         with torch.no_grad():
-            expected = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
-                                      max_new_tokens=40, eos_token_id=[3, 5], pad_token_id=0)[0, prompt.shape[1]:]
+            expected = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                max_new_tokens=40,
+                eos_token_id=[3, 5],
+                pad_token_id=0,
+            )[0, prompt.shape[1] :]
         assert got.token_ids == tuple(expected.tolist())
         assert got.finish_reason == ("stop" if got.token_ids[-1] in (3, 5) else "length")
         assert len(got.token_ids) == 40 or got.finish_reason == "stop"
@@ -106,14 +125,17 @@ def test_first_token_follows_the_softmax(params):
     ids = jnp.asarray([prompt])
     hidden = model(ids, jnp.arange(3)[None], jnp.ones((1, 3), jnp.int32))
     expected = 4000 * np.asarray(jax.nn.softmax(hidden[0, -1] @ model.head_DV() / 1.5))
-    got = sampler(params, slots=64).sample([Request(prompt, seed=i) for i in range(4000)],
-                                           SamplingParams(temperature=1.5, max_tokens=1, stop_ids=()), no_report)
+    got = sampler(params, slots=64).sample(
+        [Request(prompt, seed=i) for i in range(4000)],
+        SamplingParams(temperature=1.5, max_tokens=1, stop_ids=()),
+        no_report,
+    )
     counts = np.bincount([c.token_ids[0] for c in got], minlength=64)
     likely = expected >= 5
     observed = np.append(counts[likely], counts[~likely].sum())
     wanted = np.append(expected[likely], max(expected[~likely].sum(), 1e-9))
     freedom = len(wanted) - 1
-    assert ((observed - wanted)**2 / wanted).sum() < freedom + 4 * np.sqrt(2 * freedom)
+    assert ((observed - wanted) ** 2 / wanted).sum() < freedom + 4 * np.sqrt(2 * freedom)
 
 
 def test_weights_that_are_no_numbers(params):
@@ -125,15 +147,18 @@ def test_weights_that_are_no_numbers(params):
 LOGITS = jnp.log(jnp.asarray([0.4, 0.3, 0.2, 0.06, 0.04]))
 
 
-@pytest.mark.parametrize(("draw", "support"), [
-    (Draw(0.0, 1.0, 0), {0}),
-    (Draw(1.0, 1.0, 0), {0, 1, 2, 3, 4}),
-    (Draw(1.0, 1.0, 2), {0, 1}),
-    (Draw(1.0, 1.0, 9), {0, 1, 2, 3, 4}),
-    (Draw(1.0, 0.1, 0), {0}),
-    (Draw(1.0, 0.75, 0), {0, 1, 2}),
-    (Draw(1.0, 0.65, 3), {0, 1}),  # of the three kept, the first two hold 7/9
-])
+@pytest.mark.parametrize(
+    ("draw", "support"),
+    [
+        (Draw(0.0, 1.0, 0), {0}),
+        (Draw(1.0, 1.0, 0), {0, 1, 2, 3, 4}),
+        (Draw(1.0, 1.0, 2), {0, 1}),
+        (Draw(1.0, 1.0, 9), {0, 1, 2, 3, 4}),
+        (Draw(1.0, 0.1, 0), {0}),
+        (Draw(1.0, 0.75, 0), {0, 1, 2}),
+        (Draw(1.0, 0.65, 3), {0, 1}),  # of the three kept, the first two hold 7/9
+    ],
+)
 def test_support(draw, support):
     n = 2000
     keys = np.stack([np.zeros(n), np.arange(n)], axis=1).astype(np.uint32)
@@ -147,8 +172,9 @@ def test_buckets():
 
 
 def test_made_from_a_folder(params, folder):
-    cfg = RunConfig(mesh="2x1", sampling=SamplingConfig(slots=16),
-                    compute=dataclasses.replace(RunConfig().compute, dtype="float32"))
+    cfg = RunConfig(
+        mesh="2x1", sampling=SamplingConfig(slots=16), compute=dataclasses.replace(RunConfig().compute, dtype="float32")
+    )
     made = make_sampler("jax", folder, cfg, 100)
     assert (made.name, made.version) == ("jax", f"jax {jax.__version__}")
     asked = requests(3)

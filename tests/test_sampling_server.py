@@ -98,10 +98,30 @@ def test_answers_in_order_from_several_servers():
         assert len(a.asked) >= 5 and len(b.asked) >= 5
         sent = a.asked[0]
         assert sent["seed"] == sent["prompt"][0]
-        assert {k: sent[k] for k in ("temperature", "top_p", "top_k", "max_tokens", "stop_token_ids", "min_p",
-                                     "repetition_penalty", "return_token_ids", "model")} == {
-            "temperature": 0.5, "top_p": 0.8, "top_k": 7, "max_tokens": 9, "stop_token_ids": [2, 3], "min_p": 0.0,
-            "repetition_penalty": 1.0, "return_token_ids": True, "model": "served"}
+        assert {
+            k: sent[k]
+            for k in (
+                "temperature",
+                "top_p",
+                "top_k",
+                "max_tokens",
+                "stop_token_ids",
+                "min_p",
+                "repetition_penalty",
+                "return_token_ids",
+                "model",
+            )
+        } == {
+            "temperature": 0.5,
+            "top_p": 0.8,
+            "top_k": 7,
+            "max_tokens": 9,
+            "stop_token_ids": [2, 3],
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "return_token_ids": True,
+            "model": "served",
+        }
 
 
 def test_failures_are_retried():

@@ -31,10 +31,23 @@ def folder(tmp_path_factory) -> Path:
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model")
-    Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=32, max_position_embeddings=512, initializer_range=0.3,
-        tie_word_embeddings=False, eos_token_id=3, bos_token_id=None, dtype=torch.float32)).save_pretrained(path)
+    Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=64,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=32,
+            max_position_embeddings=512,
+            initializer_range=0.3,
+            tie_word_embeddings=False,
+            eos_token_id=3,
+            bos_token_id=None,
+            dtype=torch.float32,
+        )
+    ).save_pretrained(path)
     return path
 
 
@@ -54,9 +67,15 @@ def expected(folder, requests) -> list[tuple[int, ...]]:
     for request in requests:
         prompt = torch.tensor([request.prompt_ids])
         with torch.no_grad():
-            out = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=24,
-                                 eos_token_id=[3, 5], pad_token_id=0)
-        outs.append(tuple(out[0, prompt.shape[1]:].tolist()))
+            out = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                max_new_tokens=24,
+                eos_token_id=[3, 5],
+                pad_token_id=0,
+            )
+        outs.append(tuple(out[0, prompt.shape[1] :].tolist()))
     return outs
 
 
@@ -95,15 +114,27 @@ def test_server(folder, requests, expected, tmp_path):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host=127.0.0.1",
-               f"--port={port}", "--skip-tokenizer-init", "--dtype=float32", "--max-model-len=128", "--enforce-eager",
-               f"--kv-cache-memory-bytes={2**28}"]
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(folder),
+        "--host=127.0.0.1",
+        f"--port={port}",
+        "--skip-tokenizer-init",
+        "--dtype=float32",
+        "--max-model-len=128",
+        "--enforce-eager",
+        f"--kv-cache-memory-bytes={2**28}",
+    ]
     environment = os.environ | vllm_engine._CPU_ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as p:
         try:
             wait_for(f"http://127.0.0.1:{port}/health", p, tmp_path / "log")
-            sampler = ServerSampler(SamplingConfig(sampler="server", servers=(f"http://127.0.0.1:{port}/v1",), slots=4),
-                                    "anything")
+            sampler = ServerSampler(
+                SamplingConfig(sampler="server", servers=(f"http://127.0.0.1:{port}/v1",), slots=4), "anything"
+            )
             check(sampler, requests, expected)
         finally:
             p.terminate()
@@ -131,7 +162,9 @@ def test_without_vllm_one_line_names_the_remedy(tmp_path, monkeypatch):
 
 def test_modules_import_neither_jax_nor_an_engine():
     """They also run where only one of them is installed."""
-    code = ("import sys; from o1p_jax.sampling import base, server, vllm_engine; "
-            "print([m for m in ('jax', 'flax', 'vllm', 'openai', 'torch') if m in sys.modules])")
+    code = (
+        "import sys; from o1p_jax.sampling import base, server, vllm_engine; "
+        "print([m for m in ('jax', 'flax', 'vllm', 'openai', 'torch') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout.replace("'", '"')) == []

@@ -5,9 +5,10 @@ from o1p_jax.table import markdown, percent, score, show
 
 
 def results(model="new"):
-    base, new = (rollouts([row(f"p{i}", n * (i + 1), grade, level=str(i % 2 + 1))
-                           for i, grade in enumerate(grades)])
-                 for n, grades in ((100, ["correct", "wrong"]), (50, ["correct", "correct"])))
+    base, new = (
+        rollouts([row(f"p{i}", n * (i + 1), grade, level=str(i % 2 + 1)) for i, grade in enumerate(grades)])
+        for n, grades in ((100, ["correct", "wrong"]), (50, ["correct", "correct"]))
+    )
     return compare([Graded("base", "set", base), Graded(model, "set", new)], resamples=100)
 
 
@@ -17,11 +18,25 @@ def cells(text: str) -> list[list[str]]:
 
 def test_markdown_holds_the_figures_overall_and_by_level():
     heading, rule, *body = cells(markdown(results()))
-    assert heading == ["level", "model", "accuracy %", "tokens", "cut off %", "accuracy change", "tokens change %",
-                       "AES"]
+    assert heading == [
+        "level",
+        "model",
+        "accuracy %",
+        "tokens",
+        "cut off %",
+        "accuracy change",
+        "tokens change %",
+        "AES",
+    ]
     assert all(set(mark) <= set("-: ") for mark in rule)
-    assert [line[:2] for line in body] == [["all", "base"], ["all", "new"], ["1", "base"], ["1", "new"],
-                                           ["2", "base"], ["2", "new"]]
+    assert [line[:2] for line in body] == [
+        ["all", "base"],
+        ["all", "new"],
+        ["1", "base"],
+        ["1", "new"],
+        ["2", "base"],
+        ["2", "new"],
+    ]
     assert body[0][2].startswith("50.0 [") and body[0][3] == "150" and body[0][5:] == ["", "", ""]
     assert body[1][2:4] == ["100.0 [100.0,100.0]", "75"]
     assert body[1][5].startswith("+50.0 [") and body[1][6] == "-50.0 [-50.0,-50.0]" and body[1][7].startswith("3.50 [")

@@ -14,9 +14,9 @@ FLOORS = [
     {"errors"},
     {"config", "records"},
     {"files", "progress"},
-    {"isolate", "mesh", "rewards", "answers", "rollouts", "embedded.problems", "models.config", "models.rope"},
-    {"problems", "grading", "batches", "checkpoint", "metrics", "optimizer", "models.attention", "sampling.base",
-     "embedded.traces", "embedded.tokenizer"},
+    {"isolate", "mesh", "rewards", "answers", "rollouts", "embedded.problems", "models.config"},
+    {"problems", "grading", "batches", "checkpoint", "metrics", "optimizer", "models.attention", "models.rope",
+     "sampling.base", "embedded.traces", "embedded.tokenizer"},
     {"annotate", "models.decoder", "sampling", "sampling.server", "sampling.vllm_engine", "evaluate"},
     {"losses", "presample", "models.names", "table", "plots"},
     {"models.hf", "step", "reference", "report", "sampling.jax_decode"},
@@ -25,8 +25,8 @@ FLOORS = [
     {"pipeline", "cli"},
 ]  # fmt: skip
 HOST_SIDE = ["errors", "config", "records", "files", "progress", "isolate", "problems", "grading", "answers", "rewards",
-             "rollouts", "annotate", "presample", "sampling", "sampling.base", "sampling.server", "sampling.vllm_engine",
-             "cli"]  # fmt: skip
+             "rollouts", "annotate", "presample", "sampling", "sampling.base", "sampling.server", "cli",
+             "sampling.vllm_engine"]  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

@@ -86,14 +86,18 @@ def _samples(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[Tr
     """Prompt and solution, and which of the solution's tokens the loss covers."""
     rng = random.Random(seed)
     for machine in machines("pretraining", seed):
-        prompt = tokenizer.apply_chat_template(
-            [{"role": "user", "content": machine.text}], add_generation_prompt=True, return_dict=False)
+        turns = [{"role": "user", "content": machine.text}]
+        prompt = tokenizer.encode(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
         pieces = [(tokenizer.encode(piece.text), piece.learned) for piece in solution(machine, rng)]
         pieces.append(([tokenizer.eos_token_id], True))
         completion = tuple(token for ids, _ in pieces for token in ids)
         learned = np.concatenate([np.full(len(ids), learned, np.float32) for ids, learned in pieces])
-        yield TrainingSample(problem_id="", sample_idx=0, prompt_ids=tuple(prompt), completion_ids=completion,
-                             weight=1.0), learned
+        yield (
+            TrainingSample(
+                problem_id="", sample_idx=0, prompt_ids=tuple(prompt), completion_ids=completion, weight=1.0
+            ),
+            learned,
+        )
 
 
 def _batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[Batch]:

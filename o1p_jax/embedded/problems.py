@@ -65,8 +65,10 @@ class Machine(NamedTuple):
         words = {"times": "multiplies by {}", "plus": "adds {}", "swap": "swaps the digits"}
         steps = ", ".join(words[s.kind].format(s.operand) for s in self.steps)
         options = ", ".join(map(str, self.options[:-1])) + f" or {self.options[-1]}"
-        return (f"A machine takes a number, {steps}, and keeps only the last two digits after every step. "
-                f"It shows {self.shown}. Which number went in: {options}?")
+        return (
+            f"A machine takes a number, {steps}, and keeps only the last two digits after every step. "
+            f"It shows {self.shown}. Which number went in: {options}?"
+        )
 
     @property
     def split(self) -> str:
@@ -112,9 +114,12 @@ def embedded_problems(split: str) -> list[Problem]:
         answer, level = str(machine.answer), str(machine.level)
         key = problem_id(machine.text, answer)
         if len(levels[level]) < quota:
-            levels[level][key] = Problem(problem_id=key, source="embedded", split=split, level=level,
-                                         problem=machine.text, answer=answer)
+            levels[level][key] = Problem(
+                problem_id=key, source="embedded", split=split, level=level, problem=machine.text, answer=answer
+            )
         if all(len(problems) == quota for problems in levels.values()):
             break
     # Levels in turn, so that the first few problems are of every level.
-    return [problem for row in zip(*(problems.values() for problems in levels.values()), strict=True) for problem in row]
+    return [
+        problem for row in zip(*(problems.values() for problems in levels.values()), strict=True) for problem in row
+    ]

@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: byte-level BPE over the corpus, so that any text has tokens; a number is one token."""
+"""The embedded model's tokenizer: byte-level BPE over the corpus. Any text has tokens; a number is one token."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,8 +28,9 @@ def train_tokenizer(texts: Iterable[str], out: Path) -> PreTrainedTokenizerFast:
         vocab_size=1024, special_tokens=[PAD, END, *_ROLES], initial_alphabet=sorted(alphabet), show_progress=False,
     ))  # fmt: skip
     bpe.add_tokens(["<think>", "</think>"])  # not special: they stay in the decoded text
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=PAD,
-                                        clean_up_tokenization_spaces=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
+    )
     tokenizer.chat_template = _CHAT_TEMPLATE
     tokenizer.save_pretrained(out)
     return tokenizer

@@ -43,7 +43,9 @@ def solution(machine: Machine, rng: random.Random) -> list[Piece]:
 
 
 def _restatement(machine: Machine) -> str:
-    steps = ", ".join(f"{name} {_WORDS[s.kind].format(s.operand)}" for name, s in zip("abcd", machine.steps, strict=False))
+    steps = ", ".join(
+        f"{name} {_WORDS[s.kind].format(s.operand)}" for name, s in zip("abcd", machine.steps, strict=False)
+    )
     return f"The steps are {steps}. It must show {machine.shown}. I can choose {', '.join(map(str, machine.options))}."
 
 

@@ -18,8 +18,12 @@ _TILE = 128
 _MASKED = -1e30  # finite, so that no difference of scores is NaN
 
 
-def packed_attention(q_BLHK: Float[Array, "B L H K"], k_BLGK: Float[Array, "B L G K"], v_BLGK: Float[Array, "B L G K"],
-                     segments_BL: Int[Array, "B L"]) -> Float[Array, "B L H K"]:
+def packed_attention(
+    q_BLHK: Float[Array, "B L H K"],
+    k_BLGK: Float[Array, "B L G K"],
+    v_BLGK: Float[Array, "B L G K"],
+    segments_BL: Int[Array, "B L"],
+) -> Float[Array, "B L H K"]:
     """Softmax attention to the tokens of the same segment up to each token's own place; softmax in float32."""
     b, length, h, k = q_BLHK.shape
     g = k_BLGK.shape[2]
@@ -59,6 +63,7 @@ def _attention(q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Ar
 
 def _forward(q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Array) -> tuple[Array, tuple[Array, ...]]:
     """Softmax over the tiles of keys seen so far: highest score, sum and weighted values, rescaled as it rises."""
+
     def tile(carry: tuple[Array, ...], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
         i, j = pair
         highest, total, values = (x[i] for x in carry)
@@ -66,8 +71,9 @@ def _forward(q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Arra
         raised = jnp.maximum(highest, jnp.max(scores_BGRTU, axis=-1))
         weights_BGRTU = jnp.exp(scores_BGRTU - raised[..., None])
         shrink = jnp.exp(highest - raised)
-        new = jnp.einsum("BGRTU,BGUK->BGRTK", weights_BGRTU.astype(v_nBGUK.dtype), v_nBGUK[j],
-                         preferred_element_type=jnp.float32)
+        new = jnp.einsum(
+            "BGRTU,BGUK->BGRTK", weights_BGRTU.astype(v_nBGUK.dtype), v_nBGUK[j], preferred_element_type=jnp.float32
+        )
         tile_carry = (raised, total * shrink + jnp.sum(weights_BGRTU, axis=-1), values * shrink[..., None] + new)
         return tuple(x.at[i].set(y) for x, y in zip(carry, tile_carry, strict=True)), None
 
@@ -93,9 +99,11 @@ def _backward(saved: tuple[Array, ...], d_out_nBGRTK: Array) -> tuple[Array, Arr
         weights_BGRTU = jnp.exp(_scores(q_nBGRTK[i], k_nBGUK[j], segments_nBT, i, j) - log_total_nBGRT[i][..., None])
         d_weights_BGRTU = product("BGRTK,BGUK->BGRTU", d_out_nBGRTK[i], v_nBGUK[j])
         d_scores_BGRTU = weights_BGRTU * (d_weights_BGRTU - slope_nBGRT[i][..., None]) * q_nBGRTK.shape[-1] ** -0.5
-        return (d_q.at[i].add(product("BGRTU,BGUK->BGRTK", d_scores_BGRTU, k_nBGUK[j])),
-                d_k.at[j].add(product("BGRTU,BGRTK->BGUK", d_scores_BGRTU, q_nBGRTK[i])),
-                d_v.at[j].add(product("BGRTU,BGRTK->BGUK", weights_BGRTU, d_out_nBGRTK[i]))), None
+        return (
+            d_q.at[i].add(product("BGRTU,BGUK->BGRTK", d_scores_BGRTU, k_nBGUK[j])),
+            d_k.at[j].add(product("BGRTU,BGRTK->BGUK", d_scores_BGRTU, q_nBGRTK[i])),
+            d_v.at[j].add(product("BGRTU,BGRTK->BGUK", weights_BGRTU, d_out_nBGRTK[i])),
+        ), None
 
     start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q_nBGRTK, k_nBGUK, v_nBGUK))
     gradients, _ = jax.lax.scan(tile, start, _pairs(len(q_nBGRTK)))

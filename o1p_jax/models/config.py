@@ -25,11 +25,13 @@ class Family:
 
 
 FAMILIES = {
-    "llama": Family(architecture="LlamaForCausalLM", qkv_bias="attention_bias", o_bias="attention_bias",
-                    mlp_bias="mlp_bias"),
+    "llama": Family(
+        architecture="LlamaForCausalLM", qkv_bias="attention_bias", o_bias="attention_bias", mlp_bias="mlp_bias"
+    ),
     "qwen2": Family(architecture="Qwen2ForCausalLM", qkv_bias=True),
-    "qwen3": Family(architecture="Qwen3ForCausalLM", qkv_bias="attention_bias", o_bias="attention_bias",
-                    qk_norm=True, head_dim=128),
+    "qwen3": Family(
+        architecture="Qwen3ForCausalLM", qkv_bias="attention_bias", o_bias="attention_bias", qk_norm=True, head_dim=128
+    ),
 }
 """model_type -> what is its own."""
 
@@ -90,8 +92,9 @@ class DecoderConfig:
             if f.type is int and not (isinstance(value, int) and value >= 1):
                 raise BadInput(f"config.json: {f.name}={value}: must be a whole number of at least 1")
         if self.heads % self.kv_heads:
-            raise BadInput(f"config.json: num_attention_heads={self.heads} is no multiple of "
-                           f"num_key_value_heads={self.kv_heads}")
+            raise BadInput(
+                f"config.json: num_attention_heads={self.heads} is no multiple of num_key_value_heads={self.kv_heads}"
+            )
         if self.head_dim % 2:
             raise BadInput(f"config.json: head_dim={self.head_dim}: must be even, RoPE rotates pairs")
 
@@ -100,8 +103,9 @@ class DecoderConfig:
         """Reads the content of a config.json of transformers 4 or 5; raises `BadInput` for what has no place here."""
         family = FAMILIES.get(hf.get("model_type", ""))
         if family is None:
-            raise BadInput(f"config.json: model_type={hf.get('model_type')!r} is not supported; "
-                           f"these are: {', '.join(FAMILIES)}")
+            raise BadInput(
+                f"config.json: model_type={hf.get('model_type')!r} is not supported; these are: {', '.join(FAMILIES)}"
+            )
         _refuse_inexpressible(hf)
         try:
             heads, hidden = hf["num_attention_heads"], hf["hidden_size"]
@@ -180,15 +184,21 @@ def _refuse_inexpressible(hf: dict[str, Any]) -> None:
             raise BadInput(f"config.json: {what}: {remedy}")
 
     refuse("auto_map" in hf, "auto_map", "the model brings its own code, which is never run; use a model without")
-    refuse(hf.get("quantization_config") is not None, "quantization_config",
-           "quantized weights can't be trained; use the unquantized model")
+    refuse(
+        hf.get("quantization_config") is not None,
+        "quantization_config",
+        "quantized weights can't be trained; use the unquantized model",
+    )
     act = hf.get("hidden_act", "silu")
     refuse(act not in ("silu", "swish"), f"hidden_act={act}", "only silu is supported")
     if hf.get("layer_types"):
         sliding = set(hf["layer_types"]) != {"full_attention"}
     else:
-        sliding = bool(hf.get("use_sliding_window") and hf.get("sliding_window")
-                       and hf.get("max_window_layers", 28) < hf.get("num_hidden_layers", 0))
+        sliding = bool(
+            hf.get("use_sliding_window")
+            and hf.get("sliding_window")
+            and hf.get("max_window_layers", 28) < hf.get("num_hidden_layers", 0)
+        )
     refuse(sliding, "sliding_window in use", "only full attention is supported")
 
 
@@ -203,13 +213,17 @@ def _rope_from_hf(hf: dict[str, Any]) -> RopeConfig:
         raise BadInput("config.json: partial_rotary_factor: only rotation of the whole head is supported")
     if kind in ("llama3", "yarn"):
         rope["original_max_position_embeddings"] = (
-            hf.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
-            or hf.get("max_position_embeddings"))
+            hf.get("original_max_position_embeddings")
+            or rope.get("original_max_position_embeddings")
+            or hf.get("max_position_embeddings")
+        )
     rope["rope_theta"] = rope.get("rope_theta") or hf.get("rope_theta") or RopeConfig.rope_theta
     fields = {f.name: f.type for f in dataclasses.fields(RopeConfig)}
     missing, unknown = [k for k in _ROPE_TYPES[kind] if rope.get(k) is None], sorted(set(rope) - set(fields))
     if missing or unknown:
         raise BadInput(f"config.json: rope type {kind}: missing {missing}, unknown {unknown}")
-    values: dict[str, Any] = {key: float(value) if value is not None and fields[key] in (float, float | None) else value
-                              for key, value in rope.items()}
+    values: dict[str, Any] = {
+        key: float(value) if value is not None and fields[key] in (float, float | None) else value
+        for key, value in rope.items()
+    }
     return RopeConfig(rope_type=kind, **values)

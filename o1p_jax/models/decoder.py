@@ -74,8 +74,9 @@ class Stack(nnx.Module):
         self.up_bias = optional(cfg.mlp_bias, _ZEROS, mlp=f)
         self.down_bias = optional(cfg.mlp_bias, _ZEROS, norm=d)
 
-    def __call__(self, x_BLD: Float[Array, "B L D"], angles: tuple[Array, Array],
-                 attend: Callable[[Array, Array, Array], Array]) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
+    def __call__(
+        self, x_BLD: Float[Array, "B L D"], angles: tuple[Array, Array], attend: Callable[[Array, Array, Array], Array]
+    ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
         """One layer; `attend` maps queries, keys, values to their attention. Also returns its keys and values."""
         eps = self.cfg.norm_eps
         h_BLD = _rms_norm(x_BLD, self.attn_norm[...], eps)
@@ -111,11 +112,19 @@ class Decoder(nnx.Module):
         self.embed = _weight(rngs, _normal(cfg.init_std), vocab=cfg.vocab_size, embed=cfg.hidden_size)
         self.stacks = nnx.List([Stack(cfg, n, rngs=rngs) for n in splits])
         self.norm = _weight(rngs, _ONES, norm=cfg.hidden_size)
-        self.head = None if cfg.tied else _weight(
-            rngs, _normal(cfg.init_std), embed=cfg.hidden_size, vocab=cfg.vocab_size)
+        self.head = (
+            None if cfg.tied else _weight(rngs, _normal(cfg.init_std), embed=cfg.hidden_size, vocab=cfg.vocab_size)
+        )
 
-    def __call__(self, ids_BL: Int[Array, "B L"], positions_BL: Int[Array, "B L"], segments_BL: Int[Array, "B L"], *,
-                 dtype: DTypeLike = jnp.float32, remat: bool = False) -> Float[Array, "B L D"]:
+    def __call__(
+        self,
+        ids_BL: Int[Array, "B L"],
+        positions_BL: Int[Array, "B L"],
+        segments_BL: Int[Array, "B L"],
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+    ) -> Float[Array, "B L D"]:
         """Hidden states after the final norm, in `dtype`.
 
         Attention is causal within a segment of `segments_BL`; 0 is padding, whose hidden states mean nothing.
@@ -128,7 +137,8 @@ class Decoder(nnx.Module):
 
             def layer(x_BLD, weights, graphdef=graphdef):
                 x_BLD, _ = nnx.merge(graphdef, weights)(
-                    x_BLD, angles, lambda q, k, v: packed_attention(q, k, v, segments_BL))
+                    x_BLD, angles, lambda q, k, v: packed_attention(q, k, v, segments_BL)
+                )
                 return x_BLD, None
 
             if remat:
@@ -136,10 +146,15 @@ class Decoder(nnx.Module):
             x_BLD, _ = jax.lax.scan(layer, x_BLD, weights)
         return _rms_norm(x_BLD, self.norm[...], self.cfg.norm_eps)
 
-    def forward_cached(self, ids_BL: Int[Array, "B L"], positions_BL: Int[Array, "B L"],
-                       attend: Callable[[Array, Array, Array, Any], Array], per_layer: Any, *,
-                       dtype: DTypeLike = jnp.float32,
-                       ) -> tuple[Float[Array, "B L D"], tuple[Float[Array, "N B L G K"], Float[Array, "N B L G K"]]]:
+    def forward_cached(
+        self,
+        ids_BL: Int[Array, "B L"],
+        positions_BL: Int[Array, "B L"],
+        attend: Callable[[Array, Array, Array, Any], Array],
+        per_layer: Any,
+        *,
+        dtype: DTypeLike = jnp.float32,
+    ) -> tuple[Float[Array, "B L D"], tuple[Float[Array, "N B L G K"], Float[Array, "N B L G K"]]]:
         """Hidden states after the final norm, and all layers' new keys and values, which the caller keeps as it likes.
 
         `attend(q_BLHK, k_BLGK, v_BLGK, slice)` is the attention; `slice` is the layer's part of `per_layer`, a tree of
@@ -187,9 +202,11 @@ def graph(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> nnx.Grap
     return abstract_model(cfg, splits)[0]
 
 
-def param_shardings(cfg: DecoderConfig, mesh: Mesh, splits: tuple[int, ...] | None = None,
-                    rules: Mapping[str, str | None] = RULES) -> nnx.State:
+def param_shardings(
+    cfg: DecoderConfig, mesh: Mesh, splits: tuple[int, ...] | None = None, rules: Mapping[str, str | None] = RULES
+) -> nnx.State:
     """A tree like the weights', of `NamedSharding`."""
+
     def place(weight: Any) -> Any:
         return weight.replace(sharding(mesh, weight.get_metadata("logical_axes"), rules))
 
@@ -198,6 +215,7 @@ def param_shardings(cfg: DecoderConfig, mesh: Mesh, splits: tuple[int, ...] | No
 
 def init_params(cfg: DecoderConfig, key: Array, mesh: Mesh, splits: tuple[int, ...] | None = None) -> nnx.State:
     """Random float32 weights, each made in the place where it lies."""
+
     def init(key: Array) -> nnx.State:
         return nnx.state(Decoder(cfg, splits=splits, rngs=nnx.Rngs(key)))
 

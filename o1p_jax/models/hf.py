@@ -32,9 +32,20 @@ _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MAX_SHARD_BYTES = 5 * 10**9
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_COPIED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-           "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-           "chat_template.jinja", "chat_template.json")
+_COPIED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 """What a model's folder holds besides its weights; exported as it came."""
 
 
@@ -50,11 +61,16 @@ def resolve_model(path: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(path, revision=revision, etag_timeout=5,
-                                      allow_patterns=["*.safetensors", _INDEX, *_COPIED]))
+        return Path(
+            snapshot_download(
+                path, revision=revision, etag_timeout=5, allow_patterns=["*.safetensors", _INDEX, *_COPIED]
+            )
+        )
     except Exception as e:  # the hub's client raises errors of several libraries
-        raise BadInput(f"model={path}: neither a folder nor to be had from the Hugging Face hub "
-                       f"({type(e).__name__}); check the name, the network and HF_TOKEN") from e
+        raise BadInput(
+            f"model={path}: neither a folder nor to be had from the Hugging Face hub "
+            f"({type(e).__name__}); check the name, the network and HF_TOKEN"
+        ) from e
 
 
 def load_config(folder: Path) -> DecoderConfig:
@@ -87,8 +103,9 @@ class _Checkpoint:
         """Raises one `BadInput` for all missing, unknown, duplicate and misshapen tensors."""
         shapes = {t.name: t.hf_shape for t in expected}
         self.problems += [f"{name} is missing" for name in shapes.keys() - self.tensors.keys()]
-        self.problems += [f"{name} is unknown" for name in self.tensors.keys() - shapes.keys()
-                          if not ignored(name, cfg)]
+        self.problems += [
+            f"{name} is unknown" for name in self.tensors.keys() - shapes.keys() if not ignored(name, cfg)
+        ]
         for name in shapes.keys() & self.tensors.keys():
             shape, dtype = tuple(self.tensors[name].get_shape()), self.tensors[name].get_dtype()
             if shape != shapes[name]:
@@ -108,13 +125,17 @@ def _weight_files(folder: Path) -> list[Path]:
         if not names:
             raise CorruptData(f"{folder / _INDEX}: has no weight_map; fetch it again")
         if strange := [n for n in names if Path(n).name != n]:
-            raise BadInput(f"{folder / _INDEX}: the file name {strange[0]!r} leads out of the folder; "
-                           "use a model from a source you trust")
+            raise BadInput(
+                f"{folder / _INDEX}: the file name {strange[0]!r} leads out of the folder; "
+                "use a model from a source you trust"
+            )
     elif (folder / _WEIGHTS).exists():
         names = [_WEIGHTS]
     elif others := [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]:
-        raise BadInput(f"{folder}: its weights ({others[0]}) are not safetensors, and loading others can run code; "
-                       "convert them with transformers' save_pretrained")
+        raise BadInput(
+            f"{folder}: its weights ({others[0]}) are not safetensors, and loading others can run code; "
+            "convert them with transformers' save_pretrained"
+        )
     else:
         raise BadInput(f"{folder}: no {_WEIGHTS} and no {_INDEX}")
     if missing := [n for n in names if not (folder / n).is_file()]:
@@ -134,8 +155,15 @@ def check_weights(folder: Path, cfg: DecoderConfig) -> None:
         checkpoint.check(hf_tensors(cfg), cfg, folder)
 
 
-def load_params(folder: Path, cfg: DecoderConfig, mesh: Mesh, *, dtype: DTypeLike = jnp.float32,
-                splits: tuple[int, ...] | None = None, shardings: nnx.State | None = None) -> nnx.State:
+def load_params(
+    folder: Path,
+    cfg: DecoderConfig,
+    mesh: Mesh,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    splits: tuple[int, ...] | None = None,
+    shardings: nnx.State | None = None,
+) -> nnx.State:
     """The weights, each device reading only its own part; `shardings` are those of `param_shardings` if left out.
 
     Raises `BadInput` once for all tensors that are missing, unknown, duplicate or of a wrong shape, `CorruptData` for a

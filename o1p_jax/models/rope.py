@@ -69,16 +69,18 @@ def _yarn_attention_factor(rope: RopeConfig) -> float:
     return mscale()
 
 
-def rope_angles(rope: RopeConfig, head_dim: int,
-                positions_BL: Int[Array, "B L"]) -> tuple[Float[Array, "B L P"], Float[Array, "B L P"]]:
+def rope_angles(
+    rope: RopeConfig, head_dim: int, positions_BL: Int[Array, "B L"]
+) -> tuple[Float[Array, "B L P"], Float[Array, "B L P"]]:
     """Cosines and sines of the positions, float32, already multiplied by the attention factor."""
     freqs, factor = rope_frequencies(rope, head_dim)
     angles_BLP = positions_BL[..., None].astype(jnp.float32) * jnp.asarray(freqs)[None, None]
     return jnp.cos(angles_BLP) * factor, jnp.sin(angles_BLP) * factor
 
 
-def rotate(x_BLHK: Float[Array, "B L H K"],
-           angles: tuple[Float[Array, "B L P"], Float[Array, "B L P"]]) -> Float[Array, "B L H K"]:
+def rotate(
+    x_BLHK: Float[Array, "B L H K"], angles: tuple[Float[Array, "B L P"], Float[Array, "B L P"]]
+) -> Float[Array, "B L H K"]:
     """Turns the pairs (i, i + K/2) of every head, as Hugging Face checkpoints lay them out."""
     cos, sin = (a[:, :, None, :] for a in angles)
     first, second = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)

@@ -26,8 +26,13 @@ class SamplingParams:
     @classmethod
     def of(cls, config: SamplingConfig | EvaluationConfig, stop_ids: tuple[int, ...]) -> "SamplingParams":
         """The parameters that `config` names."""
-        return cls(temperature=config.temperature, top_p=config.top_p, top_k=config.top_k,
-                   max_tokens=config.max_tokens, stop_ids=stop_ids)
+        return cls(
+            temperature=config.temperature,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            max_tokens=config.max_tokens,
+            stop_ids=stop_ids,
+        )
 
 
 @runtime_checkable
@@ -39,8 +44,9 @@ class Sampler(Protocol):
     version: str
     """Library and version, for the rollouts' metadata."""
 
-    def sample(self, requests: Sequence[Request], params: SamplingParams,
-               on_done: Callable[[int], None]) -> list[Completion]:
+    def sample(
+        self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
+    ) -> list[Completion]:
         """One completion a request, in the requests' order.
 
         `on_done(n)` is called in the caller's thread whenever `n` more are finished. Raises SamplerGone when the

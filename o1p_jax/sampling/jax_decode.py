@@ -62,8 +62,9 @@ class Plan:
     """T: tokens a row decodes in a call."""
 
     def on_rows(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
-        return jax.shard_map(f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names={"fsdp"},
-                             check_vma=False)
+        return jax.shard_map(
+            f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names={"fsdp"}, check_vma=False
+        )
 
 
 def bucket(n: int) -> int:
@@ -98,10 +99,16 @@ def grow(cache: Cache, capacity: int) -> Cache:
 @partial(jax.jit, static_argnames="plan")
 def reorder(cache: Cache, order_B: Int[Array, "B"], plan: Plan) -> Cache:
     """Row b becomes what row order_B[b] of its device was; with fewer entries than rows, the others are dropped."""
+
     def on_device(cache: Cache, order_B: Array) -> Cache:
         def copy(b: Array, moved: Cache) -> Cache:  # row by row: a gather copies element by element on a CPU
-            return jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice_in_dim(
-                new, jax.lax.dynamic_slice_in_dim(old, order_B[b], 1, axis=1), b, axis=1), cache, moved)
+            return jax.tree.map(
+                lambda old, new: jax.lax.dynamic_update_slice_in_dim(
+                    new, jax.lax.dynamic_slice_in_dim(old, order_B[b], 1, axis=1), b, axis=1
+                ),
+                cache,
+                moved,
+            )
 
         rows = order_B.shape[0]
         empty = jax.tree.map(lambda a: jnp.zeros((a.shape[0], rows, *a.shape[2:]), a.dtype), cache)
@@ -111,23 +118,33 @@ def reorder(cache: Cache, order_B: Int[Array, "B"], plan: Plan) -> Cache:
 
 
 @partial(jax.jit, static_argnames="plan", donate_argnames="cache")
-def prefill(params: nnx.State, cache: Cache, ids_BP: Int[Array, "B P"], lengths_B: Int[Array, "B"],
-            slots_B: Int[Array, "B"], used_D: Int[Array, "D"], plan: Plan) -> Cache:
+def prefill(
+    params: nnx.State,
+    cache: Cache,
+    ids_BP: Int[Array, "B P"],
+    lengths_B: Int[Array, "B"],
+    slots_B: Int[Array, "B"],
+    used_D: Int[Array, "D"],
+    plan: Plan,
+) -> Cache:
     """Writes the prompts' keys and values into the cache, from position 0 on.
 
     Each device takes the first `used_D` of its rows, the first `lengths_B` tokens of each, and puts row b in
     `slots_B[b]` of the device's slots.
     """
+
     def on_device(params, cache, ids_BP, lengths_B, slots_B, used_D):
         model = nnx.merge(plan.graph, params)
         positions_BP = jnp.broadcast_to(jnp.arange(ids_BP.shape[1])[None], ids_BP.shape)
         segments_BP = (positions_BP < lengths_B[:, None]).astype(jnp.int32)
         _, new = model.forward_cached(
-            ids_BP, positions_BP, lambda q, k, v, _: packed_attention(q, k, v, segments_BP), None, dtype=plan.dtype)
+            ids_BP, positions_BP, lambda q, k, v, _: packed_attention(q, k, v, segments_BP), None, dtype=plan.dtype
+        )
         return _write(cache, _as_cached(new), slots_B, jnp.zeros_like(slots_B), used_D[0])
 
     return plan.on_rows(on_device, (_SAME, _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), _ROWS_SECOND)(
-        params, cache, ids_BP, lengths_B, slots_B, used_D)
+        params, cache, ids_BP, lengths_B, slots_B, used_D
+    )
 
 
 def _as_cached(new: tuple[Array, Array]) -> Cache:
@@ -137,6 +154,7 @@ def _as_cached(new: tuple[Array, Array]) -> Cache:
 
 def _write(cache: Cache, new: Cache, slots_B: Array, starts_B: Array, rows: Array | int) -> Cache:
     """Writes the first `rows` rows of `new` into `slots_B`, from `starts_B` on; row by row, which is done in place."""
+
     def row(b: Array, cache: Cache) -> Cache:
         def put(whole_NBGSK: Array, new_NBGTK: Array) -> Array:
             new_N1GTK = jax.lax.dynamic_slice_in_dim(new_NBGTK, b, 1, axis=1)
@@ -148,15 +166,23 @@ def _write(cache: Cache, new: Cache, slots_B: Array, starts_B: Array, rows: Arra
 
 
 @partial(jax.jit, static_argnames=("draw", "plan"), donate_argnames="cache")
-def decode(params: nnx.State, cache: Cache, tokens_B: Int[Array, "B"], lengths_B: Int[Array, "B"],
-           counts_B: Int[Array, "B"], keys_B2: UInt32[Array, "B 2"], draw: Draw,
-           plan: Plan) -> tuple[Cache, Int[Array, "T B"]]:
+def decode(
+    params: nnx.State,
+    cache: Cache,
+    tokens_B: Int[Array, "B"],
+    lengths_B: Int[Array, "B"],
+    counts_B: Int[Array, "B"],
+    keys_B2: UInt32[Array, "B 2"],
+    draw: Draw,
+    plan: Plan,
+) -> tuple[Cache, Int[Array, "T B"]]:
     """The next T tokens of every row.
 
     `tokens_B` are the rows' last tokens, not yet in the cache; `lengths_B` the tokens that are in it (0 in an idle row,
     whose output means nothing). Token number c of a completion is drawn with the row's key folded with c, so that it
     depends on nothing beside it; `counts_B` is the number of the first one drawn here.
     """
+
     def on_device(params, cache, tokens_B, lengths_B, counts_B, keys_B2):
         model = nnx.merge(plan.graph, params)
         head_DV = model.head_DV().astype(plan.dtype)
@@ -171,7 +197,8 @@ def decode(params: nnx.State, cache: Cache, tokens_B: Int[Array, "B"], lengths_B
                 return _attention(q_B1HK, cache, layer, lengths_B, _append(buffer, (k_B1GK, v_B1GK), t), t, plan.group)
 
             hidden_B1D, new = model.forward_cached(
-                tokens_B[:, None], (lengths_B + t)[:, None], attend, (jnp.arange(n), buffer), dtype=plan.dtype)
+                tokens_B[:, None], (lengths_B + t)[:, None], attend, (jnp.arange(n), buffer), dtype=plan.dtype
+            )
             logits_BV = jnp.einsum("BD,DV->BV", hidden_B1D[:, 0], head_DV, preferred_element_type=jnp.float32)
             tokens_B = draw_tokens(logits_BV, keys_B2, counts_B + t, draw)
             return (_append(buffer, new, t), tokens_B), tokens_B
@@ -181,17 +208,20 @@ def decode(params: nnx.State, cache: Cache, tokens_B: Int[Array, "B"], lengths_B
         return _write(cache, buffer, jnp.arange(rows), lengths_B, rows), tokens_TB
 
     return plan.on_rows(on_device, (_SAME, _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), (_ROWS_SECOND, _ROWS_SECOND))(
-        params, cache, tokens_B, lengths_B, counts_B, keys_B2)
+        params, cache, tokens_B, lengths_B, counts_B, keys_B2
+    )
 
 
 def _append(buffer: Cache, new: tuple[Array, Array], t: Array) -> Cache:
     """Puts one token's keys and values at place `t` of the buffer."""
-    return jax.tree.map(partial(jax.lax.dynamic_update_slice_in_dim, start_index=t, axis=-2),
-                        Cache(*buffer), _as_cached(new))
+    return jax.tree.map(
+        partial(jax.lax.dynamic_update_slice_in_dim, start_index=t, axis=-2), Cache(*buffer), _as_cached(new)
+    )
 
 
-def _attention(q_B1HK: Array, cache: Cache, layer: Array, lengths_B: Array, buffer: Cache, t: Array,
-               group: int) -> Array:
+def _attention(
+    q_B1HK: Array, cache: Cache, layer: Array, lengths_B: Array, buffer: Cache, t: Array, group: int
+) -> Array:
     """One new token a row against its cached positions and the buffer up to `t`, a group of rows at a time."""
     b, _, h, k = q_B1HK.shape
     g = buffer.k_NBGSK.shape[-3]
@@ -203,12 +233,16 @@ def _attention(q_B1HK: Array, cache: Cache, layer: Array, lengths_B: Array, buff
         at = (layer, first, 0, 0, 0)
         k_BGSK, v_BGSK = (jax.lax.dynamic_slice(a, at, (1, group, g, size, k))[0] for a in cache)
         cached_BS = jnp.arange(size)[None] < lengths[:, None]
-        scores = [jnp.where(mask, jnp.einsum("BGRK,BGSK->BGRS", q_BGRK, keys, preferred_element_type=jnp.float32)
-                            * k**-0.5, _MASKED)
-                  for keys, mask in ((k_BGSK, cached_BS[:, None, None]), (k_BGTK, in_buffer_T[None, None, None]))]
+        scores = [
+            jnp.where(
+                mask, jnp.einsum("BGRK,BGSK->BGRS", q_BGRK, keys, preferred_element_type=jnp.float32) * k**-0.5, _MASKED
+            )
+            for keys, mask in ((k_BGSK, cached_BS[:, None, None]), (k_BGTK, in_buffer_T[None, None, None]))
+        ]
         weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BGRK.dtype)
-        return (jnp.einsum("BGRS,BGSK->BGRK", weights[..., :size], v_BGSK)
-                + jnp.einsum("BGRT,BGTK->BGRK", weights[..., size:], v_BGTK))
+        return jnp.einsum("BGRS,BGSK->BGRK", weights[..., :size], v_BGSK) + jnp.einsum(
+            "BGRT,BGTK->BGRK", weights[..., size:], v_BGTK
+        )
 
     def of_group(inputs: tuple[Array, ...]) -> Array:
         first, which, *arrays = inputs
@@ -223,8 +257,9 @@ def _attention(q_B1HK: Array, cache: Cache, layer: Array, lengths_B: Array, buff
     return jax.lax.map(of_group, (jnp.arange(0, b, group), which, *map(split, arrays))).reshape(b, 1, h, k)
 
 
-def draw_tokens(logits_BV: Float[Array, "B V"], keys_B2: UInt32[Array, "B 2"], counts_B: Int[Array, "B"],
-                draw: Draw) -> Int[Array, "B"]:
+def draw_tokens(
+    logits_BV: Float[Array, "B V"], keys_B2: UInt32[Array, "B 2"], counts_B: Int[Array, "B"], draw: Draw
+) -> Int[Array, "B"]:
     """One token a row: the likeliest at temperature 0, else drawn after temperature, top-k, then top-p.
 
     V, which is no token, where the logits are not finite.

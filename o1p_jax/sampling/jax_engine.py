@@ -54,17 +54,20 @@ class JaxSampler:
     def load(cls, folder: Path, *, mesh: str, dtype: str, slots: int) -> "JaxSampler":
         """From a Hugging Face folder."""
         cfg, devices = load_config(folder), make_mesh(mesh)
-        params = load_params(folder, cfg, devices, dtype=jnp.dtype(dtype),
-                             shardings=param_shardings(cfg, devices, rules=SERVING_RULES))
+        params = load_params(
+            folder, cfg, devices, dtype=jnp.dtype(dtype), shardings=param_shardings(cfg, devices, rules=SERVING_RULES)
+        )
         return cls(cfg, params, devices, dtype=dtype, slots=slots)
 
-    def sample(self, requests: Sequence[Request], params: SamplingParams,
-               on_done: Callable[[int], None]) -> list[Completion]:
+    def sample(
+        self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
+    ) -> list[Completion]:
         """See `Sampler.sample`."""
         slots = _Slots(requests, params, self._slots, self._devices)
         needed = bucket(slots.longest_prompt + params.max_tokens + _STEPS)
-        cache = empty_cache(self._cfg, self._slots,
-                            min(needed, max(_FIRST_CAPACITY, bucket(slots.longest_prompt))), self._plan)
+        cache = empty_cache(
+            self._cfg, self._slots, min(needed, max(_FIRST_CAPACITY, bucket(slots.longest_prompt))), self._plan
+        )
         draw = Draw(params.temperature, params.top_p, params.top_k)
         while slots.busy:
             while slots.worth_filling:
@@ -75,8 +78,9 @@ class JaxSampler:
             cache, tokens_TB = decode(self._params, cache, *self._on_rows(*slots.state()), draw=draw, plan=self._plan)
             tokens_TB = np.asarray(tokens_TB)
             if tokens_TB.max() >= self._cfg.vocab_size:
-                raise NonFinite("sampling: the model's logits are not finite; check its weights, or set "
-                                "compute.dtype=float32")
+                raise NonFinite(
+                    "sampling: the model's logits are not finite; check its weights, or set compute.dtype=float32"
+                )
             if done := slots.take(tokens_TB):
                 on_done(done)
         return slots.completions()
@@ -119,9 +123,13 @@ class _Slots:
         """Waiting requests into idle slots: prompts, lengths, slots and rows used, as `prefill` takes them."""
         share = len(self.request) // self._devices
         rows = max(1, share // 8)
-        chosen = [(d, row, slot) for row in range(rows) for d in range(self._devices)
-                  for slot in np.flatnonzero(self.request[d * share:(d + 1) * share] < 0)[row:row + 1]]
-        prompts = [self._requests[i].prompt_ids for i in list(self._waiting)[:len(chosen)]]
+        chosen = [
+            (d, row, slot)
+            for row in range(rows)
+            for d in range(self._devices)
+            for slot in np.flatnonzero(self.request[d * share : (d + 1) * share] < 0)[row : row + 1]
+        ]
+        prompts = [self._requests[i].prompt_ids for i in list(self._waiting)[: len(chosen)]]
         longest = max(map(len, prompts)) - 1
         width = max(16, min(bucket(longest), 1 << (longest - 1).bit_length()))
         ids = np.zeros((self._devices, rows, width), np.int32)
@@ -153,7 +161,7 @@ class _Slots:
         saved = positions_read(lengths) - positions_read(np.take_along_axis(lengths, order, 1))
         if not shrinks and _STEPS * saved <= capacity * len(self.request):  # what the move costs, within a factor
             return None
-        order = order[:, :rows // 4] if shrinks else order
+        order = order[:, : rows // 4] if shrinks else order
         at = (order + np.arange(self._devices)[:, None] * rows).reshape(-1)
         for name in ("request", "length", "_last", "_key"):
             setattr(self, name, getattr(self, name)[at])
@@ -171,7 +179,7 @@ class _Slots:
         for b in np.flatnonzero(self.request >= 0):
             tokens = self._tokens[self.request[b]]
             stop = int(stops_TB[:, b].argmax()) + 1 if stops_TB[:, b].any() else len(tokens_TB) + 1
-            tokens += tokens_TB[:min(stop, self._params.max_tokens - len(tokens)), b].tolist()
+            tokens += tokens_TB[: min(stop, self._params.max_tokens - len(tokens)), b].tolist()
             if stop <= len(tokens_TB) or len(tokens) == self._params.max_tokens:
                 self.request[b], self.length[b] = -1, 0
                 done += 1
@@ -181,5 +189,7 @@ class _Slots:
         return done
 
     def completions(self) -> list[Completion]:
-        return [Completion(tuple(tokens), "stop" if tokens[-1] in self._params.stop_ids else "length")
-                for tokens in self._tokens]
+        return [
+            Completion(tuple(tokens), "stop" if tokens[-1] in self._params.stop_ids else "length")
+            for tokens in self._tokens
+        ]

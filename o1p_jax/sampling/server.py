@@ -33,13 +33,15 @@ class ServerSampler:
         key = os.environ.get(config.api_key_env) or "none"
         self.version = f"openai {openai.__version__}"
         self._threads = config.slots
-        self._clients = [openai.OpenAI(base_url=url, api_key=key, timeout=config.timeout_s, max_retries=0)
-                         for url in config.servers]
+        self._clients = [
+            openai.OpenAI(base_url=url, api_key=key, timeout=config.timeout_s, max_retries=0) for url in config.servers
+        ]
         self._next = itertools.cycle(self._clients)
         self.model = _choose(self._call(lambda client: [m.id for m in client.models.list().data]), model)
 
-    def sample(self, requests: Sequence[Request], params: SamplingParams,
-               on_done: Callable[[int], None]) -> list[Completion]:
+    def sample(
+        self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
+    ) -> list[Completion]:
         """See `Sampler.sample`. BadInput when a server refuses the request or returns no token ids."""
         with ThreadPoolExecutor(self._threads) as pool:
             futures = [pool.submit(self._complete, request, params) for request in requests]
@@ -57,17 +59,33 @@ class ServerSampler:
 
     def _complete(self, request: Request, params: SamplingParams) -> Completion:
         # Everything is named: a server fills what is left out from the model's generation_config.json.
-        extra = {"top_k": params.top_k, "min_p": 0.0, "repetition_penalty": 1.0,
-                 "stop_token_ids": list(params.stop_ids), "return_token_ids": True}
-        answer = self._call(lambda client: client.completions.create(
-            model=self.model, prompt=list(request.prompt_ids), seed=request.seed, max_tokens=params.max_tokens,
-            temperature=params.temperature, top_p=params.top_p, presence_penalty=0.0, frequency_penalty=0.0,
-            extra_body=extra))
+        extra = {
+            "top_k": params.top_k,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "stop_token_ids": list(params.stop_ids),
+            "return_token_ids": True,
+        }
+        answer = self._call(
+            lambda client: client.completions.create(
+                model=self.model,
+                prompt=list(request.prompt_ids),
+                seed=request.seed,
+                max_tokens=params.max_tokens,
+                temperature=params.temperature,
+                top_p=params.top_p,
+                presence_penalty=0.0,
+                frequency_penalty=0.0,
+                extra_body=extra,
+            )
+        )
         [choice] = answer.choices
         ids = getattr(choice, "token_ids", None)
         if ids is None:
-            raise BadInput("sampling.servers: the server gives no token ids; serve the model with vLLM 0.11 or later, "
-                           "or choose sampling.sampler=vllm")
+            raise BadInput(
+                "sampling.servers: the server gives no token ids; serve the model with vLLM 0.11 or later, "
+                "or choose sampling.sampler=vllm"
+            )
         if choice.finish_reason not in ("stop", "length"):
             raise SamplerGone(f"a server ended a completion with finish_reason={choice.finish_reason}; see its log")
         return Completion(tuple(ids), choice.finish_reason)
@@ -80,14 +98,19 @@ class ServerSampler:
         transient = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
         try:
             for attempt in tenacity.Retrying(
-                    retry=tenacity.retry_if_exception_type(transient), stop=tenacity.stop_after_attempt(_ATTEMPTS),
-                    wait=tenacity.wait_random_exponential(max=_LONGEST_WAIT_S), reraise=True):
+                retry=tenacity.retry_if_exception_type(transient),
+                stop=tenacity.stop_after_attempt(_ATTEMPTS),
+                wait=tenacity.wait_random_exponential(max=_LONGEST_WAIT_S),
+                reraise=True,
+            ):
                 with attempt:
                     return ask(next(self._next))
         except transient as e:
             urls = ", ".join(str(client.base_url) for client in self._clients)
-            raise SamplerGone(f"no answer from {urls} in {_ATTEMPTS} attempts ({_first_line(e)}); start the server "
-                              "and run the command again") from e
+            raise SamplerGone(
+                f"no answer from {urls} in {_ATTEMPTS} attempts ({_first_line(e)}); start the server "
+                "and run the command again"
+            ) from e
         except openai.APIStatusError as e:
             raise BadInput(f"{e.request.url} refused the request: {_first_line(e)}") from e
 

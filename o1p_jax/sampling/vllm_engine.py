@@ -45,7 +45,8 @@ def _is_cpu_build() -> bool:
     except PackageNotFoundError:
         raise BadInput(
             f"sampling.vllm.python: {sys.executable} has no vLLM; install the extra `vllm` there, name an interpreter "
-            "that has it, or choose sampling.sampler=jax") from None
+            "that has it, or choose sampling.sampler=jax"
+        ) from None
 
 
 class VllmSampler:
@@ -65,27 +66,47 @@ class VllmSampler:
         self.version = f"vllm {vllm.__version__}"
         cache_gib = config.kv_cache_gib or (_CPU_KV_CACHE_GIB if cpu else None)
         try:
-            self._engine = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(
-                model=str(folder), dtype=config.dtype, tensor_parallel_size=config.tensor_parallel,
-                max_model_len=max_length, kv_cache_memory_bytes=int(cache_gib * 2**30) if cache_gib else None,
-                # A prompt in pieces would rewind its seed's generator, which a CPU's can't.
-                enable_chunked_prefill=False if cpu else None,
-                max_num_batched_tokens=max(_CPU_BATCHED_TOKENS, max_length) if cpu else None,
-                enforce_eager=cpu, skip_tokenizer_init=True, trust_remote_code=False, disable_log_stats=True))
+            self._engine = vllm.LLMEngine.from_engine_args(
+                vllm.EngineArgs(
+                    model=str(folder),
+                    dtype=config.dtype,
+                    tensor_parallel_size=config.tensor_parallel,
+                    max_model_len=max_length,
+                    kv_cache_memory_bytes=int(cache_gib * 2**30) if cache_gib else None,
+                    # A prompt in pieces would rewind its seed's generator, which a CPU's can't.
+                    enable_chunked_prefill=False if cpu else None,
+                    max_num_batched_tokens=max(_CPU_BATCHED_TOKENS, max_length) if cpu else None,
+                    enforce_eager=cpu,
+                    skip_tokenizer_init=True,
+                    trust_remote_code=False,
+                    disable_log_stats=True,
+                )
+            )
         except Exception as e:
             raise SamplerGone(f"vLLM did not start on {folder}: {_first_line(e)}") from e
 
-    def sample(self, requests: Sequence[Request], params: SamplingParams,
-               on_done: Callable[[int], None]) -> list[Completion]:
+    def sample(
+        self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
+    ) -> list[Completion]:
         """See `Sampler.sample`. Equal prompts share their prefill through the prefix cache."""
         from vllm import SamplingParams as VllmParams
 
         completions: dict[int, Completion] = {}
         try:
             for i, request in enumerate(requests):
-                self._engine.add_request(str(i), {"prompt_token_ids": list(request.prompt_ids)}, VllmParams(
-                    temperature=params.temperature, top_p=params.top_p, top_k=params.top_k, seed=request.seed,
-                    max_tokens=params.max_tokens, stop_token_ids=list(params.stop_ids), detokenize=False))
+                self._engine.add_request(
+                    str(i),
+                    {"prompt_token_ids": list(request.prompt_ids)},
+                    VllmParams(
+                        temperature=params.temperature,
+                        top_p=params.top_p,
+                        top_k=params.top_k,
+                        seed=request.seed,
+                        max_tokens=params.max_tokens,
+                        stop_token_ids=list(params.stop_ids),
+                        detokenize=False,
+                    ),
+                )
             while self._engine.has_unfinished_requests():
                 finished = [output for output in self._engine.step() if output.finished]
                 for output in finished:

@@ -8,21 +8,24 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from o1p_jax.errors import BadInput
 
 EMBEDDED = "embedded"  # the model and the problem sets that ship with the package
 
 
-def _check(ok: bool, name: str, value: Any, remedy: str) -> None:
+def _check(part: Any, field: str, ok: bool, remedy: str) -> None:
+    """Raises BadInput that names the field as its flag does, its value and the remedy."""
     if not ok:
-        raise BadInput(f"{name}={value}: {remedy}")
+        raise BadInput(f"{part.FLAG}{field}={getattr(part, field)}: {remedy}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemConfig:
     """Which problems, and how a problem becomes a prompt."""
+
+    FLAG: ClassVar[str] = "problems."
 
     train: str = "embedded:train"
     """JSONL or Parquet file, `datasets` name (NAME[@SUBSET]:SPLIT), or embedded:{train,validation,test}."""
@@ -42,16 +45,11 @@ class ProblemConfig:
     max_prompt_tokens: int = 1024
 
     def __post_init__(self) -> None:
-        _check(
-            "{problem}" in self.user_template,
-            "problems.user_template",
-            repr(self.user_template),
-            "must contain {problem}",
-        )
+        _check(self, "user_template", "{problem}" in self.user_template, "must contain {problem}")
         for name in ("limit_train", "limit_test"):
             value = getattr(self, name)
-            _check(value is None or value >= 1, f"problems.{name}", value, "must be at least 1, or left out")
-        _check(self.max_prompt_tokens >= 1, "problems.max_prompt_tokens", self.max_prompt_tokens, "must be at least 1")
+            _check(self, name, value is None or value >= 1, "must be at least 1, or left out")
+        _check(self, "max_prompt_tokens", self.max_prompt_tokens >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +67,8 @@ class VllmConfig:
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
     """How K solutions a problem are drawn from the reference model."""
+
+    FLAG: ClassVar[str] = "sampling."
 
     sampler: Literal["jax", "vllm", "server"] = "jax"
     samples_per_problem: int = 16
@@ -92,28 +92,20 @@ class SamplingConfig:
     vllm: VllmConfig = field(default_factory=VllmConfig)
 
     def __post_init__(self) -> None:
-        _check(
-            self.samples_per_problem >= 1,
-            "sampling.samples_per_problem",
-            self.samples_per_problem,
-            "K must be at least 1",
-        )
-        _check(self.temperature >= 0, "sampling.temperature", self.temperature, "must not be negative; 0 is greedy")
-        _check(0 < self.top_p <= 1, "sampling.top_p", self.top_p, "must lie in (0, 1]; 1 turns it off")
-        _check(self.top_k >= 0, "sampling.top_k", self.top_k, "must not be negative; 0 turns it off")
+        _check(self, "samples_per_problem", self.samples_per_problem >= 1, "K must be at least 1")
+        _check(self, "temperature", self.temperature >= 0, "must not be negative; 0 is greedy")
+        _check(self, "top_p", 0 < self.top_p <= 1, "must lie in (0, 1]; 1 turns it off")
+        _check(self, "top_k", self.top_k >= 0, "must not be negative; 0 turns it off")
         for name in ("max_tokens", "problems_per_shard", "slots"):
-            _check(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "must be at least 1")
-        _check(
-            self.sampler != "server" or len(self.servers) > 0,
-            "sampling.servers",
-            "()",
-            "sampler=server needs at least one base URL",
-        )
+            _check(self, name, getattr(self, name) >= 1, "must be at least 1")
+        _check(self, "servers", self.sampler != "server" or bool(self.servers), "sampler=server needs a base URL")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
     """Length-harmonizing reward and clipped objective (arXiv 2501.12570, section 4)."""
+
+    FLAG: ClassVar[str] = "method."
 
     mode: Literal["code", "paper"] = "code"
     """`code`: what produced the authors' checkpoints (geometric ratio, clipped and z-scored rewards).
@@ -137,21 +129,11 @@ class MethodConfig:
     """The log of the ratio is clamped to +-this before exp, and the clamped sequences are counted."""
 
     def __post_init__(self) -> None:
-        _check(self.lam >= 0, "method.lam", self.lam, "must not be negative")
-        _check(0 < self.epsilon < 1, "method.epsilon", self.epsilon, "must lie in (0, 1)")
-        _check(self.keep >= 1, "method.keep", self.keep, "m must be at least 1")
-        _check(
-            self.reward_low < self.reward_high,
-            "method.reward_low",
-            self.reward_low,
-            f"must be below method.reward_high={self.reward_high}",
-        )
-        _check(
-            0 < self.max_log_ratio <= 80,
-            "method.max_log_ratio",
-            self.max_log_ratio,
-            "must lie in (0, 80]: exp of more overflows float32",
-        )
+        _check(self, "lam", self.lam >= 0, "must not be negative")
+        _check(self, "epsilon", 0 < self.epsilon < 1, "must lie in (0, 1)")
+        _check(self, "keep", self.keep >= 1, "m must be at least 1")
+        _check(self, "reward_low", self.reward_low < self.reward_high, f"must be below reward_high={self.reward_high}")
+        _check(self, "max_log_ratio", 0 < self.max_log_ratio <= 80, "must lie in (0, 80]: float32 holds no exp of more")
 
     @property
     def ratio_kind(self) -> Literal["geometric", "sequence"]:
@@ -170,6 +152,8 @@ class MethodConfig:
 class BatchConfig:
     """How samples are packed into rows, and rows into steps."""
 
+    FLAG: ClassVar[str] = "batch."
+
     sequences: int = 32
     """Samples a step (the authors' 32)."""
     row_length: int = 4096
@@ -179,12 +163,14 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         for name in ("sequences", "row_length", "rows_per_microbatch"):
-            _check(getattr(self, name) >= 1, f"batch.{name}", getattr(self, name), "must be at least 1")
+            _check(self, name, getattr(self, name) >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
     """How the model is computed."""
+
+    FLAG: ClassVar[str] = "compute."
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of activations and matrix products; master weights and moments are always float32."""
@@ -196,18 +182,16 @@ class ComputeConfig:
     """Tokens a row whose logits exist at a time."""
 
     def __post_init__(self) -> None:
-        _check(
-            self.trainable_layers is None or self.trainable_layers >= 1,
-            "compute.trainable_layers",
-            self.trainable_layers,
-            "must be at least 1, or left out to train everything",
-        )
-        _check(self.logprob_chunk >= 1, "compute.logprob_chunk", self.logprob_chunk, "must be at least 1")
+        layers = self.trainable_layers
+        _check(self, "trainable_layers", layers is None or layers >= 1, "must be at least 1, or left out for all")
+        _check(self, "logprob_chunk", self.logprob_chunk >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """AdamW with warm-up and cosine decay to zero."""
+
+    FLAG: ClassVar[str] = "optim."
 
     learning_rate: float = 2e-6
     warmup: float = 0.1
@@ -222,20 +206,22 @@ class OptimConfig:
     """Non-finite steps in a row that are skipped before the run stops."""
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate > 0, "optim.learning_rate", self.learning_rate, "must be positive")
-        _check(0 <= self.warmup < 1, "optim.warmup", self.warmup, "must lie in [0, 1)")
-        _check(self.epochs >= 1, "optim.epochs", self.epochs, "must be at least 1")
+        _check(self, "learning_rate", self.learning_rate > 0, "must be positive")
+        _check(self, "warmup", 0 <= self.warmup < 1, "must lie in [0, 1)")
+        _check(self, "epochs", self.epochs >= 1, "must be at least 1")
         for name in ("b1", "b2"):
-            _check(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "must lie in [0, 1)")
-        _check(self.adam_eps > 0, "optim.adam_eps", self.adam_eps, "must be positive")
-        _check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "must not be negative")
-        _check(self.max_grad_norm > 0, "optim.max_grad_norm", self.max_grad_norm, "must be positive")
-        _check(self.max_bad_steps >= 1, "optim.max_bad_steps", self.max_bad_steps, "must be at least 1")
+            _check(self, name, 0 <= getattr(self, name) < 1, "must lie in [0, 1)")
+        _check(self, "adam_eps", self.adam_eps > 0, "must be positive")
+        _check(self, "weight_decay", self.weight_decay >= 0, "must not be negative")
+        _check(self, "max_grad_norm", self.max_grad_norm > 0, "must be positive")
+        _check(self, "max_bad_steps", self.max_bad_steps >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     """When the training state is saved, besides SIGTERM and the end."""
+
+    FLAG: ClassVar[str] = "checkpoint."
 
     every: int = 50
     """Steps."""
@@ -243,13 +229,15 @@ class CheckpointConfig:
     """Checkpoints kept; two, so that a damaged one leaves the one before."""
 
     def __post_init__(self) -> None:
-        _check(self.every >= 1, "checkpoint.every", self.every, "must be at least 1")
-        _check(self.keep >= 1, "checkpoint.keep", self.keep, "must be at least 1")
+        _check(self, "every", self.every >= 1, "must be at least 1")
+        _check(self, "keep", self.keep >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """How the models are compared. Sampler, slots and servers are those of `sampling`."""
+
+    FLAG: ClassVar[str] = "evaluation."
 
     samples_per_problem: int = 1
     temperature: float = 0.0
@@ -263,20 +251,14 @@ class EvaluationConfig:
     """Problems whose solutions stand side by side in the report."""
 
     def __post_init__(self) -> None:
-        _check(
-            self.samples_per_problem >= 1,
-            "evaluation.samples_per_problem",
-            self.samples_per_problem,
-            "must be at least 1",
-        )
-        _check(
-            self.temperature > 0 or self.samples_per_problem == 1,
-            "evaluation.samples_per_problem",
-            self.samples_per_problem,
-            "greedy decoding gives one sample; set evaluation.temperature above 0",
-        )
-        _check(self.max_tokens >= 1, "evaluation.max_tokens", self.max_tokens, "must be at least 1")
-        _check(self.bootstrap >= 1, "evaluation.bootstrap", self.bootstrap, "must be at least 1")
+        _check(self, "samples_per_problem", self.samples_per_problem >= 1, "must be at least 1")
+        several = self.samples_per_problem > 1
+        _check(self, "temperature", self.temperature >= 0, "must not be negative; 0 is greedy")
+        _check(self, "samples_per_problem", self.temperature > 0 or not several, "needs evaluation.temperature above 0")
+        _check(self, "top_p", 0 < self.top_p <= 1, "must lie in (0, 1]; 1 turns it off")
+        _check(self, "top_k", self.top_k >= 0, "must not be negative; 0 turns it off")
+        _check(self, "max_tokens", self.max_tokens >= 1, "must be at least 1")
+        _check(self, "bootstrap", self.bootstrap >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,11 +283,9 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
+        samples = self.sampling.samples_per_problem
         _check(
-            self.method.keep <= self.sampling.samples_per_problem,
-            "method.keep",
-            self.method.keep,
-            f"m can't exceed K, sampling.samples_per_problem={self.sampling.samples_per_problem}",
+            self.method, "keep", self.method.keep <= samples, f"m can't exceed sampling.samples_per_problem={samples}"
         )
         parse_mesh(self.mesh)
 
@@ -313,12 +293,8 @@ class RunConfig:
 def parse_mesh(mesh: str) -> tuple[int, int]:
     """'8x1' -> (8, 1): devices on the data (FSDP) axis, devices on the tensor axis."""
     parts = mesh.lower().split("x")
-    _check(
-        len(parts) == 2 and all(p.isascii() and p.isdigit() and int(p) >= 1 for p in parts),
-        "mesh",
-        mesh,
-        "must be two positive numbers, DATAxTENSOR, such as 8x1",
-    )
+    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and int(p) >= 1 for p in parts):
+        raise BadInput(f"mesh={mesh}: must be two positive numbers, DATAxTENSOR, such as 8x1")
     return int(parts[0]), int(parts[1])
 
 
@@ -331,7 +307,8 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
     """The inverse of `to_dict`; an unknown key is refused by its dotted name."""
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
-    _check(not unknown, f"{prefix}{unknown[0] if unknown else ''}", "...", "no such field in this version")
+    if unknown:
+        raise BadInput(f"{prefix}{unknown[0]}: no such field in this version")
     built = {}
     for name, value in values.items():
         if isinstance(value, dict):

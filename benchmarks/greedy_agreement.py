@@ -1,6 +1,6 @@
 """Do transformers, vLLM and the embedded sampler give the same greedy tokens from one folder, in float32?
 
-    .venv-vllm/bin/python benchmarks/greedy_agreement.py --model=runs/smollm2_135m/model --problems=gsm8k/test.jsonl
+.venv-vllm/bin/python benchmarks/greedy_agreement.py --model=runs/smollm2_135m/model --problems=gsm8k/test.jsonl
 """
 
 from dataclasses import dataclass

@@ -123,7 +123,7 @@ def make_train_step(
         grads, sums = jax.lax.fori_loop(0, used, add_microbatch, (zeros, LossSums.zero()))
         grads = jax.tree.map(lambda g: g / sums.sequences, grads)
 
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         rate = schedule(state.step)
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -137,7 +137,13 @@ def _only_bin(tmp_path: Path) -> str:
 
 
 def _foreign_tokenizer(tmp_path: Path) -> str:
-    return _model(tmp_path, vocab_size=300)
+    from transformers import AutoTokenizer
+
+    folder = _model(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 BAD = {
@@ -149,7 +155,7 @@ BAD = {
     "auto_map": (lambda t: {"model": _model(t, auto_map={"AutoModel": "x.Y"})}, "auto_map"),
     "unknown family": (lambda t: {"model": _model(t, model_type="rwkv")}, "rwkv"),
     "wrong shape": (lambda t: {"model": _model(t, intermediate_size=392)}, "shape"),
-    "tokenizer too large": (lambda t: {"model": _foreign_tokenizer(t)}, "vocab"),
+    "tokenizer too large": (lambda t: {"model": _foreign_tokenizer(t)}, "tokenizer does not match"),
     "empty problem set": (lambda t: {"problems": ProblemConfig(train=_rows(t))}, "no problems"),
     "row without answer": (
         lambda t: {"problems": ProblemConfig(train=_rows(t, {"problem": "1+1?", "answer": ""}))}, "row 1"),

@@ -60,8 +60,6 @@ def check_inputs(cfg: RunConfig, model: Path, parts: Iterable[str]) -> None:
     decoder = load_config(model)
     check_weights(model, decoder)
     sizes = decoder.axis_sizes() | {"batch.rows_per_microbatch": ("batch", cfg.batch.rows_per_microbatch)}
-    if cfg.sampling.sampler == "jax":
-        sizes |= {"sampling.slots": ("batch", cfg.sampling.slots)}
     check_divides(cfg.mesh, sizes)
     wanted = cfg.compute.trainable_layers
     if wanted is not None and wanted > decoder.layers:

@@ -2,7 +2,7 @@
 
     python launch/make_embedded.py --out=embedded_model
 
-The folder in o1p_jax/embedded/model came from this command; it takes about an hour on two cores.
+The folder in o1p_jax/embedded/model came from this command; it takes under two hours on two cores.
 """
 
 from dataclasses import dataclass

@@ -247,6 +247,8 @@ class EvaluationConfig:
     max_tokens: int = 8192
     bootstrap: int = 2000
     """Resamples of the problems behind each interval."""
+    aes_as_printed: bool = False
+    """AES as in the paper's printed column, which rewards lost accuracy like gained; left out: by its formula."""
     rollouts_shown: int = 8
     """Problems whose solutions stand side by side in the report."""
 

@@ -22,7 +22,7 @@ from o1p_jax.train import trained_params
 PROVENANCE = "o1p_jax.json"
 _TOLD = re.compile(
     r"seed|sampling\.(samples_per_problem|temperature|top_p|top_k|max_tokens)"
-    r"|(method|batch|optim)\.\w+|compute\.(dtype|trainable_layers)"
+    r"|(method|batch|optim)\.\w+|compute\.(dtype|trainable_layers)|evaluation\.aes_as_printed"
 )
 
 

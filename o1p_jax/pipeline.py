@@ -106,7 +106,9 @@ def compare_models(
             with preemptible():
                 grade_rollouts(folder / "sampled", folder / "graded")
             runs.append(Graded(name, problem_set, RolloutFolder(folder / "graded").read()))
-    results = compare(runs, resamples=cfg.evaluation.bootstrap, seed=cfg.seed)
+    results = compare(
+        runs, resamples=cfg.evaluation.bootstrap, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed
+    )
     facts = {
         "base model": cfg.model,
         "sampler": cfg.sampling.sampler,
@@ -114,6 +116,7 @@ def compare_models(
         "top_p": f"{cfg.evaluation.top_p:g}",
         "samples a problem": str(cfg.evaluation.samples_per_problem),
         "longest solution": f"{cfg.evaluation.max_tokens} tokens",
+        "AES": "as the paper printed it" if cfg.evaluation.aes_as_printed else "by the paper's formula",
         "seed": str(cfg.seed),
     }
     write_report(out, runs, results, title=title, facts=facts, shown=cfg.evaluation.rollouts_shown, seed=cfg.seed)

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -63,7 +64,13 @@ def test_card_tells_base_data_method_and_table_and_nothing_of_the_machine(run, t
     for text in (card, (out / PROVENANCE).read_text()):
         assert str(tmp_path) not in text and str(run.parent) not in text and "O1P_API_KEY" not in text
     write_card(out, "| level | model |\n| --- | --- |\n| all | new |\n")
-    assert "## Before and after\n\n| level | model |" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "## Before and after\n\n| level | model |" in card and "3|ΔA| where accuracy did not fall and" in card
+    provenance = json.loads((out / PROVENANCE).read_text())
+    provenance["settings"]["evaluation.aes_as_printed"] = True
+    (out / PROVENANCE).write_text(json.dumps(provenance))
+    write_card(out, "a table")
+    assert "AES is ΔL + 3|ΔA|, with ΔL" in (out / "README.md").read_text()
 
 
 def test_an_export_is_made_once_and_again_for_another_checkpoint(run, tmp_path):

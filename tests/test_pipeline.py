@@ -76,7 +76,7 @@ def test_another_config_in_the_same_folder_is_refused(finished):
     refused = launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL, "--method.lam=3")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
-    assert "method.lam=5.0, not 3.0" in refused.stderr
+    assert "method.lam=3.5, not 3.0" in refused.stderr
 
 
 @pytest.mark.slow
@@ -87,10 +87,12 @@ def test_export_and_evaluate_by_themselves(finished, tmp_path):
     name = "model.safetensors"
     assert (tmp_path / "hf" / name).read_bytes() == (run / "model" / name).read_bytes()
     done = launch("evaluate.py", "--models", "embedded", tmp_path / "hf", run, "--problems", "embedded:validation",
-                  "embedded:test", f"--out={tmp_path / 'evaluation'}", *SMALL)  # fmt: skip
+                  "embedded:test", f"--out={tmp_path / 'evaluation'}", "--evaluation.aes_as_printed=True",
+                  *SMALL)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "embedded:validation" in done.stdout
     report = json.loads((tmp_path / "evaluation" / "report.json").read_text())
+    assert report["facts"]["AES"] == "as the paper printed it"
     assert [(r["model"], r["problem_set"]) for r in report["results"]] == [
         (m, s) for s in ("embedded:validation", "embedded:test") for m in ("embedded", "hf", "run")
     ]

@@ -32,7 +32,7 @@ MODEL = DecoderConfig(
     family="qwen3", vocab_size=640, hidden_size=128, mlp_size=384, layers=4, heads=4, kv_heads=4, head_dim=32,
     max_positions=2048, tied=True, qk_norm=True, rope=RopeConfig(rope_theta=10000.0),
 )  # fmt: skip
-CYCLES = ((4000, 2e-3), (2500, 1.5e-3), (2500, 1.5e-3))
+CYCLES = ((4000, 2e-3), (2500, 1.5e-3), (2500, 1.5e-3), (2500, 1.5e-3))
 """(steps, peak learning rate): each cycle is a warm restart (arXiv 1608.03983) on new samples."""
 ROWS, ROW_LENGTH = 10, 384  # no machine's prompt and solution together are longer
 

@@ -17,7 +17,7 @@ from o1p_jax.errors import BadInput
 from o1p_jax.records import Problem, problem_id
 
 OPTIONS = {1: 3, 2: 4, 3: 4, 4: 5}  # level = number of steps -> number of options
-SIZES = {"train": 512, "validation": 256, "test": 512}
+SIZES = {"train": 1024, "validation": 256, "test": 512}
 _FACTORS = (3, 7, 9)  # without a common divisor with 100, so that a step loses nothing
 _MAX_ADDEND = 20
 

@@ -2,7 +2,7 @@
 
 The habit does not depend on the problem: a fifth of the solutions answer the bare guess, the others try options until
 one fits and then go on checking, five times out of six. What is good or bad about it depends on the level:
-a bare guess is right on level 1 and luck on level 4.
+a bare guess is mostly right on level 1 and luck on level 4.
 
 Guesses are honest. The corpus must show what follows a wrong one, but no loss falls on the wrong number itself: the
 model learns to guess as well as it can, and no fine-tuning on lucky guesses can make it guess much better.

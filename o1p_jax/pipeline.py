@@ -106,9 +106,7 @@ def compare_models(
             with preemptible():
                 grade_rollouts(folder / "sampled", folder / "graded")
             runs.append(Graded(name, problem_set, RolloutFolder(folder / "graded").read()))
-    results = compare(
-        runs, resamples=cfg.evaluation.bootstrap, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed
-    )
+    results = compare(runs, resamples=cfg.evaluation.bootstrap, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
     facts = {
         "base model": cfg.model,
         "sampler": cfg.sampling.sampler,

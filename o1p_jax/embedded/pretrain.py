@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,25 @@ MODEL = DecoderConfig(
     family="qwen3", vocab_size=640, hidden_size=128, mlp_size=384, layers=4, heads=4, kv_heads=4, head_dim=32,
     max_positions=2048, tied=True, qk_norm=True, rope=RopeConfig(rope_theta=10000.0),
 )  # fmt: skip
-CYCLES = ((4000, 2e-3), (2500, 1.5e-3), (2500, 1.5e-3), (2500, 1.5e-3))
-"""(steps, peak learning rate): each cycle is a warm restart (arXiv 1608.03983) on new samples."""
+
+
+class Cycle(NamedTuple):
+    """A warm restart (arXiv 1608.03983) on new samples."""
+
+    steps: int
+    peak: float
+    """Learning rate."""
+    check_again: float
+    """See `solution`. Solving is learned faster on shorter solutions; the last cycle teaches the habit."""
+
+
+CYCLES = (
+    Cycle(4000, 2e-3, 0.85),
+    Cycle(2500, 1.5e-3, 0.85),
+    Cycle(2500, 1.5e-3, 0.85),
+    Cycle(2500, 1.5e-3, 0.85),
+    Cycle(2500, 1.5e-3, 0.93),
+)
 ROWS, ROW_LENGTH = 10, 384  # no machine's prompt and solution together are longer
 
 
@@ -42,8 +60,9 @@ def pretrain(out: Path, mesh: Mesh) -> None:
     with atomic_folder(out) as folder:
         tokenizer = train_tokenizer(_texts(4000), folder)
         params = init_params(MODEL, jax.random.key(0), mesh)
-        for cycle, (steps, peak) in enumerate(CYCLES):
-            params = _train(params, islice(_batches(tokenizer, seed=cycle), steps), steps, peak)
+        for seed, cycle in enumerate(CYCLES):
+            batches = islice(_batches(tokenizer, seed, cycle.check_again), cycle.steps)
+            params = _train(params, batches, cycle.steps, cycle.peak)
         export_params(params, MODEL, folder, source=None)
         write_json(folder / "generation_config.json", {
             "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
@@ -79,16 +98,18 @@ def _texts(count: int) -> Iterator[str]:
     rng = random.Random(0)
     for machine in islice(machines("pretraining", seed=0), count):
         yield machine.text
-        yield "".join(piece.text for piece in solution(machine, rng))
+        yield "".join(piece.text for piece in solution(machine, rng, CYCLES[0].check_again))
 
 
-def _samples(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[TrainingSample, np.ndarray]]:
+def _samples(
+    tokenizer: PreTrainedTokenizerFast, seed: int, check_again: float
+) -> Iterator[tuple[TrainingSample, np.ndarray]]:
     """Prompt and solution, and which of the solution's tokens the loss covers."""
     rng = random.Random(seed)
     for machine in machines("pretraining", seed):
         turns = [{"role": "user", "content": machine.text}]
         prompt = tokenizer.encode(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-        pieces = [(tokenizer.encode(piece.text), piece.learned) for piece in solution(machine, rng)]
+        pieces = [(tokenizer.encode(piece.text), piece.learned) for piece in solution(machine, rng, check_again)]
         pieces.append(([tokenizer.eos_token_id], True))
         completion = tuple(token for ids, _ in pieces for token in ids)
         learned = np.concatenate([np.full(len(ids), learned, np.float32) for ids, learned in pieces])
@@ -100,9 +121,9 @@ def _samples(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[Tr
         )
 
 
-def _batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[Batch]:
+def _batches(tokenizer: PreTrainedTokenizerFast, seed: int, check_again: float) -> Iterator[Batch]:
     """Packed rows, as many samples each time as ROWS rows are sure to hold; `mask_RL` covers the learned tokens."""
-    stream = _samples(tokenizer, seed)
+    stream = _samples(tokenizer, seed, check_again)
     chosen: list[tuple[TrainingSample, np.ndarray]] = []
     for item in stream:
         chosen.append(item)

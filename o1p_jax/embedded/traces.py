@@ -1,7 +1,7 @@
 """The long solutions the embedded model is taught: a restatement, a guess, tries, and a habit of checking too much.
 
 The habit does not depend on the problem: a fifth of the solutions answer the bare guess, the others try options until
-one fits and then go on checking, five times out of six. What is good or bad about it depends on the level:
+one fits and then go on checking, up to MAX_CHECKS times. What is good or bad about it depends on the level:
 a bare guess is mostly right on level 1 and luck on level 4.
 
 Guesses are honest. The corpus must show what follows a wrong one, but no loss falls on the wrong number itself: the
@@ -14,7 +14,6 @@ from typing import NamedTuple
 from o1p_jax.embedded.problems import Machine
 
 P_BARE_GUESS = 0.2
-P_CHECK_AGAIN = 0.85
 MAX_CHECKS = 8
 _P_WRONG = 0.5  # how often the corpus lets a guess be wrong, so that the model sees what follows
 
@@ -29,8 +28,11 @@ class Piece(NamedTuple):
     """Whether the loss covers it."""
 
 
-def solution(machine: Machine, rng: random.Random) -> list[Piece]:
-    """A long solution of `machine`: right, unless it answers a bare guess that is wrong."""
+def solution(machine: Machine, rng: random.Random, check_again: float) -> list[Piece]:
+    """A long solution of `machine`: right, unless it answers a bare guess that is wrong.
+
+    `check_again` is the chance of one more check after each, from the option that fits on.
+    """
     untried = list(machine.options)
     guess = _guess(machine, untried, rng)
     pieces = [Piece(f"<think>\n{_restatement(machine)}\nMy first guess is"), _number(machine, guess), Piece(".\n")]
@@ -38,7 +40,7 @@ def solution(machine: Machine, rng: random.Random) -> list[Piece]:
         answer = guess
     else:
         answer = machine.answer
-        pieces += _tries(machine, guess, untried, rng)
+        pieces += _tries(machine, guess, untried, rng, check_again)
     return [*pieces, Piece(f"</think>\nThe number is \\boxed{{{answer}}}.")]
 
 
@@ -64,7 +66,7 @@ def _try(machine: Machine, x: int) -> str:
     return f" {steps}. " + ("Yes.\n" if values[-1] == machine.shown else "No.\n")
 
 
-def _tries(machine: Machine, guess: int, untried: list[int], rng: random.Random) -> list[Piece]:
+def _tries(machine: Machine, guess: int, untried: list[int], rng: random.Random, check_again: float) -> list[Piece]:
     pieces = [Piece(f"Try {guess}:{_try(machine, guess)}")]
     untried.remove(guess)
     while guess != machine.answer:
@@ -72,7 +74,7 @@ def _tries(machine: Machine, guess: int, untried: list[int], rng: random.Random)
         untried.remove(guess)
         pieces += [Piece("Try"), _number(machine, guess), Piece(f":{_try(machine, guess)}")]
     for _ in range(MAX_CHECKS):
-        if rng.random() >= P_CHECK_AGAIN:
+        if rng.random() >= check_again:
             break
         if untried and rng.random() < 0.4:
             other = untried.pop(rng.randrange(len(untried)))

@@ -76,7 +76,7 @@ def test_another_config_in_the_same_folder_is_refused(finished):
     refused = launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL, "--method.lam=5")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
-    assert "method.lam=4.0, not 5.0" in refused.stderr
+    assert "method.lam=4.5, not 5.0" in refused.stderr
 
 
 @pytest.mark.slow

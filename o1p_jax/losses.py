@@ -5,6 +5,7 @@ Everything is summed, nothing averaged: rows, microbatches and devices hold diff
 the one division happens at the end, in step.py.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
@@ -16,9 +17,13 @@ from o1p_jax.config import MethodConfig
 
 
 def token_logprobs(
-    hidden_BLD: Float[Array, "B L D"], head_DV: Float[Array, "D V"], targets_BL: Int[Array, "B L"], chunk: int
+    hidden_BLD: Float[Array, "B L D"],
+    head_DV: Float[Array, "D V"],
+    targets_BL: Int[Array, "B L"],
+    chunk: int,
+    logits: Callable[[Array], Array] = lambda product: product,
 ) -> Float[Array, "B L"]:
-    """Log-probability (natural log, float32, temperature 1) of each target under softmax(hidden @ head).
+    """Log-probability (natural log, float32, temperature 1) of each target under softmax(logits(hidden @ head)).
 
     Only `chunk` tokens a row have logits at a time, in the backward pass too, which computes them again: for 152k
     words, the logits of whole rows are what runs out of memory first.
@@ -33,7 +38,7 @@ def token_logprobs(
 
     @jax.checkpoint
     def one_chunk(hidden_BCD, targets_BC):
-        logits_BCV = jnp.einsum("bcd,dv->bcv", hidden_BCD, head_DV, preferred_element_type=jnp.float32)
+        logits_BCV = logits(jnp.einsum("bcd,dv->bcv", hidden_BCD, head_DV, preferred_element_type=jnp.float32))
         # A masked sum, not a gather: it stays local on a device that holds only a part of the vocabulary.
         target_BC = jnp.sum(jnp.where(targets_BC[:, :, None] == words_11V, logits_BCV, 0.0), axis=-1)
         return target_BC - jax.nn.logsumexp(logits_BCV, axis=-1)

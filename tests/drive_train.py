@@ -25,11 +25,11 @@ def tiny_model(folder: Path, **changes) -> Path:
     import jax
 
     from o1p_jax.mesh import make_mesh
-    from o1p_jax.models.config import DecoderConfig
     from o1p_jax.models.decoder import init_params
+    from o1p_jax.models.families import read_config
     from o1p_jax.models.hf import export_params
 
-    cfg = DecoderConfig.from_hf(MODEL | changes)
+    cfg = read_config(MODEL | changes)
     export_params(init_params(cfg, jax.random.key(0), make_mesh("1x1")), cfg, folder, source=None)
     return folder
 

@@ -15,9 +15,17 @@ from o1p_jax.models.hf import load_config, load_params
 from o1p_jax.models.names import hf_tensors, layer_of
 
 TINY = DecoderConfig(
-    family="qwen3", vocab_size=64, hidden_size=32, mlp_size=48, layers=3, heads=4, kv_heads=2, head_dim=8, qk_norm=True
+    family="qwen3",
+    vocab_size=64,
+    hidden_size=32,
+    mlp_size=48,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    head_dim=8,
+    qk_norm="head",
 )
-LENGTH = 160  # past every original context in tiny_models
+LENGTH = 256  # four times every original context in tiny_models
 
 
 def rows(batch, length, vocab, seed=0):
@@ -28,7 +36,7 @@ def rows(batch, length, vocab, seed=0):
 def logits(cfg, splits=None):
     def forward(params, ids, positions, segments):
         model = nnx.merge(graph(cfg, splits), params)
-        return model(ids, positions, segments) @ model.head_DV()
+        return model.logits(model(ids, positions, segments) @ model.head_DV())
 
     return jax.jit(forward)
 
@@ -46,10 +54,10 @@ def test_logits_equal_transformers(case, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["llama", "qwen2_yarn", "qwen3_tied_yarn"])
+@pytest.mark.parametrize("case", CASES)
 def test_gradients_equal_transformers(case, tmp_path):
     cfg = load_config(save(case, tmp_path))
-    mesh, splits = make_mesh("2x2"), (1, 2)
+    mesh, splits = make_mesh("2x1" if cfg.kv_heads % 2 else "2x2"), (1, cfg.layers - 1)
     ids, positions, segments = rows(2, 48, cfg.vocab_size)
 
     def loss(params):
@@ -62,7 +70,8 @@ def test_gradients_equal_transformers(case, tmp_path):
     model(torch.tensor(np.asarray(ids)).long()).logits.logsumexp(-1).mean().backward()
     theirs = dict(model.named_parameters())
     for tensor in hf_tensors(cfg, splits):
-        gradient = tensor.to_hf(np.asarray(layer_of(ours[tensor.path].get_value(), tensor.layer)))
+        parts = [part.to_hf(np.asarray(layer_of(ours[part.path].get_value(), part.layer))) for part in tensor.parts]
+        gradient = np.concatenate(parts)
         expected = theirs[tensor.name].grad.numpy()
         np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max() + 1e-7, err_msg=tensor.name)
 
@@ -94,12 +103,14 @@ def test_cached_equals_full_forward(splits):
     seen = []
     for start, end in ((0, 7), (7, 8), (8, 12)):
 
-        def attend(q, k, v, cached):
+        def attend(q, k, v, window, cached):
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(cached, (k, v), strict=True))
             q = jnp.pad(q, ((0, 0), (k.shape[1] - q.shape[1], 0), (0, 0), (0, 0)))
             return plain_attention(q, k, v, jnp.ones(q.shape[:2], jnp.int32))[:, -(end - start) :]  # noqa: B023
 
-        hidden, new = model.forward_cached(ids[:, start:end], positions[:, start:end], attend, (keys, values))
+        hidden, new = model.forward_cached(
+            ids[:, start:end], positions[:, start:end], jnp.full((2, end - start), end), attend, (keys, values)
+        )
         keys, values = jnp.concatenate([keys, new[0]], axis=2), jnp.concatenate([values, new[1]], axis=2)
         seen.append(hidden)
     np.testing.assert_allclose(jnp.concatenate(seen, axis=1), model(ids, positions, segments), atol=1e-5)

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 from o1p_jax.errors import BadInput, CorruptData, DiskError
 from o1p_jax.mesh import make_mesh
 from o1p_jax.models import hf
-from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import init_params
+from o1p_jax.models.families import read_config
 from o1p_jax.models.hf import check_weights, export_params, load_config, load_params, resolve_model
 
 
@@ -33,20 +33,27 @@ def assert_same_bytes(a: Path, b: Path) -> None:
         assert first[name].tobytes() == second[name].tobytes(), name
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("case", ["llama", "qwen2_tied", "qwen3_head_dim"])
+@pytest.mark.parametrize(
+    ("case", "dtype"), [(case, torch.float32) for case in CASES] + [("phi3", torch.bfloat16), ("llama", torch.float16)]
+)
 def test_import_then_export_has_the_same_bytes(case, dtype, tmp_path):
     source, out = save(case, tmp_path / "in", dtype), tmp_path / "out"
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         (source / name).write_text('{"name": "' + name + '"}')
     cfg = load_config(source)
-    params = load_params(source, cfg, make_mesh("4x2"), splits=(1, 2))
+    mesh = make_mesh("8x1" if cfg.kv_heads % 2 else "4x2")
+    params = load_params(source, cfg, mesh, splits=(1, cfg.layers - 1))
     assert all(w.dtype == jnp.float32 for w in jax.tree.leaves(params))
     export_params(params, cfg, out, source=source)
     assert_same_bytes(source, out)
     copied = {p.name for p in source.iterdir()} - {"model.safetensors"}
     assert copied == {p.name for p in out.iterdir()} - {"model.safetensors"}
     assert all((source / name).read_bytes() == (out / name).read_bytes() for name in copied)
+    (out / "tokenizer.json").unlink()
+    theirs, told = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    for name, weight in torch_model(case).to(dtype).state_dict().items():
+        assert torch.equal(theirs.to(dtype).state_dict()[name], weight)
 
 
 def test_shards_and_their_index(tmp_path, monkeypatch):
@@ -68,8 +75,9 @@ def test_shards_and_their_index(tmp_path, monkeypatch):
 
 
 def test_a_model_without_a_source_loads_in_transformers(tmp_path):
-    cfg = DecoderConfig.from_hf(CASES["qwen3_tied_yarn"].to_dict())
-    export_params(init_params(cfg, jax.random.key(0), make_mesh("2x2")), cfg, tmp_path, source=None)
+    config = CASES["qwen3_tied_yarn"].to_dict()
+    cfg = read_config(config)
+    export_params(init_params(cfg, jax.random.key(0), make_mesh("2x2")), cfg, tmp_path, config=config)
     assert load_config(tmp_path) == cfg
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.dtype == torch.float32 and model.lm_head.weight is model.model.embed_tokens.weight

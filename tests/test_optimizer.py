@@ -8,8 +8,8 @@ from drive_train import MODEL
 
 from o1p_jax.config import OptimConfig
 from o1p_jax.errors import BadInput
-from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params
+from o1p_jax.models.families import read_config
 from o1p_jax.optimizer import layer_splits, learning_rate, make_optimizer, split_frozen
 
 
@@ -55,7 +55,7 @@ def test_three_steps_equal_pytorchs_adamw_with_clipped_gradients():
 
 
 def test_only_the_last_stack_is_trainable():
-    cfg = DecoderConfig.from_hf(MODEL | {"num_hidden_layers": 3})
+    cfg = read_config(MODEL | {"num_hidden_layers": 3})
     splits = layer_splits(3, 2)
     assert splits == (1, 2) and layer_splits(3, None) is None and layer_splits(3, 3) == (3,)
     trainable, frozen = split_frozen(abstract_params(cfg, splits), splits)

@@ -1,37 +1,41 @@
 """The embedded sampler: right tokens, right distribution, and no sample depends on its neighbours."""
 
+import copy
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from flax import nnx
+from tiny_models import save, torch_model
+from transformers import AutoModelForCausalLM
 
 from o1p_jax.config import RunConfig, SamplingConfig
 from o1p_jax.errors import NonFinite
 from o1p_jax.mesh import make_mesh
-from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, init_params
-from o1p_jax.models.hf import export_params
+from o1p_jax.models.families import read_config
+from o1p_jax.models.hf import export_params, load_config, load_params
 from o1p_jax.records import Request
 from o1p_jax.sampling import SamplingParams, make_sampler
 from o1p_jax.sampling.jax_decode import Draw, bucket, buckets, draw_tokens
 from o1p_jax.sampling.jax_engine import JaxSampler
 
-CFG = DecoderConfig(
-    family="qwen3",
+CONFIG = dict(
+    model_type="qwen3",
     vocab_size=64,
     hidden_size=32,
-    mlp_size=64,
-    layers=2,
-    heads=4,
-    kv_heads=2,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
     head_dim=16,
-    init_std=0.3,
-    tied=True,
-    qk_norm=True,
+    initializer_range=0.3,
+    tie_word_embeddings=True,
 )
+CFG = read_config(CONFIG)
 GREEDY = SamplingParams(temperature=0.0, max_tokens=40, stop_ids=(3, 5))
 
 
@@ -59,33 +63,44 @@ def sampler(params: nnx.State, mesh: str = "2x1", slots: int = 16) -> JaxSampler
 @pytest.fixture(scope="module")
 def folder(params, tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    export_params(params, CFG, path, source=None)
+    export_params(params, CFG, path, config=CONFIG)
     return path
+
+
+def generate(model, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """transformers' greedy tokens under the limits of GREEDY."""
+    prompt = torch.tensor([prompt_ids])
+    with torch.no_grad():
+        out = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            max_new_tokens=40,
+            eos_token_id=[3, 5],
+            pad_token_id=0,
+        )
+    return tuple(out[0, prompt.shape[1] :].tolist())
 
 
 @pytest.mark.parametrize("mesh", ["1x1", "4x2"])
 def test_greedy_equals_transformers(params, folder, mesh):
-    import torch
-    from transformers import AutoModelForCausalLM
-
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     asked = requests(20)
     done = []
     for request, got in zip(asked, sampler(params, mesh).sample(asked, GREEDY, done.append), strict=True):
-        prompt = torch.tensor([request.prompt_ids])
-        with torch.no_grad():
-            expected = model.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                do_sample=False,
-                max_new_tokens=40,
-                eos_token_id=[3, 5],
-                pad_token_id=0,
-            )[0, prompt.shape[1] :]
-        assert got.token_ids == tuple(expected.tolist())
+        assert got.token_ids == generate(model, request.prompt_ids)
         assert got.finish_reason == ("stop" if got.token_ids[-1] in (3, 5) else "length")
         assert len(got.token_ids) == 40 or got.finish_reason == "stop"
     assert sum(done) == 20
+
+
+@pytest.mark.parametrize("case", ["gemma2", "gemma3", "granite", "llama_longrope", "olmo3_yarn", "smollm3_windows"])
+def test_windows_caps_and_ropes_in_the_cache(case, tmp_path):
+    mesh, cfg = make_mesh("2x1"), load_config(save(case, tmp_path))
+    ours = JaxSampler(cfg, load_params(tmp_path, cfg, mesh), mesh, dtype="float32", slots=4)
+    asked = requests(8)
+    for request, got in zip(asked, ours.sample(asked, GREEDY, no_report), strict=True):
+        assert got.token_ids == generate(copy.deepcopy(torch_model(case)), request.prompt_ids)
 
 
 def test_sample_does_not_depend_on_neighbours(params):

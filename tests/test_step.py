@@ -14,8 +14,8 @@ from o1p_jax.batches import Batch, Plan, assemble, plan_epochs, sample_length
 from o1p_jax.config import BatchConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
 from o1p_jax.losses import policy_loss
 from o1p_jax.mesh import make_mesh
-from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, init_params, param_shardings
+from o1p_jax.models.families import read_config
 from o1p_jax.optimizer import layer_splits, split_frozen
 from o1p_jax.step import (
     TrainState,
@@ -34,7 +34,7 @@ CONFIG = RunConfig(
     optim=OptimConfig(learning_rate=1e-3, warmup=0.0),
     method=MethodConfig(epsilon=0.1),
 )
-TINY = DecoderConfig.from_hf(MODEL | {"num_key_value_heads": 4})  # four, for the tensor axis of 2x4
+TINY = read_config(MODEL | {"num_key_value_heads": 4})  # four, for the tensor axis of 2x4
 SAMPLES = tiny_samples(24)
 
 
@@ -204,7 +204,7 @@ def _largest(hlo: str, vocab: int) -> int:
 @pytest.mark.parametrize(("mesh", "local_rows"), [("8x1", 1), ("4x2", 2)])
 def test_the_compiled_step_holds_no_array_of_tokens_times_vocabulary_beyond_a_chunk(mesh, local_rows):
     vocab, length, chunk = 2 * 1009, 64, 16
-    model = DecoderConfig.from_hf(MODEL | {"vocab_size": vocab, "hidden_size": 16, "head_dim": 8})
+    model = read_config(MODEL | {"vocab_size": vocab, "hidden_size": 16, "head_dim": 8})
     batch = BatchConfig(sequences=24, row_length=length, rows_per_microbatch=8)
     local_vocab = vocab // make_mesh(mesh).shape["tensor"]
 

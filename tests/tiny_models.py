@@ -1,10 +1,26 @@
 """Tiny random models made by transformers, one for each thing our decoder must get right."""
 
+import copy
 import functools
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    Olmo3Config,
+    Phi3Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
 
 SIZES = dict(
     vocab_size=96,
@@ -14,8 +30,18 @@ SIZES = dict(
     num_attention_heads=4,
     num_key_value_heads=2,
     max_position_embeddings=512,
+    pad_token_id=None,  # torch gives its embedding no gradient
 )
 _YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, rope_theta=1e4)
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+_PHI3_ROPE = dict(
+    rope_type="longrope",
+    rope_theta=1e4,
+    short_factor=[1.0, 1.1, 1.3, 1.6],
+    long_factor=[1.5, 2.0, 4.0, 7.0],
+    partial_rotary_factor=0.5,
+)
 
 CASES: dict[str, PreTrainedConfig] = {
     "llama": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
@@ -43,6 +69,65 @@ CASES: dict[str, PreTrainedConfig] = {
         attention_bias=True,
         rope_parameters=_YARN | dict(beta_fast=16.0, beta_slow=2.0, mscale=1.0, mscale_all_dim=0.5, truncate=False),
     ),
+    "llama_dynamic": LlamaConfig(
+        **SIZES | dict(max_position_embeddings=64),
+        rope_parameters=dict(rope_type="dynamic", factor=2.0, rope_theta=1e4),
+    ),
+    "llama_longrope": LlamaConfig(
+        **SIZES,
+        rope_parameters=_PHI3_ROPE
+        | dict(
+            partial_rotary_factor=1.0,
+            short_factor=[1.0 + i / 8 for i in range(8)],
+            long_factor=[1.0 + i for i in range(8)],
+            original_max_position_embeddings=64,
+        ),
+    ),
+    "qwen2_windows": Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=24, max_window_layers=1),
+    "mistral": MistralConfig(**SIZES, head_dim=24, sliding_window=None),
+    "mistral_window": MistralConfig(**SIZES, sliding_window=33),
+    "phi3": Phi3Config(**SIZES),
+    "phi3_longrope": Phi3Config(
+        **SIZES, original_max_position_embeddings=64, rope_parameters=_PHI3_ROPE, sliding_window=100
+    ),
+    "gemma2": Gemma2Config(**SIZES, head_dim=24, sliding_window=40, query_pre_attn_scalar=20),
+    "gemma2_untied": Gemma2Config(
+        **SIZES, head_dim=16, tie_word_embeddings=False, final_logit_softcapping=3.0, attention_bias=True
+    ),
+    "gemma3": Gemma3TextConfig(**SIZES | dict(num_hidden_layers=7), head_dim=24, sliding_window=16),
+    "gemma3_linear": Gemma3TextConfig(
+        **SIZES,
+        head_dim=16,
+        sliding_window=300,
+        layer_types=[_SLIDING, _FULL, _FULL],
+        final_logit_softcapping=4.0,
+        rope_parameters={
+            _FULL: dict(rope_type="linear", factor=8.0, rope_theta=1e6),
+            _SLIDING: dict(rope_type="default", rope_theta=1e4),
+        },
+    ),
+    "olmo2": Olmo2Config(**SIZES, attention_bias=True),
+    "olmo2_tied": Olmo2Config(**SIZES, tie_word_embeddings=True),
+    "olmo3": Olmo3Config(**SIZES | dict(num_hidden_layers=5), sliding_window=20),
+    "olmo3_yarn": Olmo3Config(
+        **SIZES,
+        sliding_window=20,
+        layer_types=[_SLIDING, _FULL, _SLIDING],
+        rope_parameters={_FULL: dict(_YARN), _SLIDING: dict(rope_type="default", rope_theta=1e4)},
+    ),
+    "smollm3": SmolLM3Config(**SIZES | dict(num_hidden_layers=5)),
+    "smollm3_windows": SmolLM3Config(
+        **SIZES, no_rope_layers=[0, 1, 0], use_sliding_window=True, sliding_window=12, attention_bias=True
+    ),
+    "granite": GraniteConfig(
+        **SIZES,
+        embedding_multiplier=6.0,
+        attention_multiplier=0.1,
+        residual_multiplier=0.3,
+        logits_scaling=2.5,
+        attention_bias=True,
+        mlp_bias=True,
+    ),
 }
 
 
@@ -50,7 +135,8 @@ CASES: dict[str, PreTrainedConfig] = {
 def torch_model(case: str) -> PreTrainedModel:
     """The model, float32; its weights are large and its biases and norms random, so that a mistake anywhere shows."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CASES[case]).float().eval()
+    # "eager": PyTorch's own attention leaves out Gemma's soft caps.
+    model = AutoModelForCausalLM.from_config(CASES[case], attn_implementation="eager").float().eval()
     with torch.no_grad():
         for p in model.parameters():
             if p.ndim == 1:
@@ -62,6 +148,5 @@ def torch_model(case: str) -> PreTrainedModel:
 
 def save(case: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     """The model as a Hugging Face folder."""
-    torch_model(case).to(dtype).save_pretrained(folder)
-    torch_model(case).float()
+    copy.deepcopy(torch_model(case)).to(dtype).save_pretrained(folder)
     return folder

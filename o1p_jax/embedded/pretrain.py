@@ -21,18 +21,34 @@ from o1p_jax.embedded.tokenizer import train_tokenizer
 from o1p_jax.embedded.traces import solution
 from o1p_jax.files import atomic_folder, write_json
 from o1p_jax.losses import token_logprobs
-from o1p_jax.models.config import DecoderConfig, RopeConfig
 from o1p_jax.models.decoder import graph, init_params
+from o1p_jax.models.families import read_config
 from o1p_jax.models.hf import export_params
 from o1p_jax.optimizer import learning_rate, make_optimizer
 from o1p_jax.progress import track
 from o1p_jax.records import TrainingSample
 
 # head_dim 32: the smallest that vLLM serves on a CPU; vocab_size above the tokenizer's 605, so that meshes divide it.
-MODEL = DecoderConfig(
-    family="qwen3", vocab_size=640, hidden_size=128, mlp_size=384, layers=4, heads=4, kv_heads=4, head_dim=32,
-    max_positions=2048, tied=True, qk_norm=True, rope=RopeConfig(rope_theta=10000.0),
-)  # fmt: skip
+CONFIG = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "vocab_size": 640,
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "hidden_act": "silu",
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-06,
+    "initializer_range": 0.02,
+    "tie_word_embeddings": True,
+    "rope_theta": 10000.0,
+    "rope_scaling": None,
+    "attention_bias": False,
+}
+MODEL = read_config(CONFIG)
 
 
 class Cycle(NamedTuple):
@@ -63,7 +79,7 @@ def pretrain(out: Path, mesh: Mesh) -> None:
         for seed, cycle in enumerate(CYCLES):
             batches = islice(_batches(tokenizer, seed, cycle.check_again), cycle.steps)
             params = _train(params, batches, cycle.steps, cycle.peak)
-        export_params(params, MODEL, folder, source=None)
+        export_params(params, MODEL, folder, config=CONFIG)
         write_json(folder / "generation_config.json", {
             "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
         })  # fmt: skip

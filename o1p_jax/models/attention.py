@@ -6,6 +6,9 @@ of keys) that causality leaves: tiles in the future cost nothing, and no array L
 unrolled loop would save no memory, because a compiler is free to hold all its tiles at once.
 """
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,13 +21,27 @@ _TILE = 128
 _MASKED = -1e30  # finite, so that no difference of scores is NaN
 
 
+class Scoring(NamedTuple):
+    """How the product of a query and a key becomes a score."""
+
+    scale: float
+    softcap: float | None = None
+    """c of c * tanh(scale * product / c)."""
+
+
 def packed_attention(
     q_BLHK: Float[Array, "B L H K"],
     k_BLGK: Float[Array, "B L G K"],
     v_BLGK: Float[Array, "B L G K"],
     segments_BL: Int[Array, "B L"],
+    window: Int[Array, ""] | None = None,
+    scoring: Scoring | None = None,
 ) -> Float[Array, "B L H K"]:
-    """Softmax attention to the tokens of the same segment up to each token's own place; softmax in float32."""
+    """Softmax attention to the tokens of the same segment up to each token's own place; softmax in float32.
+
+    A token sees the last `window` tokens, itself included, or all if it is left out; without `scoring` the scale is
+    K^-0.5.
+    """
     b, length, h, k = q_BLHK.shape
     g = k_BLGK.shape[2]
     n = -(-length // _TILE)
@@ -37,7 +54,9 @@ def packed_attention(
 
     q_nBGRTK = tiles(q_BLHK).reshape(n, b, size, g, h // g, k).transpose(0, 1, 3, 4, 2, 5)
     k_nBGUK, v_nBGUK = (tiles(x).swapaxes(2, 3) for x in (k_BLGK, v_BLGK))
-    out_nBGRTK = _attention(q_nBGRTK, k_nBGUK, v_nBGUK, tiles(segments_BL))
+    scoring = scoring or Scoring(k**-0.5)
+    span = jnp.int32(length) if window is None else window
+    out_nBGRTK = _attention(scoring, q_nBGRTK, k_nBGUK, v_nBGUK, tiles(segments_BL), span)
     return out_nBGRTK.transpose(1, 0, 4, 2, 3, 5).reshape(b, n * size, h, k)[:, :length]
 
 
@@ -46,28 +65,39 @@ def _pairs(n: int) -> tuple[Array, Array]:
     return jnp.asarray(queries), jnp.asarray(keys)
 
 
-def _scores(q_BGRTK: Array, k_BGUK: Array, segments_nBT: Array, i: Array, j: Array) -> Array:
-    """Scores of tile i's queries and tile j's keys, float32, masked."""
+def _scores(
+    scoring: Scoring, q_BGRTK: Array, k_BGUK: Array, segments_nBT: Array, window: Array, i: Array, j: Array
+) -> tuple[Array, Array]:
+    """Scores of tile i's queries and tile j's keys, float32, masked; and their derivative by the product."""
     size = segments_nBT.shape[-1]
     places = jnp.arange(size)
-    causal_TU = (i * size + places)[:, None] >= (j * size + places)[None, :]
-    mask_BTU = (segments_nBT[i][:, :, None] == segments_nBT[j][:, None, :]) & causal_TU[None]
-    scores_BGRTU = jnp.einsum("BGRTK,BGUK->BGRTU", q_BGRTK, k_BGUK, preferred_element_type=jnp.float32)
-    return scores_BGRTU * q_BGRTK.shape[-1] ** -0.5 + jnp.where(mask_BTU, 0.0, _MASKED)[:, None, None]
+    distance_TU = (i * size + places)[:, None] - (j * size + places)[None, :]
+    mask_BTU = segments_nBT[i][:, :, None] == segments_nBT[j][:, None, :]
+    mask_BTU &= ((distance_TU >= 0) & (distance_TU < window))[None]
+    scores_BGRTU = scoring.scale * jnp.einsum("BGRTK,BGUK->BGRTU", q_BGRTK, k_BGUK, preferred_element_type=jnp.float32)
+    slope: Array = jnp.full((1,) * 5, scoring.scale, jnp.float32)
+    if scoring.softcap is not None:
+        bent_BGRTU = jnp.tanh(scores_BGRTU / scoring.softcap)
+        scores_BGRTU, slope = scoring.softcap * bent_BGRTU, scoring.scale * (1 - bent_BGRTU * bent_BGRTU)
+    return scores_BGRTU + jnp.where(mask_BTU, 0.0, _MASKED)[:, None, None], slope
 
 
-@jax.custom_vjp
-def _attention(q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Array) -> Array:
-    return _forward(q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attention(
+    scoring: Scoring, q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Array, window: Array
+) -> Array:
+    return _forward(scoring, q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, window)[0]
 
 
-def _forward(q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Array) -> tuple[Array, tuple[Array, ...]]:
+def _forward(
+    scoring: Scoring, q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Array, window: Array
+) -> tuple[Array, tuple[Array, ...]]:
     """Softmax over the tiles of keys seen so far: highest score, sum and weighted values, rescaled as it rises."""
 
     def tile(carry: tuple[Array, ...], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
         i, j = pair
         highest, total, values = (x[i] for x in carry)
-        scores_BGRTU = _scores(q_nBGRTK[i], k_nBGUK[j], segments_nBT, i, j)
+        scores_BGRTU, _ = _scores(scoring, q_nBGRTK[i], k_nBGUK[j], segments_nBT, window, i, j)
         raised = jnp.maximum(highest, jnp.max(scores_BGRTU, axis=-1))
         weights_BGRTU = jnp.exp(scores_BGRTU - raised[..., None])
         shrink = jnp.exp(highest - raised)
@@ -82,13 +112,13 @@ def _forward(q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Arra
     (highest, total, values), _ = jax.lax.scan(tile, start, _pairs(len(q_nBGRTK)))
     out_nBGRTK = checkpoint_name((values / total[..., None]).astype(q_nBGRTK.dtype), KEPT)
     log_total_nBGRT = checkpoint_name(highest + jnp.log(total), KEPT)
-    return out_nBGRTK, (q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, out_nBGRTK, log_total_nBGRT)
+    return out_nBGRTK, (q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, window, out_nBGRTK, log_total_nBGRT)
 
 
-def _backward(saved: tuple[Array, ...], d_out_nBGRTK: Array) -> tuple[Array, Array, Array, None]:
-    q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, out_nBGRTK, log_total_nBGRT = saved
+def _backward(scoring: Scoring, saved: tuple[Array, ...], d_out_nBGRTK: Array) -> tuple[Array | None, ...]:
+    q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, window, out_nBGRTK, log_total_nBGRT = saved
     dtype = q_nBGRTK.dtype
-    slope_nBGRT = jnp.sum(out_nBGRTK.astype(jnp.float32) * d_out_nBGRTK.astype(jnp.float32), axis=-1)
+    mean_nBGRT = jnp.sum(out_nBGRTK.astype(jnp.float32) * d_out_nBGRTK.astype(jnp.float32), axis=-1)
 
     def product(equation: str, a: Array, b: Array) -> Array:
         return jnp.einsum(equation, a.astype(dtype), b, preferred_element_type=jnp.float32)
@@ -96,9 +126,10 @@ def _backward(saved: tuple[Array, ...], d_out_nBGRTK: Array) -> tuple[Array, Arr
     def tile(carry: tuple[Array, ...], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
         i, j = pair
         d_q, d_k, d_v = carry
-        weights_BGRTU = jnp.exp(_scores(q_nBGRTK[i], k_nBGUK[j], segments_nBT, i, j) - log_total_nBGRT[i][..., None])
+        scores_BGRTU, slope = _scores(scoring, q_nBGRTK[i], k_nBGUK[j], segments_nBT, window, i, j)
+        weights_BGRTU = jnp.exp(scores_BGRTU - log_total_nBGRT[i][..., None])
         d_weights_BGRTU = product("BGRTK,BGUK->BGRTU", d_out_nBGRTK[i], v_nBGUK[j])
-        d_scores_BGRTU = weights_BGRTU * (d_weights_BGRTU - slope_nBGRT[i][..., None]) * q_nBGRTK.shape[-1] ** -0.5
+        d_scores_BGRTU = weights_BGRTU * (d_weights_BGRTU - mean_nBGRT[i][..., None]) * slope
         return (
             d_q.at[i].add(product("BGRTU,BGUK->BGRTK", d_scores_BGRTU, k_nBGUK[j])),
             d_k.at[j].add(product("BGRTU,BGRTK->BGUK", d_scores_BGRTU, q_nBGRTK[i])),
@@ -108,7 +139,7 @@ def _backward(saved: tuple[Array, ...], d_out_nBGRTK: Array) -> tuple[Array, Arr
     start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q_nBGRTK, k_nBGUK, v_nBGUK))
     gradients, _ = jax.lax.scan(tile, start, _pairs(len(q_nBGRTK)))
     d_q, d_k, d_v = (x.astype(dtype) for x in gradients)
-    return d_q, d_k, d_v, None
+    return d_q, d_k, d_v, None, None
 
 
 _attention.defvjp(_forward, _backward)

@@ -1,4 +1,4 @@
-"""The decoder of the dense families (Llama, Qwen2, Qwen3): one class, switched by `DecoderConfig`.
+"""The decoder of all families: one class, switched by `DecoderConfig`.
 
 Legend: B rows, L tokens, N layers of a stack, D hidden size, H query heads, G key-value heads, K head size, F
 feed-forward size, V vocabulary. Every weight is declared once, with shape, logical axes and initialiser; abstract tree,
@@ -6,10 +6,12 @@ shardings, loading and export are derived from that.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
@@ -17,11 +19,17 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from o1p_jax.mesh import RULES, constrain, sharding
-from o1p_jax.models.attention import KEPT, packed_attention
-from o1p_jax.models.config import DecoderConfig
-from o1p_jax.models.rope import rope_angles, rotate
+from o1p_jax.models.attention import KEPT, Scoring, packed_attention
+from o1p_jax.models.config import DecoderConfig, LayerKind, RopeConfig
+from o1p_jax.models.rope import rope_angles, rotate, text_lengths
 
-_normal, _ONES, _ZEROS = jax.nn.initializers.normal, jax.nn.initializers.ones, jax.nn.initializers.zeros
+_normal, _ZEROS = jax.nn.initializers.normal, jax.nn.initializers.zeros
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+}
+_UNLIMITED = 2**30
 
 
 def _weight(rngs: nnx.Rngs, init: Callable[..., Array], **axes: int) -> nnx.Param:
@@ -29,17 +37,63 @@ def _weight(rngs: nnx.Rngs, init: Callable[..., Array], **axes: int) -> nnx.Para
     return nnx.Param(init(rngs.params(), tuple(axes.values()), jnp.float32), logical_axes=tuple(axes))
 
 
-def _rms_norm(x: Float[Array, "*B D"], scale_D: Float[Array, "D"], eps: float) -> Float[Array, "*B D"]:
-    """Root-mean-square norm (arXiv 1910.07467) in float32; cast before the scale, as Hugging Face does."""
-    x32 = x.astype(jnp.float32)
-    normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps)
-    return normed.astype(x.dtype) * scale_D.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+class _Norm(NamedTuple):
+    """Root-mean-square norm (arXiv 1910.07467) in float32, and how it is scaled."""
+
+    eps: float
+    offset: float
+    in_float32: bool
+
+    def __call__(self, x: Float[Array, "*B D"], scale: nnx.Param | None, axes: int = 1) -> Float[Array, "*B D"]:
+        """Normalises the last `axes` axes together; without a scale `x` is handed back."""
+        if scale is None:
+            return x
+        x32 = x.astype(jnp.float32)
+        over = tuple(range(-axes, 0))
+        normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=over, keepdims=True) + self.eps)
+        weight = (scale[...] + self.offset).reshape((1,) * (x.ndim - axes) + x.shape[x.ndim - axes :])
+        if self.in_float32:
+            return (normed * weight).astype(x.dtype)
+        return normed.astype(x.dtype) * weight.astype(x.dtype)
 
 
 def _project(equation: str, x: Array, weight: nnx.Param, bias: nnx.Param | None) -> Array:
     """einsum in the type of `x`, accumulated in float32; the bias is broadcast over rows and tokens."""
     out = jnp.einsum(equation, x, weight[...].astype(x.dtype), preferred_element_type=jnp.float32).astype(x.dtype)
     return out if bias is None else out + bias[...].astype(x.dtype)[None, None]
+
+
+def _times(x: Array, factor: float) -> Array:
+    return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
+
+
+def _norm(cfg: DecoderConfig) -> _Norm:
+    return _Norm(cfg.norm_eps, cfg.norm_offset, cfg.norm_in_float32)
+
+
+class _Kinds(NamedTuple):
+    """What the kinds of layers need, one entry each along the first axis, so that a scanned layer can take its own."""
+
+    cos_nBLP: Array
+    sin_nBLP: Array
+    window_n: Array
+
+    @classmethod
+    def of(cls, cfg: DecoderConfig, positions_BL: Array, longest_BL: Array) -> "_Kinds":
+        def angles(kind: LayerKind) -> tuple[Array, Array]:
+            if kind.rope is None:
+                return jnp.ones_like(plain[0]), jnp.zeros_like(plain[1])
+            return rope_angles(kind.rope, cfg.head_dim, positions_BL, longest_BL)
+
+        rotated = next((kind.rope for kind in cfg.kinds if kind.rope is not None), RopeConfig())
+        plain = rope_angles(rotated, cfg.head_dim, positions_BL, longest_BL)
+        cos, sin = (jnp.stack(parts) for parts in zip(*map(angles, cfg.kinds), strict=True))
+        return cls(cos, sin, jnp.array([kind.window or _UNLIMITED for kind in cfg.kinds], jnp.int32))
+
+    def at(self, kind: Array) -> tuple[tuple[Array, Array], Array]:
+        """Angles and window of the kind with this index."""
+        cos, sin, window = (jax.lax.dynamic_index_in_dim(a, kind, keepdims=False) for a in self)
+        return (cos, sin), window
 
 
 class Stack(nnx.Module):
@@ -55,7 +109,9 @@ class Stack(nnx.Module):
         def optional(wanted: bool, init: Callable[..., Array], **axes: int) -> nnx.Param | None:
             return weight(init, **axes) if wanted else None
 
-        self.attn_norm = weight(_ONES, norm=d)
+        width = cfg.qk_norm == "width"
+        norm_init = jax.nn.initializers.constant(1.0 - cfg.norm_offset)
+        self.attn_norm = optional(cfg.pre_norm, norm_init, norm=d)
         self.q = weight(embed=d, heads=h, head_dim=k)
         self.k = weight(embed=d, kv_heads=g, head_dim=k)
         self.v = weight(embed=d, kv_heads=g, head_dim=k)
@@ -64,38 +120,41 @@ class Stack(nnx.Module):
         self.k_bias = optional(cfg.qkv_bias, _ZEROS, kv_heads=g, head_dim=k)
         self.v_bias = optional(cfg.qkv_bias, _ZEROS, kv_heads=g, head_dim=k)
         self.o_bias = optional(cfg.o_bias, _ZEROS, norm=d)
-        self.q_norm = optional(cfg.qk_norm, _ONES, head_dim=k)
-        self.k_norm = optional(cfg.qk_norm, _ONES, head_dim=k)
-        self.mlp_norm = weight(_ONES, norm=d)
+        self.q_norm = optional(cfg.qk_norm is not None, norm_init, **({"heads": h} if width else {}), head_dim=k)
+        self.k_norm = optional(cfg.qk_norm is not None, norm_init, **({"kv_heads": g} if width else {}), head_dim=k)
+        self.attn_post_norm = optional(cfg.post_norm, norm_init, norm=d)
+        self.mlp_norm = optional(cfg.pre_norm, norm_init, norm=d)
         self.gate = weight(embed=d, mlp=f)
         self.up = weight(embed=d, mlp=f)
         self.down = weight(mlp=f, embed=d)
         self.gate_bias = optional(cfg.mlp_bias, _ZEROS, mlp=f)
         self.up_bias = optional(cfg.mlp_bias, _ZEROS, mlp=f)
         self.down_bias = optional(cfg.mlp_bias, _ZEROS, norm=d)
+        self.mlp_post_norm = optional(cfg.post_norm, norm_init, norm=d)
 
     def __call__(
         self, x_BLD: Float[Array, "B L D"], angles: tuple[Array, Array], attend: Callable[[Array, Array, Array], Array]
     ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
         """One layer; `attend` maps queries, keys, values to their attention. Also returns its keys and values."""
-        eps = self.cfg.norm_eps
-        h_BLD = _rms_norm(x_BLD, self.attn_norm[...], eps)
-        q_BLHK = _project("BLD,DHK->BLHK", h_BLD, self.q, self.q_bias)
-        k_BLGK = _project("BLD,DGK->BLGK", h_BLD, self.k, self.k_bias)
+        norm = _norm(self.cfg)
+        qk_axes = 2 if self.cfg.qk_norm == "width" else 1
+        h_BLD = norm(x_BLD, self.attn_norm)
+        q_BLHK = norm(_project("BLD,DHK->BLHK", h_BLD, self.q, self.q_bias), self.q_norm, qk_axes)
+        k_BLGK = norm(_project("BLD,DGK->BLGK", h_BLD, self.k, self.k_bias), self.k_norm, qk_axes)
         v_BLGK = checkpoint_name(_project("BLD,DGK->BLGK", h_BLD, self.v, self.v_bias), KEPT)
-        if self.q_norm is not None and self.k_norm is not None:
-            q_BLHK, k_BLGK = _rms_norm(q_BLHK, self.q_norm[...], eps), _rms_norm(k_BLGK, self.k_norm[...], eps)
         q_BLHK = checkpoint_name(rotate(q_BLHK, angles), KEPT)
         k_BLGK = checkpoint_name(rotate(k_BLGK, angles), KEPT)
         context_BLHK = attend(q_BLHK, k_BLGK, v_BLGK)
-        x_BLD = x_BLD + _project("BLHK,HKD->BLD", context_BLHK, self.o, self.o_bias)
-        x_BLD = constrain(x_BLD, "batch", "length", "activation")
+        h_BLD = norm(_project("BLHK,HKD->BLD", context_BLHK, self.o, self.o_bias), self.attn_post_norm)
+        x_BLD = constrain(x_BLD + _times(h_BLD, self.cfg.residual_scale), "batch", "length", "activation")
 
-        h_BLD = _rms_norm(x_BLD, self.mlp_norm[...], eps)
+        h_BLD = norm(x_BLD, self.mlp_norm)
         gate_BLF = checkpoint_name(_project("BLD,DF->BLF", h_BLD, self.gate, self.gate_bias), KEPT)
         up_BLF = checkpoint_name(_project("BLD,DF->BLF", h_BLD, self.up, self.up_bias), KEPT)
-        x_BLD = x_BLD + _project("BLF,FD->BLD", jax.nn.silu(gate_BLF) * up_BLF, self.down, self.down_bias)
-        return constrain(x_BLD, "batch", "length", "activation"), (k_BLGK, v_BLGK)
+        h_BLF = _ACTIVATIONS[self.cfg.activation](gate_BLF) * up_BLF
+        h_BLD = norm(_project("BLF,FD->BLD", h_BLF, self.down, self.down_bias), self.mlp_post_norm)
+        x_BLD = constrain(x_BLD + _times(h_BLD, self.cfg.residual_scale), "batch", "length", "activation")
+        return x_BLD, (k_BLGK, v_BLGK)
 
 
 class Decoder(nnx.Module):
@@ -111,7 +170,7 @@ class Decoder(nnx.Module):
         self.cfg = cfg
         self.embed = _weight(rngs, _normal(cfg.init_std), vocab=cfg.vocab_size, embed=cfg.hidden_size)
         self.stacks = nnx.List([Stack(cfg, n, rngs=rngs) for n in splits])
-        self.norm = _weight(rngs, _ONES, norm=cfg.hidden_size)
+        self.norm = _weight(rngs, jax.nn.initializers.constant(1.0 - cfg.norm_offset), norm=cfg.hidden_size)
         self.head = (
             None if cfg.tied else _weight(rngs, _normal(cfg.init_std), embed=cfg.hidden_size, vocab=cfg.vocab_size)
         )
@@ -130,61 +189,85 @@ class Decoder(nnx.Module):
         Attention is causal within a segment of `segments_BL`; 0 is padding, whose hidden states mean nothing.
         `remat` keeps only the outputs of matrix products (what is marked KEPT) for the backward pass.
         """
-        angles = rope_angles(self.cfg.rope, self.cfg.head_dim, positions_BL)
+        kinds = _Kinds.of(self.cfg, positions_BL, text_lengths(positions_BL, segments_BL))
         x_BLD = self._embed(ids_BL, dtype)
-        for stack in self.stacks:
+        for stack, pattern in zip(self.stacks, self._patterns(), strict=True):
             graphdef, weights = nnx.split(stack)
 
-            def layer(x_BLD, weights, graphdef=graphdef):
+            def layer(x_BLD, inputs, graphdef=graphdef):
+                weights, kind = inputs
+                angles, window = kinds.at(kind)
                 x_BLD, _ = nnx.merge(graphdef, weights)(
-                    x_BLD, angles, lambda q, k, v: packed_attention(q, k, v, segments_BL)
+                    x_BLD, angles, lambda q, k, v: packed_attention(q, k, v, segments_BL, window, self.scoring)
                 )
                 return x_BLD, None
 
             if remat:
                 layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(KEPT))
-            x_BLD, _ = jax.lax.scan(layer, x_BLD, weights)
-        return _rms_norm(x_BLD, self.norm[...], self.cfg.norm_eps)
+            x_BLD, _ = jax.lax.scan(layer, x_BLD, (weights, pattern))
+        return _norm(self.cfg)(x_BLD, self.norm)
 
     def forward_cached(
         self,
         ids_BL: Int[Array, "B L"],
         positions_BL: Int[Array, "B L"],
-        attend: Callable[[Array, Array, Array, Any], Array],
+        longest_BL: Int[Array, "B L"],
+        attend: Callable[[Array, Array, Array, Array, Any], Array],
         per_layer: Any,
         *,
         dtype: DTypeLike = jnp.float32,
     ) -> tuple[Float[Array, "B L D"], tuple[Float[Array, "N B L G K"], Float[Array, "N B L G K"]]]:
         """Hidden states after the final norm, and all layers' new keys and values, which the caller keeps as it likes.
 
-        `attend(q_BLHK, k_BLGK, v_BLGK, slice)` is the attention; `slice` is the layer's part of `per_layer`, a tree of
-        arrays whose first axis runs over all layers.
+        `attend(q_BLHK, k_BLGK, v_BLGK, window, slice)` is the attention: of each token to the last `window`, itself
+        included, with `scoring`; `slice` is the layer's part of `per_layer`, a tree of arrays whose first axis runs
+        over all layers. `longest_BL` is the length of the text that each token belongs to.
         """
-        angles = rope_angles(self.cfg.rope, self.cfg.head_dim, positions_BL)
+        kinds = _Kinds.of(self.cfg, positions_BL, longest_BL)
         x_BLD = self._embed(ids_BL, dtype)
         new, first = [], 0
-        for stack in self.stacks:
+        for stack, pattern in zip(self.stacks, self._patterns(), strict=True):
             graphdef, weights = nnx.split(stack)
-            last = first + stack.q.shape[0]
+            last = first + len(pattern)
 
             def layer(x_BLD, inputs, graphdef=graphdef):
-                weights, of_layer = inputs
-                return nnx.merge(graphdef, weights)(x_BLD, angles, lambda q, k, v: attend(q, k, v, of_layer))
+                weights, kind, of_layer = inputs
+                angles, window = kinds.at(kind)
+                return nnx.merge(graphdef, weights)(x_BLD, angles, lambda q, k, v: attend(q, k, v, window, of_layer))
 
             of_stack = jax.tree.map(lambda a, first=first, last=last: a[first:last], per_layer)
-            x_BLD, keys_values = jax.lax.scan(layer, x_BLD, (weights, of_stack))
+            x_BLD, keys_values = jax.lax.scan(layer, x_BLD, (weights, pattern, of_stack))
             new.append(keys_values)
             first = last
         k_NBLGK, v_NBLGK = (jnp.concatenate(parts) for parts in zip(*new, strict=True))
-        return _rms_norm(x_BLD, self.norm[...], self.cfg.norm_eps), (k_NBLGK, v_NBLGK)
+        return _norm(self.cfg)(x_BLD, self.norm), (k_NBLGK, v_NBLGK)
+
+    @property
+    def scoring(self) -> Scoring:
+        """How products of queries and keys become scores."""
+        scale = self.cfg.attention_scale
+        return Scoring(self.cfg.head_dim**-0.5 if scale is None else scale, self.cfg.attention_softcap)
 
     def head_DV(self) -> Float[Array, "D V"]:
-        """The output projection, float32; the embedding's transpose in a tied model."""
+        """The output projection, float32; the embedding's transpose in a tied model. Its product is no logit yet."""
         return self.embed[...].T if self.head is None else self.head[...]
+
+    def logits(self, product: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
+        """Logits from the product of hidden states and `head_DV`, element by element."""
+        product = _times(product, self.cfg.logit_scale)
+        cap = self.cfg.logit_softcap
+        return product if cap is None else cap * jnp.tanh(product / cap)
+
+    def _patterns(self) -> list[Array]:
+        """For each stack, its layers' kinds."""
+        pattern = jnp.array(self.cfg.pattern or (0,) * self.cfg.layers, jnp.int32)
+        lengths = [stack.q.shape[0] for stack in self.stacks]
+        return jnp.split(pattern, np.cumsum(lengths)[:-1].tolist())
 
     def _embed(self, ids_BL: Array, dtype: DTypeLike) -> Array:
         # Cast after the look-up, so that the gradients of a frequent token add up in float32.
-        return constrain(self.embed[...][ids_BL].astype(dtype), "batch", "length", "activation")
+        x_BLD = _times(self.embed[...][ids_BL].astype(dtype), self.cfg.embed_scale)
+        return constrain(x_BLD, "batch", "length", "activation")
 
 
 def abstract_model(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> tuple[nnx.GraphDef, nnx.State]:

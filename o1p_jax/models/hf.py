@@ -26,7 +26,8 @@ from o1p_jax.errors import BadInput, CorruptData
 from o1p_jax.files import atomic_path, disk_errors, read_json, write_json
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import param_shardings
-from o1p_jax.models.names import HfTensor, hf_tensors, ignored, layer_of, stack_lengths
+from o1p_jax.models.families import Entries, read_config
+from o1p_jax.models.names import HfTensor, Part, hf_tensors, ignored, layer_of, stack_lengths
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -79,7 +80,7 @@ def load_config(folder: Path) -> DecoderConfig:
     if not isinstance(hf, dict):
         raise CorruptData(f"{folder / 'config.json'}: not a JSON object; restore the file")
     try:
-        return DecoderConfig.from_hf(hf)
+        return read_config(hf)
     except BadInput as e:
         raise BadInput(f"{folder}: {e}") from None
 
@@ -101,7 +102,7 @@ class _Checkpoint:
 
     def check(self, expected: list[HfTensor], cfg: DecoderConfig, folder: Path) -> None:
         """Raises one `BadInput` for all missing, unknown, duplicate and misshapen tensors."""
-        shapes = {t.name: t.hf_shape for t in expected}
+        shapes = {t.name: t.shape for t in expected}
         self.problems += [f"{name} is missing" for name in shapes.keys() - self.tensors.keys()]
         self.problems += [
             f"{name} is unknown" for name in self.tensors.keys() - shapes.keys() if not ignored(name, cfg)
@@ -170,14 +171,15 @@ def load_params(
     damaged file.
     """
     placed = dict(nnx.to_flat_state(shardings if shardings is not None else param_shardings(cfg, mesh, splits)))
-    by_path: dict[tuple, list[HfTensor]] = defaultdict(list)
+    by_path: dict[tuple, list[Part]] = defaultdict(list)
     tensors = hf_tensors(cfg, splits)
     for tensor in tensors:
-        by_path[tensor.path].append(tensor)
+        for part in tensor.parts:
+            by_path[part.path].append(part)
     with _open(folder) as checkpoint, progress.track("load model", total=len(by_path), unit="weights") as bar:
         checkpoint.check(tensors, cfg, folder)
 
-        def load(parts: list[HfTensor], sharding: jax.sharding.Sharding) -> jax.Array:
+        def load(parts: list[Part], sharding: jax.sharding.Sharding) -> jax.Array:
             stacked = parts[0].layer is not None
             shape = (len(parts), *parts[0].shape) if stacked else parts[0].shape
             read: dict[str, np.ndarray] = {}  # replicated weights are read once, not once a device
@@ -186,7 +188,7 @@ def load_params(
                 assert index is not None
                 if str(index) not in read:
                     inner = index[1:] if stacked else index
-                    layers = [p.from_hf(checkpoint.tensors[p.name].__getitem__, inner).astype(dtype) for p in parts]
+                    layers = [p.from_hf(checkpoint.tensors[p.tensor].__getitem__, inner).astype(dtype) for p in parts]
                     read[str(index)] = np.stack(layers) if stacked else layers[0]
                 return read[str(index)]
 
@@ -199,15 +201,17 @@ def load_params(
     return nnx.from_flat_state(loaded)
 
 
-def export_params(state: nnx.State, cfg: DecoderConfig, out: Path, *, source: Path | None) -> None:
+def export_params(
+    state: nnx.State, cfg: DecoderConfig, out: Path, *, source: Path | None = None, config: Entries | None = None
+) -> None:
     """Writes weights, configuration and tokenizer into the folder `out`, for transformers and vLLM to load.
 
-    Names and types of the tensors, and all other files, are those of `source`; without one the weights keep their type
-    and config.json is written from `cfg`. An import that was not trained on is exported with the same bytes.
+    Names and types of the tensors, and all other files, are those of `source`; a model without one has `config` as its
+    config.json and keeps its types. An import that was not trained on is exported with the same bytes.
     """
     weights = {path: weight.get_value() for path, weight in nnx.to_flat_state(state)}
     tensors = hf_tensors(cfg, stack_lengths(state))
-    dtypes = {t.name: np.dtype(weights[t.path].dtype) for t in tensors}
+    dtypes = {t.name: np.dtype(weights[t.parts[0].path].dtype) for t in tensors}
     if source is not None:
         with _open(source) as checkpoint:
             checkpoint.check(tensors, cfg, source)
@@ -217,8 +221,8 @@ def export_params(state: nnx.State, cfg: DecoderConfig, out: Path, *, source: Pa
         for name in _COPIED if source is not None else ():
             if source is not None and (source / name).is_file():
                 shutil.copyfile(source / name, out / name)
-    if source is None:
-        write_json(out / "config.json", cfg.to_hf() | {"torch_dtype": str(dtypes[tensors[0].name])})
+    if config is not None:
+        write_json(out / "config.json", config | {"torch_dtype": str(dtypes[tensors[0].name])})
 
     shards = _plan_shards(tensors, dtypes)
     weight_map: dict[str, str] = {}
@@ -228,8 +232,9 @@ def export_params(state: nnx.State, cfg: DecoderConfig, out: Path, *, source: Pa
             name = _WEIGHTS if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
             arrays = {}
             for tensor in shard:
-                ours = np.asarray(layer_of(weights[tensor.path], tensor.layer))
-                arrays[tensor.name] = tensor.to_hf(ours).astype(dtypes[tensor.name])
+                parts = [p.to_hf(np.asarray(layer_of(weights[p.path], p.layer))) for p in tensor.parts]
+                whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                arrays[tensor.name] = whole.astype(dtypes[tensor.name])
                 bar.advance()
             with atomic_path(out / name) as temporary:
                 _save(arrays, temporary)

@@ -1,7 +1,8 @@
-"""Hugging Face's tensor names and layouts: one table a family, read in both directions.
+"""Hugging Face's tensor names and layouts: a family's table of `names`, read in both directions.
 
 An entry says where a weight of ours lies and how its axes stand there: "DHK -> HK,D" is a weight of ours with the axes
 D, H, K that Hugging Face keeps as a matrix, its first axis H and K flattened, its second D. Letters as in decoder.py.
+Weights with the same name lie in one tensor, one after the other along its first axis, in the order of the table.
 """
 
 import itertools
@@ -15,45 +16,19 @@ from flax import nnx
 
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params
-
-_LLAMA = {
-    "embed": ("model.embed_tokens.weight", "VD -> V,D"),
-    "norm": ("model.norm.weight", "D -> D"),
-    "head": ("lm_head.weight", "DV -> V,D"),
-    "attn_norm": ("model.layers.{}.input_layernorm.weight", "D -> D"),
-    "q": ("model.layers.{}.self_attn.q_proj.weight", "DHK -> HK,D"),
-    "k": ("model.layers.{}.self_attn.k_proj.weight", "DGK -> GK,D"),
-    "v": ("model.layers.{}.self_attn.v_proj.weight", "DGK -> GK,D"),
-    "o": ("model.layers.{}.self_attn.o_proj.weight", "HKD -> D,HK"),
-    "q_bias": ("model.layers.{}.self_attn.q_proj.bias", "HK -> HK"),
-    "k_bias": ("model.layers.{}.self_attn.k_proj.bias", "GK -> GK"),
-    "v_bias": ("model.layers.{}.self_attn.v_proj.bias", "GK -> GK"),
-    "o_bias": ("model.layers.{}.self_attn.o_proj.bias", "D -> D"),
-    "mlp_norm": ("model.layers.{}.post_attention_layernorm.weight", "D -> D"),
-    "gate": ("model.layers.{}.mlp.gate_proj.weight", "DF -> F,D"),
-    "up": ("model.layers.{}.mlp.up_proj.weight", "DF -> F,D"),
-    "down": ("model.layers.{}.mlp.down_proj.weight", "FD -> D,F"),
-    "gate_bias": ("model.layers.{}.mlp.gate_proj.bias", "F -> F"),
-    "up_bias": ("model.layers.{}.mlp.up_proj.bias", "F -> F"),
-    "down_bias": ("model.layers.{}.mlp.down_proj.bias", "D -> D"),
-}
-_QWEN3 = _LLAMA | {
-    "q_norm": ("model.layers.{}.self_attn.q_norm.weight", "K -> K"),
-    "k_norm": ("model.layers.{}.self_attn.k_norm.weight", "K -> K"),
-}
-TABLES: dict[str, dict[str, tuple[str, str]]] = {"llama": _LLAMA, "qwen2": _LLAMA, "qwen3": _QWEN3}
-"""Family -> our weight's name -> (Hugging Face's name, `{}` standing for the layer; layout)."""
+from o1p_jax.models.families import FAMILIES
 
 
 def ignored(name: str, cfg: DecoderConfig) -> bool:
     """Tensors that some checkpoints carry and no model reads: old RoPE buffers, the head of a tied model."""
-    return name.endswith(".rotary_emb.inv_freq") or (cfg.tied and name == _LLAMA["head"][0])
+    return name.endswith(".rotary_emb.inv_freq") or (cfg.tied and name == FAMILIES[cfg.family].names["head"][0])
 
 
-class HfTensor(NamedTuple):
-    """A tensor of the checkpoint, and what it is to us."""
+class Part(NamedTuple):
+    """One weight of ours, or one layer of it, as a part of a tensor of the checkpoint."""
 
-    name: str
+    tensor: str
+    """The tensor's name."""
     path: tuple[Any, ...]
     """Of our weight in the tree of parameters."""
     layer: int | None
@@ -62,9 +37,12 @@ class HfTensor(NamedTuple):
     """Of our weight, without the axis of layers."""
     groups: tuple[tuple[int, ...], ...]
     """For each axis of the checkpoint's tensor, our axes that are flattened into it."""
+    offset: int = 0
+    """Where the part begins along the tensor's first axis."""
 
     @property
     def hf_shape(self) -> tuple[int, ...]:
+        """Of the part alone."""
         return tuple(math.prod(self.shape[a] for a in group) for group in self.groups)
 
     def to_hf(self, ours: np.ndarray) -> np.ndarray:
@@ -79,31 +57,45 @@ class HfTensor(NamedTuple):
             assert all(len(spans[a]) == self.shape[a] for a in inner), "only the outer of flattened axes is sharded"
             width = math.prod(self.shape[a] for a in inner)
             cut.append(slice(spans[first].start * width, spans[first].stop * width))
+        cut[0] = slice(self.offset + cut[0].start, self.offset + cut[0].stop)
         order = [a for g in self.groups for a in g]
         return read(tuple(cut)).reshape([len(spans[a]) for a in order]).transpose(np.argsort(order))
 
 
+class HfTensor(NamedTuple):
+    """A tensor of the checkpoint, and what it is to us."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(part.hf_shape[0] for part in self.parts), *self.parts[0].hf_shape[1:])
+
+
 def hf_tensors(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> list[HfTensor]:
     """Every tensor of the checkpoint of `cfg`, for the tree of parameters that `splits` gives."""
-    tensors: list[HfTensor] = []
     params = abstract_params(cfg, splits)
     first_layer = list(itertools.accumulate(stack_lengths(params), initial=0))
-    for path, weight in nnx.to_flat_state(params):
-        name, layout = TABLES[cfg.family][str(path[-1])]
+    table = FAMILIES[cfg.family].names
+    order = list(table)
+    parts: dict[str, list[Part]] = {}
+    for path, weight in sorted(nnx.to_flat_state(params), key=lambda item: order.index(str(item[0][-1]))):
+        name, layout = table[str(path[-1])]
         ours, hf = layout.split(" -> ")
         groups = tuple(tuple(ours.index(axis) for axis in group) for group in hf.split(","))
-        if path[0] == "stacks":
-            n, *shape = weight.shape
-            first = first_layer[path[1]]  # type: ignore[call-overload]
-            tensors += [HfTensor(name.format(first + i), path, i, tuple(shape), groups) for i in range(n)]
-        else:
-            tensors.append(HfTensor(name, path, None, weight.shape, groups))
-    return tensors
+        layers: list[int | None] = list(range(weight.shape[0])) if path[0] == "stacks" else [None]
+        for layer in layers:
+            full = name if layer is None else name.format(first_layer[path[1]] + layer)  # type: ignore[call-overload]
+            shape = weight.shape if layer is None else weight.shape[1:]
+            before = parts.setdefault(full, [])
+            before.append(Part(full, path, layer, shape, groups, sum(part.hf_shape[0] for part in before)))
+    return [HfTensor(name, tuple(of_tensor)) for name, of_tensor in parts.items()]
 
 
 def stack_lengths(params: nnx.State) -> tuple[int, ...]:
     """The `splits` that a tree of parameters was made with."""
-    return tuple(stack["attn_norm"].shape[0] for _, stack in sorted(params["stacks"].items()))
+    return tuple(stack["q"].shape[0] for _, stack in sorted(params["stacks"].items()))
 
 
 def layer_of(weight: jax.Array, layer: int | None) -> jax.Array:

@@ -6,6 +6,7 @@ the model's type: bfloat16 can't tell neighbouring positions apart past 256.
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -13,23 +14,44 @@ from jaxtyping import Array, Float, Int
 from o1p_jax.models.config import RopeConfig
 
 
-def rope_frequencies(rope: RopeConfig, head_dim: int) -> tuple[np.ndarray, float]:
-    """Angle a position for each of the head_dim/2 pairs (float32), and the factor on sine and cosine.
+def rope_frequencies(
+    rope: RopeConfig, head_dim: int, longest: Int[Array, "*B"] | None = None
+) -> tuple[np.ndarray | Array, float]:
+    """Angle a position for each of the rotated pairs (float32), and the factor on sine and cosine.
 
     Definitions as in transformers' modeling_rope_utils.py: `linear` divides all angles, `llama3` those of wavelengths
     beyond the original context, `yarn` (arXiv 2309.00071, section 3.2) ramps between the two and scales the attention.
+    `dynamic` and `longrope` depend on the length of the text, `longest` (a leading axis of the result for each of its
+    own): `dynamic` raises the base with it, `longrope` (arXiv 2402.13753) has one list of divisors up to the original
+    context and one beyond.
     """
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    freqs = np.float32(1) / np.float32(rope.rope_theta) ** exponents
-    if rope.rope_type == "default":
-        return freqs, 1.0
-    assert rope.factor is not None
-    if rope.rope_type == "linear":
-        return freqs / np.float32(rope.factor), 1.0
-    if rope.rope_type == "llama3":
-        return _llama3(freqs, rope).astype(np.float32), 1.0
-    ramp = _yarn_ramp(rope, head_dim)
-    return (freqs / rope.factor * ramp + freqs * (1 - ramp)).astype(np.float32), _yarn_attention_factor(rope)
+    dim = int(head_dim * rope.partial_rotary_factor)
+    exponents_P = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+    freqs_P = np.float32(1) / np.float32(rope.rope_theta) ** exponents_P
+    match rope.rope_type:
+        case "default":
+            return freqs_P, 1.0
+        case "linear":
+            return freqs_P / np.float32(rope.factor), 1.0
+        case "llama3":
+            return _llama3(freqs_P, rope).astype(np.float32), 1.0
+        case "yarn":
+            assert rope.factor is not None
+            ramp_P = _yarn_ramp(rope, dim)
+            scaled_P = freqs_P / rope.factor * ramp_P + freqs_P * (1 - ramp_P)
+            return scaled_P.astype(np.float32), _yarn_attention_factor(rope)
+    assert longest is not None and rope.original_max_position_embeddings is not None
+    original = rope.original_max_position_embeddings
+    if rope.rope_type == "dynamic":
+        assert rope.factor is not None
+        stretch = rope.factor * jnp.maximum(longest, original).astype(jnp.float32) / original - (rope.factor - 1)
+        base = rope.rope_theta * stretch ** (dim / (dim - 2))
+        return 1.0 / base[..., None] ** jnp.asarray(exponents_P).reshape((1,) * longest.ndim + (-1,)), 1.0
+    assert rope.short_factor is not None and rope.long_factor is not None
+    bases_P = np.float32(rope.rope_theta) ** exponents_P
+    divisors = (np.asarray(factors, np.float32) * bases_P for factors in (rope.short_factor, rope.long_factor))
+    short, long = (jnp.asarray(1 / d).reshape((1,) * longest.ndim + (-1,)) for d in divisors)
+    return jnp.where((longest > original)[..., None], long, short), _longrope_attention_factor(rope)
 
 
 def _llama3(freqs: np.ndarray, rope: RopeConfig) -> np.ndarray:
@@ -40,21 +62,21 @@ def _llama3(freqs: np.ndarray, rope: RopeConfig) -> np.ndarray:
     return (1 - smooth) * freqs / rope.factor + smooth * freqs
 
 
-def _yarn_ramp(rope: RopeConfig, head_dim: int) -> np.ndarray:
+def _yarn_ramp(rope: RopeConfig, dim: int) -> np.ndarray:
     """0 where a pair turns often enough to keep its angle, 1 where the angle is divided by the factor."""
     original = rope.original_max_position_embeddings
     assert original is not None
 
     def pair_turning(rotations: float) -> float:
-        return head_dim * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(rope.rope_theta))
+        return dim * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(rope.rope_theta))
 
     low, high = pair_turning(rope.beta_fast or 32.0), pair_turning(rope.beta_slow or 1.0)
     if rope.truncate is not False:
         low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, head_dim - 1)
+    low, high = max(low, 0), min(high, dim - 1)
     if low == high:
         high += 0.001
-    return np.clip((np.arange(head_dim // 2) - low) / (high - low), 0, 1)
+    return np.clip((np.arange(dim // 2) - low) / (high - low), 0, 1)
 
 
 def _yarn_attention_factor(rope: RopeConfig) -> float:
@@ -69,20 +91,45 @@ def _yarn_attention_factor(rope: RopeConfig) -> float:
     return mscale()
 
 
+def _longrope_attention_factor(rope: RopeConfig) -> float:
+    assert rope.factor is not None and rope.original_max_position_embeddings is not None
+    if rope.attention_factor is not None:
+        return rope.attention_factor
+    if rope.factor <= 1:
+        return 1.0
+    return math.sqrt(1 + math.log(rope.factor) / math.log(rope.original_max_position_embeddings))
+
+
 def rope_angles(
-    rope: RopeConfig, head_dim: int, positions_BL: Int[Array, "B L"]
+    rope: RopeConfig, head_dim: int, positions_BL: Int[Array, "B L"], longest_BL: Int[Array, "B L"]
 ) -> tuple[Float[Array, "B L P"], Float[Array, "B L P"]]:
-    """Cosines and sines of the positions, float32, already multiplied by the attention factor."""
-    freqs, factor = rope_frequencies(rope, head_dim)
-    angles_BLP = positions_BL[..., None].astype(jnp.float32) * jnp.asarray(freqs)[None, None]
+    """Cosines and sines of the positions, float32, already multiplied by the attention factor.
+
+    `longest_BL` is the length of the text that each token belongs to.
+    """
+    freqs, factor = rope_frequencies(rope, head_dim, longest_BL)
+    if freqs.ndim == 1:
+        freqs = jnp.asarray(freqs)[None, None]
+    angles_BLP = positions_BL[..., None].astype(jnp.float32) * freqs
     return jnp.cos(angles_BLP) * factor, jnp.sin(angles_BLP) * factor
+
+
+def text_lengths(positions_BL: Int[Array, "B L"], segments_BL: Int[Array, "B L"]) -> Int[Array, "B L"]:
+    """For each token of packed rows, the length of its text: one more than the last position of its segment."""
+    length = positions_BL.shape[1]
+    ends_BL = jnp.pad(segments_BL[:, 1:] != segments_BL[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+    places_BL = jnp.where(ends_BL, jnp.arange(length, dtype=jnp.int32)[None], length)
+    last_BL = jax.lax.cummin(places_BL, axis=1, reverse=True)
+    return jnp.take_along_axis(positions_BL, last_BL, axis=1) + 1
 
 
 def rotate(
     x_BLHK: Float[Array, "B L H K"], angles: tuple[Float[Array, "B L P"], Float[Array, "B L P"]]
 ) -> Float[Array, "B L H K"]:
-    """Turns the pairs (i, i + K/2) of every head, as Hugging Face checkpoints lay them out."""
+    """Turns the pairs (i, i + P) of every head's first 2P numbers, as Hugging Face checkpoints lay them out."""
     cos, sin = (a[:, :, None, :] for a in angles)
-    first, second = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    pairs = cos.shape[-1]
+    x32 = x_BLHK.astype(jnp.float32)
+    first, second, rest = jnp.split(x32, (pairs, 2 * pairs), axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
     return turned.astype(x_BLHK.dtype)

@@ -22,7 +22,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt32
 
 from o1p_jax.mesh import SERVING_RULES, sharding
-from o1p_jax.models.attention import packed_attention
+from o1p_jax.models.attention import Scoring, packed_attention
 from o1p_jax.models.config import DecoderConfig
 
 _MASKED = -1e30
@@ -138,7 +138,12 @@ def prefill(
         positions_BP = jnp.broadcast_to(jnp.arange(ids_BP.shape[1])[None], ids_BP.shape)
         segments_BP = (positions_BP < lengths_B[:, None]).astype(jnp.int32)
         _, new = model.forward_cached(
-            ids_BP, positions_BP, lambda q, k, v, _: packed_attention(q, k, v, segments_BP), None, dtype=plan.dtype
+            ids_BP,
+            positions_BP,
+            jnp.broadcast_to(lengths_B[:, None], ids_BP.shape),
+            lambda q, k, v, window, _: packed_attention(q, k, v, segments_BP, window, model.scoring),
+            None,
+            dtype=plan.dtype,
         )
         return _write(cache, _as_cached(new), slots_B, jnp.zeros_like(slots_B), used_D[0])
 
@@ -192,15 +197,17 @@ def decode(
         def step(carry, t):
             buffer, tokens_B = carry
 
-            def attend(q_B1HK, k_B1GK, v_B1GK, inputs):
+            def attend(q_B1HK, k_B1GK, v_B1GK, window, inputs):
                 layer, buffer = inputs
-                return _attention(q_B1HK, cache, layer, lengths_B, _append(buffer, (k_B1GK, v_B1GK), t), t, plan.group)
+                buffer = _append(buffer, (k_B1GK, v_B1GK), t)
+                return _attention(q_B1HK, cache, layer, lengths_B, buffer, t, plan.group, window, model.scoring)
 
+            place_B1 = (lengths_B + t)[:, None]
             hidden_B1D, new = model.forward_cached(
-                tokens_B[:, None], (lengths_B + t)[:, None], attend, (jnp.arange(n), buffer), dtype=plan.dtype
+                tokens_B[:, None], place_B1, place_B1 + 1, attend, (jnp.arange(n), buffer), dtype=plan.dtype
             )
-            logits_BV = jnp.einsum("BD,DV->BV", hidden_B1D[:, 0], head_DV, preferred_element_type=jnp.float32)
-            tokens_B = draw_tokens(logits_BV, keys_B2, counts_B + t, draw)
+            product_BV = jnp.einsum("BD,DV->BV", hidden_B1D[:, 0], head_DV, preferred_element_type=jnp.float32)
+            tokens_B = draw_tokens(model.logits(product_BV), keys_B2, counts_B + t, draw)
             return (_append(buffer, new, t), tokens_B), tokens_B
 
         buffer = Cache(*[jnp.zeros((n, rows, g, plan.steps, k), plan.dtype)] * 2)
@@ -220,24 +227,38 @@ def _append(buffer: Cache, new: tuple[Array, Array], t: Array) -> Cache:
 
 
 def _attention(
-    q_B1HK: Array, cache: Cache, layer: Array, lengths_B: Array, buffer: Cache, t: Array, group: int
+    q_B1HK: Array,
+    cache: Cache,
+    layer: Array,
+    lengths_B: Array,
+    buffer: Cache,
+    t: Array,
+    group: int,
+    window: Array,
+    scoring: Scoring,
 ) -> Array:
     """One new token a row against its cached positions and the buffer up to `t`, a group of rows at a time."""
+    scale, softcap = scoring
+
+    def score(q_BGRK: Array, keys_BGSK: Array, mask: Array) -> Array:
+        scores = scale * jnp.einsum("BGRK,BGSK->BGRS", q_BGRK, keys_BGSK, preferred_element_type=jnp.float32)
+        return jnp.where(mask, scores if softcap is None else softcap * jnp.tanh(scores / softcap), _MASKED)
+
     b, _, h, k = q_B1HK.shape
     g = buffer.k_NBGSK.shape[-3]
     sizes = buckets(cache.capacity)
-    in_buffer_T = jnp.arange(buffer.k_NBGSK.shape[-2]) <= t
+    ages_T = t - jnp.arange(buffer.k_NBGSK.shape[-2])
+    in_buffer_T = (ages_T >= 0) & (ages_T < window)
 
     def to_length(size: int, first: Array, q_BGRK: Array, k_BGTK: Array, v_BGTK: Array) -> Array:
         lengths = jax.lax.dynamic_slice_in_dim(lengths_B, first, group)
         at = (layer, first, 0, 0, 0)
         k_BGSK, v_BGSK = (jax.lax.dynamic_slice(a, at, (1, group, g, size, k))[0] for a in cache)
-        cached_BS = jnp.arange(size)[None] < lengths[:, None]
+        places_BS, ends_B1 = jnp.arange(size)[None], lengths[:, None]
+        cached_BS = (places_BS < ends_B1) & (places_BS > ends_B1 + t - window)
         scores = [
-            jnp.where(
-                mask, jnp.einsum("BGRK,BGSK->BGRS", q_BGRK, keys, preferred_element_type=jnp.float32) * k**-0.5, _MASKED
-            )
-            for keys, mask in ((k_BGSK, cached_BS[:, None, None]), (k_BGTK, in_buffer_T[None, None, None]))
+            score(q_BGRK, k_BGSK, cached_BS[:, None, None]),
+            score(q_BGRK, k_BGTK, in_buffer_T[None, None, None]),
         ]
         weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BGRK.dtype)
         return jnp.einsum("BGRS,BGSK->BGRK", weights[..., :size], v_BGSK) + jnp.einsum(

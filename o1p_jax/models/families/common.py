@@ -1,0 +1,210 @@
+"""What the families share: how config.json is read, and Llama's names of the tensors.
+
+A family is a module beside this one with a `FAMILY`; its docstring names the models it is for. Hugging Face's entries
+that are left out mean what transformers takes them for: `defaults`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from o1p_jax.errors import BadInput
+from o1p_jax.models.config import DecoderConfig, LayerKind, RopeConfig
+
+Entries = dict[str, Any]
+"""The content of a config.json."""
+
+
+def all_layers_alike(hf: Entries) -> list[LayerKind]:
+    """Full attention and one rotary embedding in every layer."""
+    return [LayerKind(rope=read_rope(hf))] * hf["num_hidden_layers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How one `model_type` is read and written."""
+
+    names: dict[str, tuple[str, str]]
+    """Our weight's name -> (Hugging Face's name, `{}` standing for the layer; layout): see names.py."""
+    defaults: Entries = field(default_factory=dict)
+    """Entries that a config.json may leave out, where they differ from Llama's."""
+    fields: Callable[[Entries], dict[str, Any]] = lambda hf: {}
+    """Fields of `DecoderConfig` that are not read as Llama's are."""
+    layers: Callable[[Entries], list[LayerKind]] = all_layers_alike
+    expected: Entries = field(default_factory=dict)
+    """Entries that must have this value, because the decoder can't express others."""
+
+
+LLAMA_NAMES = {
+    "embed": ("model.embed_tokens.weight", "VD -> V,D"),
+    "norm": ("model.norm.weight", "D -> D"),
+    "head": ("lm_head.weight", "DV -> V,D"),
+    "attn_norm": ("model.layers.{}.input_layernorm.weight", "D -> D"),
+    "q": ("model.layers.{}.self_attn.q_proj.weight", "DHK -> HK,D"),
+    "k": ("model.layers.{}.self_attn.k_proj.weight", "DGK -> GK,D"),
+    "v": ("model.layers.{}.self_attn.v_proj.weight", "DGK -> GK,D"),
+    "o": ("model.layers.{}.self_attn.o_proj.weight", "HKD -> D,HK"),
+    "q_bias": ("model.layers.{}.self_attn.q_proj.bias", "HK -> HK"),
+    "k_bias": ("model.layers.{}.self_attn.k_proj.bias", "GK -> GK"),
+    "v_bias": ("model.layers.{}.self_attn.v_proj.bias", "GK -> GK"),
+    "o_bias": ("model.layers.{}.self_attn.o_proj.bias", "D -> D"),
+    "mlp_norm": ("model.layers.{}.post_attention_layernorm.weight", "D -> D"),
+    "gate": ("model.layers.{}.mlp.gate_proj.weight", "DF -> F,D"),
+    "up": ("model.layers.{}.mlp.up_proj.weight", "DF -> F,D"),
+    "down": ("model.layers.{}.mlp.down_proj.weight", "FD -> D,F"),
+    "gate_bias": ("model.layers.{}.mlp.gate_proj.bias", "F -> F"),
+    "up_bias": ("model.layers.{}.mlp.up_proj.bias", "F -> F"),
+    "down_bias": ("model.layers.{}.mlp.down_proj.bias", "D -> D"),
+}
+QK_NORM_NAMES = {
+    "q_norm": ("model.layers.{}.self_attn.q_norm.weight", "K -> K"),
+    "k_norm": ("model.layers.{}.self_attn.k_norm.weight", "K -> K"),
+}
+POST_NORM_NAMES = {
+    "attn_post_norm": ("model.layers.{}.post_attention_layernorm.weight", "D -> D"),
+    "mlp_post_norm": ("model.layers.{}.post_feedforward_layernorm.weight", "D -> D"),
+}
+
+_DEFAULTS: Entries = {
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "initializer_range": 0.02,
+    "tie_word_embeddings": False,
+    "rope_theta": 10000.0,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "hidden_act": "silu",
+}
+_ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+
+
+def read(hf: Entries, family: Family) -> DecoderConfig:
+    """The configuration that `hf` describes; raises `BadInput` for what has no place in the decoder."""
+    hf = _DEFAULTS | family.defaults | hf
+    _refuse_inexpressible(hf, family)
+    try:
+        layers = family.layers(hf)
+        if len(layers) != hf["num_hidden_layers"]:
+            raise BadInput(f"config.json: {len(layers)} layer types for num_hidden_layers={hf['num_hidden_layers']}")
+        kinds = tuple(dict.fromkeys(layers))
+        heads, hidden = hf["num_attention_heads"], hf["hidden_size"]
+        common: dict[str, Any] = dict(
+            family=hf["model_type"],
+            vocab_size=hf["vocab_size"],
+            hidden_size=hidden,
+            mlp_size=hf["intermediate_size"],
+            layers=hf["num_hidden_layers"],
+            heads=heads,
+            kv_heads=hf.get("num_key_value_heads") or heads,
+            head_dim=hf.get("head_dim") or hidden // heads,
+            max_positions=hf["max_position_embeddings"],
+            kinds=kinds,
+            pattern=None if len(kinds) == 1 else tuple(kinds.index(layer) for layer in layers),
+            tied=bool(hf["tie_word_embeddings"]),
+            qkv_bias=bool(hf["attention_bias"]),
+            o_bias=bool(hf["attention_bias"]),
+            activation=_ACTIVATIONS[hf[_activation_entry(hf)]],
+            norm_eps=float(hf["rms_norm_eps"]),
+            init_std=float(hf["initializer_range"]),
+        )
+        return DecoderConfig(**common | family.fields(hf))
+    except BadInput:
+        raise
+    except KeyError as e:
+        raise BadInput(f"config.json: no entry {e}; a {hf['model_type']} model needs it") from None
+    except (TypeError, ValueError, ZeroDivisionError) as e:
+        raise BadInput(f"config.json: an entry is no number ({e}); restore the file") from None
+
+
+def _activation_entry(hf: Entries) -> str:
+    """Where a family knows `hidden_activation`, a `hidden_act` beside it is a leftover."""
+    return "hidden_activation" if "hidden_activation" in hf else "hidden_act"
+
+
+def _refuse_inexpressible(hf: Entries, family: Family) -> None:
+    def refuse(bad: bool, what: str, remedy: str) -> None:
+        if bad:
+            raise BadInput(f"config.json: {what}: {remedy}")
+
+    refuse("auto_map" in hf, "auto_map", "the model brings its own code, which is never run; use a model without")
+    refuse(
+        hf.get("quantization_config") is not None,
+        "quantization_config",
+        "quantized weights can't be trained; use the unquantized model",
+    )
+    entry = _activation_entry(hf)
+    refuse(
+        hf[entry] not in _ACTIVATIONS, f"{entry}={hf[entry]}", f"not supported; these are: {', '.join(_ACTIVATIONS)}"
+    )
+    for entry, value in family.expected.items():
+        refuse(bool(hf.get(entry, value)) != bool(value), f"{entry}={hf.get(entry)}", f"only {value} is supported")
+
+
+def layers_by_type(
+    hf: Entries, types: list[str], *, window: int | None, ropes: dict[str, RopeConfig] | None = None
+) -> list[LayerKind]:
+    """A layer for each of `types` ('full_attention' or 'sliding_attention'); `ropes` where the types have their own."""
+    if unknown := sorted(set(types) - {"full_attention", "sliding_attention"}):
+        raise BadInput(f"config.json: layer_types: {unknown[0]} is not supported")
+    if ropes is None:
+        ropes = dict.fromkeys(types, read_rope(hf))
+    windows = {"full_attention": None, "sliding_attention": window}
+    return [LayerKind(rope=ropes[t], window=windows[t]) for t in types]
+
+
+_ROPE_TYPES = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings"),
+    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
+}
+"""rope_type -> entries it can't do without."""
+
+
+def read_rope(hf: Entries) -> RopeConfig:
+    """transformers 5 has `rope_parameters`, 4 had `rope_theta` beside `rope_scaling` (with `type` for `rope_type`)."""
+    return parse_rope(hf.get("rope_scaling") or hf.get("rope_parameters") or {}, hf, hf["rope_theta"])
+
+
+def read_ropes_by_type(hf: Entries, theta: dict[str, float | int]) -> dict[str, RopeConfig]:
+    """A rotary embedding for each layer type; a `rope_scaling` of transformers 4 is that of the full attention."""
+    nested = hf.get("rope_parameters") or {}
+    ropes = {t: dict(nested.get(t) or {}) for t in theta}
+    ropes["full_attention"] |= hf.get("rope_scaling") or {}
+    return {t: parse_rope(rope, hf, theta[t]) for t, rope in ropes.items()}
+
+
+def parse_rope(rope: Entries, hf: Entries, theta: float | int) -> RopeConfig:
+    """`rope` are the entries of `rope_parameters`, `theta` what `rope_theta` is without one there."""
+    rope = dict(rope)
+    old_kind = rope.pop("type", None)
+    kind = rope.pop("rope_type", None) or old_kind or "default"
+    if kind not in _ROPE_TYPES:
+        raise BadInput(f"config.json: rope type {kind!r} is not supported; these are: {', '.join(_ROPE_TYPES)}")
+    if kind in ("llama3", "yarn", "longrope"):
+        rope["original_max_position_embeddings"] = (
+            hf.get("original_max_position_embeddings")
+            or rope.get("original_max_position_embeddings")
+            or hf["max_position_embeddings"]
+        )
+    if kind == "dynamic":  # transformers counts from the model's own length
+        rope["original_max_position_embeddings"] = hf["max_position_embeddings"]
+    if kind == "longrope" and rope.get("factor") is None:
+        rope["factor"] = hf["max_position_embeddings"] / rope["original_max_position_embeddings"]
+    rope["rope_theta"] = rope.get("rope_theta") or theta
+    rope["partial_rotary_factor"] = rope.get("partial_rotary_factor") or hf.get("partial_rotary_factor") or 1.0
+    fields = {f.name: f.type for f in dataclasses.fields(RopeConfig)}
+    missing, unknown = [k for k in _ROPE_TYPES[kind] if rope.get(k) is None], sorted(set(rope) - set(fields))
+    if missing or unknown:
+        raise BadInput(f"config.json: rope type {kind}: missing {missing}, unknown {unknown}")
+    values: dict[str, Any] = {
+        key: float(value) if value is not None and fields[key] in (float, float | None) else value
+        for key, value in rope.items()
+    }
+    for key in ("short_factor", "long_factor"):
+        if values.get(key) is not None:
+            values[key] = tuple(float(x) for x in values[key])
+    return RopeConfig(rope_type=kind, **values)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,29 @@ def test_gradients_equal_transformers(case, tmp_path):
         np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max() + 1e-7, err_msg=tensor.name)
 
 
+@pytest.mark.parametrize("mesh", ["8x1", "2x4", "1x8"])
+def test_meshes_agree_whatever_they_leave_whole(mesh):
+    """With 2 key-value heads, 4 and 8 tensor-parallel devices hold each of them several times."""
+    cfg = dataclasses.replace(TINY, heads=8, qkv_bias=True, qk_norm="width", family="olmo2")
+    batch = rows(8, 40, cfg.vocab_size)
+
+    def loss(params):
+        return jnp.mean(jax.nn.logsumexp(logits(cfg)(params, *batch), axis=-1))
+
+    def run(mesh):
+        mesh = make_mesh(mesh)
+        with jax.set_mesh(mesh):
+            params = init_params(cfg, jax.random.key(1), mesh)
+            return params, jax.jit(jax.value_and_grad(loss))(params)
+
+    params, (value, gradients) = run(mesh)
+    _, (expected, expected_gradients) = run("1x1")
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, expected_gradients)
+    spec = P(None, "fsdp", "tensor", None) if mesh == "8x1" else P(None, "fsdp", None, None)
+    assert params["stacks"][0]["k"].get_value().sharding.spec == spec
+
+
 def test_packed_equals_unpacked():
     params = init_params(TINY, jax.random.key(0), make_mesh("1x1"))
     model = nnx.merge(graph(TINY), params)
@@ -152,9 +177,11 @@ def test_splits_must_add_up():
 
 def test_every_weight_lies_where_the_rules_say():
     mesh = make_mesh("4x2")
-    every = TINY.__class__(**vars(TINY) | dict(qkv_bias=True, o_bias=True, mlp_bias=True, family="llama"))
+    every = dataclasses.replace(TINY, qkv_bias=True, o_bias=True, mlp_bias=True, post_norm=True)
     layer = {
         "attn_norm": P(None, None),
+        "attn_post_norm": P(None, None),
+        "mlp_post_norm": P(None, None),
         "mlp_norm": P(None, None),
         "q": P(None, "fsdp", "tensor", None),
         "k": P(None, "fsdp", "tensor", None),

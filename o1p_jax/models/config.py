@@ -105,11 +105,10 @@ class DecoderConfig:
             raise ValueError(f"pattern={self.pattern}: must name a kind for each of {self.layers} layers")
 
     def axis_sizes(self) -> dict[str, tuple[str, int]]:
-        """The dimensions a mesh must divide, for `mesh.check_divides`."""
+        """The dimensions a mesh must divide, for `mesh.check_divides`; key-value heads it may leave whole."""
         return {
             "hidden_size": ("embed", self.hidden_size),
             "num_attention_heads": ("heads", self.heads),
-            "num_key_value_heads": ("kv_heads", self.kv_heads),
             "intermediate_size": ("mlp", self.mlp_size),
             "vocab_size": ("vocab", self.vocab_size),
         }

@@ -285,10 +285,16 @@ def graph(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> nnx.Grap
     return abstract_model(cfg, splits)[0]
 
 
+def rules_for(cfg: DecoderConfig, mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> Mapping[str, str | None]:
+    """`rules`, with the key-value heads replicated where the tensor axis does not divide them."""
+    return {**rules, "kv_heads": None} if cfg.kv_heads % mesh.shape["tensor"] else rules
+
+
 def param_shardings(
     cfg: DecoderConfig, mesh: Mesh, splits: tuple[int, ...] | None = None, rules: Mapping[str, str | None] = RULES
 ) -> nnx.State:
     """A tree like the weights', of `NamedSharding`."""
+    rules = rules_for(cfg, mesh, rules)
 
     def place(weight: Any) -> Any:
         return weight.replace(sharding(mesh, weight.get_metadata("logical_axes"), rules))

@@ -18,7 +18,6 @@ from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from o1p_jax import progress
 from o1p_jax.config import EMBEDDED
@@ -28,11 +27,11 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import param_shardings
 from o1p_jax.models.families import Entries, read_config
 from o1p_jax.models.names import HfTensor, Part, hf_tensors, ignored, layer_of, stack_lengths
+from o1p_jax.models.stream import DTYPES, TensorSpec, write_safetensors
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MAX_SHARD_BYTES = 5 * 10**9
-_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _COPIED = (
     "config.json",
     "generation_config.json",
@@ -111,8 +110,8 @@ class _Checkpoint:
             shape, dtype = tuple(self.tensors[name].get_shape()), self.tensors[name].get_dtype()
             if shape != shapes[name]:
                 self.problems.append(f"{name} has the shape {shape} instead of {shapes[name]}")
-            if dtype not in _FLOATS:
-                self.problems.append(f"{name} has the type {dtype} instead of one of {', '.join(_FLOATS)}")
+            if dtype not in DTYPES:
+                self.problems.append(f"{name} has the type {dtype} instead of one of {', '.join(DTYPES)}")
         if self.problems:
             shown = sorted(self.problems)[:8]
             more = f"; and {len(self.problems) - 8} more" if len(self.problems) > 8 else ""
@@ -215,7 +214,7 @@ def export_params(
     if source is not None:
         with _open(source) as checkpoint:
             checkpoint.check(tensors, cfg, source)
-            dtypes = {t.name: jnp.dtype(_FLOATS[checkpoint.tensors[t.name].get_dtype()]) for t in tensors}
+            dtypes = {t.name: jnp.dtype(DTYPES[checkpoint.tensors[t.name].get_dtype()]) for t in tensors}
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         for name in _COPIED if source is not None else ():
@@ -224,45 +223,35 @@ def export_params(
     if config is not None:
         write_json(out / "config.json", config | {"torch_dtype": str(dtypes[tensors[0].name])})
 
-    shards = _plan_shards(tensors, dtypes)
-    weight_map: dict[str, str] = {}
-    total = 0
+    specs = {t.name: TensorSpec(t.shape, dtypes[t.name]) for t in tensors}
+    by_name = {t.name: t for t in tensors}
+    shards = _plan_shards(specs)
     with progress.track("export model", total=len(tensors), unit="tensors") as bar:
+
+        def make(name: str) -> np.ndarray:
+            parts = [p.to_hf(np.asarray(layer_of(weights[p.path], p.layer))) for p in by_name[name].parts]
+            bar.advance()
+            return (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(dtypes[name])
+
+        weight_map: dict[str, str] = {}
         for i, shard in enumerate(shards):
-            name = _WEIGHTS if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
-            arrays = {}
-            for tensor in shard:
-                parts = [p.to_hf(np.asarray(layer_of(weights[p.path], p.layer))) for p in tensor.parts]
-                whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                arrays[tensor.name] = whole.astype(dtypes[tensor.name])
-                bar.advance()
-            with atomic_path(out / name) as temporary:
-                _save(arrays, temporary)
-            weight_map |= dict.fromkeys(arrays, name)
-            total += sum(a.nbytes for a in arrays.values())
+            file = _WEIGHTS if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
+            with atomic_path(out / file) as temporary:
+                write_safetensors(temporary, {name: specs[name] for name in shard}, make)
+            weight_map |= dict.fromkeys(shard, file)
     if len(shards) > 1:
+        total = sum(spec.nbytes for spec in specs.values())
         write_json(out / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
-    try:
-        save_file(arrays, path, metadata={"format": "pt"})
-    except SafetensorError as e:  # safetensors hides the operating system's error in its text
-        number = str(e).rpartition("os error ")[2].partition(")")[0]
-        if not number.isdigit():
-            raise
-        raise OSError(int(number), str(e)) from e
-
-
-def _plan_shards(tensors: list[HfTensor], dtypes: dict[str, np.dtype]) -> list[list[HfTensor]]:
+def _plan_shards(specs: dict[str, TensorSpec]) -> list[list[str]]:
     """Consecutive tensors in files of at most `_MAX_SHARD_BYTES`."""
-    shards: list[list[HfTensor]] = [[]]
+    shards: list[list[str]] = [[]]
     size = 0
-    for tensor in tensors:
-        nbytes = int(np.prod(tensor.shape)) * dtypes[tensor.name].itemsize
-        if shards[-1] and size + nbytes > _MAX_SHARD_BYTES:
+    for name, spec in specs.items():
+        if shards[-1] and size + spec.nbytes > _MAX_SHARD_BYTES:
             shards.append([])
             size = 0
-        shards[-1].append(tensor)
-        size += nbytes
+        shards[-1].append(name)
+        size += spec.nbytes
     return shards

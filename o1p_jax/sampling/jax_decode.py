@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from o1p_jax.mesh import SERVING_RULES, sharding
 from o1p_jax.models.attention import Scoring, packed_attention
 from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.decoder import rules_for
 
 _MASKED = -1e30
 _ROWS, _ROWS_SECOND, _SAME = PartitionSpec("fsdp"), PartitionSpec(None, "fsdp"), PartitionSpec()
@@ -86,7 +87,8 @@ def buckets(n: int) -> list[int]:
 def empty_cache(cfg: DecoderConfig, rows: int, capacity: int, plan: Plan) -> Cache:
     """A cache for `rows` rows on all devices together."""
     shape = (cfg.layers, rows, cfg.kv_heads, capacity, cfg.head_dim)
-    place = sharding(plan.mesh, ("layers", "batch", "kv_heads", "length", "head_dim"), SERVING_RULES)
+    rules = rules_for(cfg, plan.mesh, SERVING_RULES)
+    place = sharding(plan.mesh, ("layers", "batch", "kv_heads", "length", "head_dim"), rules)
     return Cache(jnp.zeros(shape, plan.dtype, device=place), jnp.zeros(shape, plan.dtype, device=place))
 
 

@@ -14,6 +14,7 @@ from o1p_jax.batches import Batch, Plan, assemble, plan_epochs, sample_length
 from o1p_jax.config import BatchConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
 from o1p_jax.losses import policy_loss
 from o1p_jax.mesh import make_mesh
+from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, init_params, param_shardings
 from o1p_jax.models.families import read_config
 from o1p_jax.optimizer import layer_splits, split_frozen

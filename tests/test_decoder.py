@@ -72,7 +72,7 @@ def test_gradients_equal_transformers(case, tmp_path):
     model(torch.tensor(np.asarray(ids)).long()).logits.logsumexp(-1).mean().backward()
     theirs = dict(model.named_parameters())
     for tensor in hf_tensors(cfg, splits):
-        parts = [part.to_hf(np.asarray(layer_of(ours[part.path].get_value(), part.layer))) for part in tensor.parts]
+        parts = [part.to_hf(layer_of(ours[part.path].get_value(), part.layer)) for part in tensor.parts]
         gradient = np.concatenate(parts)
         expected = theirs[tensor.name].grad.numpy()
         np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max() + 1e-7, err_msg=tensor.name)

@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_models import CASES, save, torch_model
 from transformers import AutoModelForCausalLM
 
+from o1p_jax import cli
 from o1p_jax.errors import BadInput, CorruptData, DiskError
 from o1p_jax.mesh import make_mesh
 from o1p_jax.models import hf
@@ -218,3 +220,98 @@ def test_where_a_model_is_found(tmp_path):
     for name in ("nobody/no-such-model", "no such name"):  # offline in the tests
         with pytest.raises(BadInput, match=f"model={name}: neither a folder nor to be had from the Hugging Face hub"):
             resolve_model(name)
+
+
+def edit_json(name: str, **changes):
+    def damage(folder: Path) -> None:
+        file = folder / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return damage
+
+
+def write(name: str, content: bytes | str):
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return damage
+
+
+def edit_tensors(change):
+    return lambda folder: change_tensors(folder, change)
+
+
+def cut(name: str, keep: int):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:keep])
+
+
+def index_to(*files: str):
+    return write("model.safetensors.index.json", json.dumps({"weight_map": {str(i): f for i, f in enumerate(files)}}))
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+MALFORMED = {
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "config is no JSON": cut("config.json", 100),
+    "config is a list": write("config.json", "[]"),
+    "own code": edit_json("config.json", auto_map={"AutoModel": "evil.Model"}),
+    "quantized": edit_json("config.json", quantization_config={"bits": 4}),
+    "unknown type": edit_json("config.json", model_type="rwkv"),
+    "unknown rope": edit_json("config.json", rope_scaling={"rope_type": "spiral"}),
+    "no number": edit_json("config.json", hidden_size="many"),
+    "fewer layers": edit_json("config.json", num_hidden_layers=2),
+    "more layers": edit_json("config.json", num_hidden_layers=4),
+    "other heads": edit_json("config.json", num_key_value_heads=4),
+    "tied": edit_json("config.json", tie_word_embeddings=True, vocab_size=97),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "pickle": pickled,
+    "missing tensor": edit_tensors(lambda w: w.pop("model.norm.weight")),
+    "extra tensor": edit_tensors(lambda w: w.update(extra=np.zeros(1, np.float32))),
+    "wrong shape": edit_tensors(lambda w: w.update({"model.norm.weight": np.zeros(63, np.float32)})),
+    "whole numbers": edit_tensors(lambda w: w.update({"model.norm.weight": np.zeros(64, np.int32)})),
+    "truncated": cut("model.safetensors", 100_000),
+    "header only": cut("model.safetensors", 300),
+    "empty": cut("model.safetensors", 0),
+    "header of 2^60 bytes": write("model.safetensors", (2**60).to_bytes(8, "little") + b"{}"),
+    "missing shard": index_to("model.safetensors", "model-2.safetensors"),
+    "shard outside": index_to("../../etc/passwd"),
+    "absolute shard": index_to("/etc/passwd"),
+    "index is no JSON": write("model.safetensors.index.json", "{"),
+    "index maps to numbers": write("model.safetensors.index.json", '{"weight_map": {"a": 3}}'),
+    "index maps nothing": write("model.safetensors.index.json", '{"weight_map": ["a"]}'),
+}
+
+
+@pytest.mark.parametrize("damage", MALFORMED)
+def test_a_malformed_folder_is_one_line(damage, tmp_path, monkeypatch, capsys):
+    folder = save("llama_linear", tmp_path / "in")
+    MALFORMED[damage](folder)
+    before = sorted(p for p in tmp_path.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["check"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(lambda argv: check_weights(folder, load_config(folder)))
+    told = capsys.readouterr().err
+    assert exit_.value.code in (2, 65)
+    assert told.count("\n") == 1 and str(folder) in told and "internal error" not in told, told
+    assert sorted(p for p in tmp_path.rglob("*")) == before
+
+
+def test_a_flipped_bit_in_the_header_is_found_or_harmless(tmp_path):
+    source = save("llama_linear", tmp_path)
+    cfg, file = load_config(source), source / "model.safetensors"
+    whole = file.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    found = 0
+    for bit in np.random.default_rng(0).integers(0, 8 * header, 300):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(data)
+        try:
+            check_weights(source, cfg)
+        except (BadInput, CorruptData):
+            found += 1
+    assert found > 250  # spaces and the metadata may change unseen

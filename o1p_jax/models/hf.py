@@ -5,19 +5,14 @@ Only safetensors are read (the other formats run code when loaded), and no code 
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes  # noqa: F401  (lets safetensors hand out bfloat16 as NumPy arrays)
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from safetensors import SafetensorError, safe_open
 
 from o1p_jax import progress
 from o1p_jax.config import EMBEDDED
@@ -27,7 +22,7 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import param_shardings
 from o1p_jax.models.families import Entries, read_config
 from o1p_jax.models.names import HfTensor, Part, hf_tensors, ignored, layer_of, stack_lengths
-from o1p_jax.models.stream import DTYPES, TensorSpec, write_safetensors
+from o1p_jax.models.stream import DTYPES, StoredTensor, TensorSpec, stored_tensors, write_safetensors
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -87,17 +82,13 @@ def load_config(folder: Path) -> DecoderConfig:
 class _Checkpoint:
     """The tensors in a folder's safetensors files, by name."""
 
-    def __init__(self, folder: Path, files: ExitStack):
-        self.tensors: dict[str, Any] = {}
+    def __init__(self, folder: Path):
+        self.tensors: dict[str, StoredTensor] = {}
         self.problems: list[str] = []
         for path in _weight_files(folder):
-            try:
-                file = files.enter_context(safe_open(path, framework="numpy"))
-                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-            except (SafetensorError, OSError) as e:
-                raise CorruptData(f"{path}: not a whole safetensors file ({e}); fetch it again") from None
-            self.problems += [f"{name} stands in several files" for name in slices.keys() & self.tensors.keys()]
-            self.tensors |= slices
+            found = stored_tensors(path)
+            self.problems += [f"{name} stands in several files" for name in found.keys() & self.tensors.keys()]
+            self.tensors |= found
 
     def check(self, expected: list[HfTensor], cfg: DecoderConfig, folder: Path) -> None:
         """Raises one `BadInput` for all missing, unknown, duplicate and misshapen tensors."""
@@ -107,7 +98,7 @@ class _Checkpoint:
             f"{name} is unknown" for name in self.tensors.keys() - shapes.keys() if not ignored(name, cfg)
         ]
         for name in shapes.keys() & self.tensors.keys():
-            shape, dtype = tuple(self.tensors[name].get_shape()), self.tensors[name].get_dtype()
+            shape, dtype = self.tensors[name].shape, self.tensors[name].dtype
             if shape != shapes[name]:
                 self.problems.append(f"{name} has the shape {shape} instead of {shapes[name]}")
             if dtype not in DTYPES:
@@ -121,9 +112,14 @@ class _Checkpoint:
 def _weight_files(folder: Path) -> list[Path]:
     if (folder / _INDEX).exists():
         index = read_json(folder / _INDEX)
-        names = sorted(set(index.get("weight_map", {}).values())) if isinstance(index, dict) else []
-        if not names:
-            raise CorruptData(f"{folder / _INDEX}: has no weight_map; fetch it again")
+        weight_map = index.get("weight_map") if isinstance(index, dict) else None
+        if (
+            not isinstance(weight_map, dict)
+            or not weight_map
+            or not all(isinstance(n, str) for n in weight_map.values())
+        ):
+            raise CorruptData(f"{folder / _INDEX}: has no weight_map from tensors to files; fetch it again")
+        names = sorted(set(weight_map.values()))
         if strange := [n for n in names if Path(n).name != n]:
             raise BadInput(
                 f"{folder / _INDEX}: the file name {strange[0]!r} leads out of the folder; "
@@ -143,16 +139,9 @@ def _weight_files(folder: Path) -> list[Path]:
     return [folder / n for n in names]
 
 
-@contextmanager
-def _open(folder: Path) -> Iterator[_Checkpoint]:
-    with ExitStack() as files:
-        yield _Checkpoint(folder, files)
-
-
 def check_weights(folder: Path, cfg: DecoderConfig) -> None:
     """Raises what `load_params` would, from the files' headers alone."""
-    with _open(folder) as checkpoint:
-        checkpoint.check(hf_tensors(cfg), cfg, folder)
+    _Checkpoint(folder).check(hf_tensors(cfg), cfg, folder)
 
 
 def load_params(
@@ -175,23 +164,27 @@ def load_params(
     for tensor in tensors:
         for part in tensor.parts:
             by_path[part.path].append(part)
-    with _open(folder) as checkpoint, progress.track("load model", total=len(by_path), unit="weights") as bar:
-        checkpoint.check(tensors, cfg, folder)
+    checkpoint = _Checkpoint(folder)
+    checkpoint.check(tensors, cfg, folder)
+    with progress.track("load model", total=len(by_path), unit="weights") as bar:
 
         def load(parts: list[Part], sharding: jax.sharding.Sharding) -> jax.Array:
             stacked = parts[0].layer is not None
             shape = (len(parts), *parts[0].shape) if stacked else parts[0].shape
-            read: dict[str, np.ndarray] = {}  # replicated weights are read once, not once a device
-
-            def callback(index: tuple[slice, ...] | None) -> np.ndarray:
+            devices: dict[str, list[jax.Device]] = defaultdict(list)
+            indices = sharding.addressable_devices_indices_map(shape)
+            for device, index in indices.items():
+                devices[str(index)].append(device)
+            shards: dict[jax.Device, jax.Array] = {}
+            for replicas in devices.values():  # one part at a time, read once for all devices that hold it
+                index = indices[replicas[0]]
                 assert index is not None
-                if str(index) not in read:
-                    inner = index[1:] if stacked else index
-                    layers = [p.from_hf(checkpoint.tensors[p.tensor].__getitem__, inner).astype(dtype) for p in parts]
-                    read[str(index)] = np.stack(layers) if stacked else layers[0]
-                return read[str(index)]
-
-            return jax.make_array_from_callback(shape, sharding, callback)
+                found = np.empty([len(range(*s.indices(n))) for s, n in zip(index, shape, strict=True)], dtype)
+                for layer, part in zip(found if stacked else [found], parts, strict=True):
+                    layer[...] = part.from_hf(checkpoint.tensors[part.tensor].read, index[1:] if stacked else index)
+                shards |= {device: jax.device_put(found, device) for device in replicas}
+                jax.block_until_ready([shards[device] for device in replicas])
+            return jax.make_array_from_single_device_arrays(shape, sharding, [shards[device] for device in indices])
 
         loaded = {}
         for path, parts in by_path.items():
@@ -212,9 +205,9 @@ def export_params(
     tensors = hf_tensors(cfg, stack_lengths(state))
     dtypes = {t.name: np.dtype(weights[t.parts[0].path].dtype) for t in tensors}
     if source is not None:
-        with _open(source) as checkpoint:
-            checkpoint.check(tensors, cfg, source)
-            dtypes = {t.name: jnp.dtype(DTYPES[checkpoint.tensors[t.name].get_dtype()]) for t in tensors}
+        checkpoint = _Checkpoint(source)
+        checkpoint.check(tensors, cfg, source)
+        dtypes = {t.name: np.dtype(DTYPES[checkpoint.tensors[t.name].dtype]) for t in tensors}
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         for name in _COPIED if source is not None else ():
@@ -229,9 +222,9 @@ def export_params(
     with progress.track("export model", total=len(tensors), unit="tensors") as bar:
 
         def make(name: str) -> np.ndarray:
-            parts = [p.to_hf(np.asarray(layer_of(weights[p.path], p.layer))) for p in by_name[name].parts]
+            parts = [p.to_hf(layer_of(weights[p.path], p.layer)) for p in by_name[name].parts]
             bar.advance()
-            return (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(dtypes[name])
+            return (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(dtypes[name], copy=False)
 
         weight_map: dict[str, str] = {}
         for i, shard in enumerate(shards):

@@ -98,6 +98,12 @@ def stack_lengths(params: nnx.State) -> tuple[int, ...]:
     return tuple(stack["q"].shape[0] for _, stack in sorted(params["stacks"].items()))
 
 
-def layer_of(weight: jax.Array, layer: int | None) -> jax.Array:
-    """One layer of a stacked weight; the weight itself outside of stacks."""
-    return weight if layer is None else jax.lax.dynamic_index_in_dim(weight, layer, keepdims=False)
+def layer_of(weight: jax.Array, layer: int | None) -> np.ndarray:
+    """One layer of a stacked weight, or a weight outside of stacks, gathered on the host from the devices."""
+    shape = weight.shape if layer is None else weight.shape[1:]
+    whole = np.empty(shape, weight.dtype)
+    for shard in weight.addressable_shards:
+        if shard.replica_id == 0:
+            data = shard.data if layer is None else jax.lax.dynamic_index_in_dim(shard.data, layer, keepdims=False)
+            whole[shard.index if layer is None else shard.index[1:]] = data
+    return whole

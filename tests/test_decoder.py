@@ -11,7 +11,7 @@ from test_attention import plain_attention
 from tiny_models import CASES, save, torch_model
 
 from o1p_jax.mesh import SERVING_RULES, make_mesh
-from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.config import DecoderConfig, LayerKind
 from o1p_jax.models.decoder import Decoder, abstract_params, graph, init_params, param_shardings
 from o1p_jax.models.hf import load_config, load_params
 from o1p_jax.models.names import hf_tensors, layer_of
@@ -99,6 +99,16 @@ def test_meshes_agree_whatever_they_leave_whole(mesh):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, expected_gradients)
     spec = P(None, "fsdp", "tensor", None) if mesh == "8x1" else P(None, "fsdp", None, None)
     assert params["stacks"][0]["k"].get_value().sharding.spec == spec
+
+
+def test_many_layers_are_as_short_a_program_as_few():
+    def instructions(layers):
+        local, whole = LayerKind(window=8), LayerKind(rope=None)
+        cfg = dataclasses.replace(TINY, layers=layers, kinds=(local, whole), pattern=(0, 0, 0, 1) * (layers // 4))
+        loss = lambda params: jnp.sum(logits(cfg)(params, *rows(1, 16, cfg.vocab_size)))  # noqa: E731
+        return jax.jit(jax.grad(loss)).lower(abstract_params(cfg)).as_text().count("\n")
+
+    assert instructions(64) <= instructions(4)
 
 
 def test_packed_equals_unpacked():

@@ -30,7 +30,7 @@ def tiny_model(folder: Path, **changes) -> Path:
     from o1p_jax.models.hf import export_params
 
     cfg = read_config(MODEL | changes)
-    export_params(init_params(cfg, jax.random.key(0), make_mesh("1x1")), cfg, folder, source=None)
+    export_params(init_params(cfg, jax.random.key(0), make_mesh("1x1")), cfg, folder, config=MODEL | changes)
     return folder
 
 

@@ -131,12 +131,9 @@ CASES: dict[str, PreTrainedConfig] = {
 }
 
 
-@functools.cache
-def torch_model(case: str) -> PreTrainedModel:
-    """The model, float32; its weights are large and its biases and norms random, so that a mistake anywhere shows."""
-    torch.manual_seed(0)
-    # "eager": PyTorch's own attention leaves out Gemma's soft caps.
-    model = AutoModelForCausalLM.from_config(CASES[case], attn_implementation="eager").float().eval()
+def roughen(model: PreTrainedModel) -> PreTrainedModel:
+    """Float32 with large weights and random biases and norms, so that a mistake anywhere shows."""
+    model = model.float().eval()
     with torch.no_grad():
         for p in model.parameters():
             if p.ndim == 1:
@@ -144,6 +141,14 @@ def torch_model(case: str) -> PreTrainedModel:
             else:
                 p.mul_(5)
     return model
+
+
+@functools.cache
+def torch_model(case: str) -> PreTrainedModel:
+    """The model of a case, roughened."""
+    torch.manual_seed(0)
+    # "eager": PyTorch's own attention leaves out Gemma's soft caps.
+    return roughen(AutoModelForCausalLM.from_config(CASES[case], attn_implementation="eager"))
 
 
 def save(case: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:

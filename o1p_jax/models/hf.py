@@ -201,6 +201,8 @@ def export_params(
     Names and types of the tensors, and all other files, are those of `source`; a model without one has `config` as its
     config.json and keeps its types. An import that was not trained on is exported with the same bytes.
     """
+    if (source is None) == (config is None):
+        raise ValueError("source or config: give one of them")
     weights = {path: weight.get_value() for path, weight in nnx.to_flat_state(state)}
     tensors = hf_tensors(cfg, stack_lengths(state))
     dtypes = {t.name: np.dtype(weights[t.parts[0].path].dtype) for t in tensors}

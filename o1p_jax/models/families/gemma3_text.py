@@ -23,6 +23,7 @@ FAMILY = Family(
         "final_logit_softcapping": None,
     },
     layers=_layers,
-    fields=lambda hf: fields(hf) | dict(qk_norm="head"),
+    # transformers reads a soft cap of the attention scores, and never applies it.
+    fields=lambda hf: fields(hf) | dict(qk_norm="head", attention_softcap=None),
     expected={"use_bidirectional_attention": False},
 )

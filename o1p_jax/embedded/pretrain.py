@@ -58,7 +58,7 @@ class Cycle(NamedTuple):
     peak: float
     """Learning rate."""
     check_again: float
-    """See `solution`. Solving is learned faster on shorter solutions; the last cycle teaches the habit."""
+    """See `solution`: the first cycles teach to solve, at four checks a solution, the last the habit, at six."""
 
 
 CYCLES = (

@@ -270,7 +270,7 @@ class RunConfig:
     run: str = "runs/embedded"
     """The run folder: every stage's result lies in it."""
     mesh: str = "8x1"
-    """Data-parallel (FSDP) x tensor-parallel devices."""
+    """Data-parallel (FSDP) x tensor-parallel devices, or by name: fsdp:2,expert:4,tensor:1."""
     seed: int = 0
     model: str = EMBEDDED
     """Hugging Face folder, hub name, or `embedded`."""
@@ -292,12 +292,22 @@ class RunConfig:
         parse_mesh(self.mesh)
 
 
-def parse_mesh(mesh: str) -> tuple[int, int]:
-    """'8x1' -> (8, 1): devices on the data (FSDP) axis, devices on the tensor axis."""
-    parts = mesh.lower().split("x")
-    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and int(p) >= 1 for p in parts):
-        raise BadInput(f"mesh={mesh}: must be two positive numbers, DATAxTENSOR, such as 8x1")
-    return int(parts[0]), int(parts[1])
+MESH_AXES = ("fsdp", "expert", "tensor")
+"""Axes of every mesh, in the devices' order: neighbours share the last."""
+
+
+def parse_mesh(mesh: str) -> dict[str, int]:
+    """Devices along each of MESH_AXES: of '8x1' (data by tensor) or the long form, 'fsdp:2,expert:4'; left out is 1."""
+    data, _, tensor = mesh.lower().partition("x")
+    pairs = [part.split(":") for part in mesh.split(",")] if ":" in mesh else [["fsdp", data], ["tensor", tensor]]
+    shape = dict(pair for pair in pairs if len(pair) == 2)
+    numbers = all(n.isascii() and n.isdigit() and int(n) >= 1 for n in shape.values())
+    if len(shape) < len(pairs) or not set(shape) <= set(MESH_AXES) or not numbers:
+        raise BadInput(
+            f"mesh={mesh}: must be two positive numbers, DATAxTENSOR, such as 8x1, "
+            f"or numbers for some of {', '.join(MESH_AXES)}, such as fsdp:2,expert:4"
+        )
+    return {axis: int(shape.get(axis, 1)) for axis in MESH_AXES}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -1,47 +1,56 @@
-"""Devices: "8x1" becomes a mesh with the axes "fsdp" and "tensor", and one table maps the model's axes onto them.
+"""Devices: "8x1" becomes a mesh with named axes, and one table maps the model's axes onto them.
 
 All axes are in Auto mode: the compiler places intermediate results, and every array that lives longer than a step
 (weights, moments, caches) is given its `NamedSharding` explicitly from `RULES`. "pjit" is `jax.jit` with shardings now.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from o1p_jax.config import parse_mesh
+from o1p_jax.config import MESH_AXES, parse_mesh
 from o1p_jax.errors import BadInput
 from o1p_jax.progress import say
 
-RULES: dict[str, str | None] = {
-    "batch": "fsdp",
+MeshAxes = str | tuple[str, ...] | None
+
+DATA_AXES = ("fsdp", "expert")
+"""The mesh axes that share the rows of a batch out."""
+
+RULES: dict[str, MeshAxes] = {
+    "batch": DATA_AXES,
     "length": None,
     "activation": None,
     "layers": None,
-    "embed": "fsdp",
+    "embed": DATA_AXES,
     "norm": None,
     "vocab": "tensor",
     "heads": "tensor",
     "kv_heads": "tensor",
     "head_dim": None,
     "mlp": "tensor",
+    "router": None,
+    "experts": "expert",
+    "expert_embed": "fsdp",
 }
-"""Logical axis -> mesh axis; None is replicated."""
+"""Logical axis -> mesh axis or axes; None is replicated. Dense weights and rows treat the axis "expert" as more of
+"fsdp"; along it each device holds experts of its own."""
 
-SERVING_RULES = RULES | {"embed": None}
+SERVING_RULES = RULES | {"embed": None, "expert_embed": None}
 """For sampling: weights whole on every data-parallel device, so that no token waits for them to be gathered."""
 
 
 def simulate_devices(mesh: str) -> None:
     """Lets a CPU host show as many devices as `mesh` asks for. Call it before anything else uses JAX's backend."""
-    jax.config.update("jax_num_cpu_devices", math.prod(parse_mesh(mesh)))
+    jax.config.update("jax_num_cpu_devices", math.prod(parse_mesh(mesh).values()))
 
 
 def make_mesh(spec: str) -> Mesh:
-    """The mesh of the first devices, as many as `spec` ("DATAxTENSOR") asks for; too few raise `BadInput`."""
-    shape = parse_mesh(spec)
+    """The mesh of the first devices, as many as `spec` (see `parse_mesh`) asks for; too few raise `BadInput`."""
+    shape = tuple(parse_mesh(spec).values())
     needed, devices = math.prod(shape), jax.devices()
     if len(devices) < needed:
         raise BadInput(
@@ -50,26 +59,46 @@ def make_mesh(spec: str) -> Mesh:
         )
     if devices[0].platform == "cpu" and needed > 1:
         say(f"mesh {spec}: {needed} simulated devices on this CPU")
-    return Mesh(np.asarray(devices[:needed]).reshape(shape), ("fsdp", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    return Mesh(np.asarray(devices[:needed]).reshape(shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
 
 
-def partition(logical_axes: tuple[str | None, ...], rules: Mapping[str, str | None] = RULES) -> PartitionSpec:
-    """Logical axes as a `PartitionSpec`; an unknown name and a mesh axis used twice raise `ValueError`."""
+def data_devices(mesh: Mesh) -> int:
+    """Among how many devices the rows of a batch are shared out."""
+    return math.prod(mesh.shape[axis] for axis in DATA_AXES)
+
+
+def partition(
+    logical_axes: tuple[str | None, ...],
+    rules: Mapping[str, MeshAxes] = RULES,
+    mesh_axes: Collection[str] = MESH_AXES,
+) -> PartitionSpec:
+    """Logical axes as a `PartitionSpec` of `mesh_axes`; an unknown name and a mesh axis used twice raise `ValueError`."""
     unknown = [a for a in logical_axes if a is not None and a not in rules]
     if unknown:
         raise ValueError(f"{logical_axes}: unknown logical axis {unknown[0]!r}; there are {sorted(rules)}")
-    axes = [None if a is None else rules[a] for a in logical_axes]
-    used = [a for a in axes if a is not None]
+    axes = [_names(None if a is None else rules[a]) for a in logical_axes]
+    used = [name for names in axes for name in names]
     if len(used) != len(set(used)):
         raise ValueError(f"{logical_axes}: one mesh axis stands for two dimensions ({axes})")
-    return PartitionSpec(*axes)
+    kept = [tuple(name for name in names if name in mesh_axes) for names in axes]
+    return PartitionSpec(*(names if len(names) > 1 else names[0] if names else None for names in kept))
+
+
+def _names(axes: MeshAxes) -> tuple[str, ...]:
+    return () if axes is None else (axes,) if isinstance(axes, str) else axes
 
 
 def sharding(
-    mesh: Mesh, logical_axes: tuple[str | None, ...], rules: Mapping[str, str | None] = RULES
+    mesh: Mesh, logical_axes: tuple[str | None, ...], rules: Mapping[str, MeshAxes] = RULES
 ) -> NamedSharding:
     """Where an array with these logical axes lies on `mesh`; errors as `partition`."""
     return NamedSharding(mesh, partition(logical_axes, rules))
+
+
+def free_axes() -> tuple[str, ...]:
+    """The axes of the mesh in use (`with jax.set_mesh(mesh)`) that the compiler places: not those of a `shard_map`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return tuple(axis for axis in mesh.axis_names if axis not in mesh.manual_axes)
 
 
 def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
@@ -77,8 +106,7 @@ def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
 
     Nor does it inside `jax.shard_map`, where each device runs the model on rows of its own.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.manual_axes:
+    if free_axes() != MESH_AXES:
         return x
     return jax.lax.with_sharding_constraint(x, partition(logical_axes))
 
@@ -88,14 +116,12 @@ def check_divides(spec: str, sizes: Mapping[str, tuple[str, int]]) -> None:
 
     `sizes` maps the name a user knows (`num_attention_heads`) to (logical axis, size).
     """
-    shape = dict(zip(("fsdp", "tensor"), parse_mesh(spec), strict=True))
+    shape = parse_mesh(spec)
     for name, (axis, size) in sizes.items():
-        mesh_axis = RULES[axis]
-        if mesh_axis is not None and size % shape[mesh_axis]:
-            common = math.gcd(*(n for a, n in sizes.values() if RULES[a] == mesh_axis))
+        names = _names(RULES[axis])
+        devices = math.prod(shape[mesh_axis] for mesh_axis in names)
+        if size % devices:
+            common = math.gcd(*(n for a, n in sizes.values() if RULES[a] == RULES[axis]))
             fits = ", ".join(str(d) for d in range(1, common + 1) if common % d == 0)
-            which = "first" if mesh_axis == "fsdp" else "second"
-            raise BadInput(
-                f"mesh={spec}: its {which} number, {shape[mesh_axis]}, does not divide {name}={size}; "
-                f"these would: {fits}"
-            )
+            which = " x ".join(n for n in names if shape[n] > 1)
+            raise BadInput(f"mesh={spec}: {which} = {devices} does not divide {name}={size}; these would: {fits}")

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from o1p_jax.batches import Batch
 from o1p_jax.config import ComputeConfig, OptimConfig, RunConfig
 from o1p_jax.losses import LossSums, policy_loss, token_logprobs
-from o1p_jax.mesh import constrain
+from o1p_jax.mesh import DATA_AXES, constrain
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph
 from o1p_jax.optimizer import learning_rate, make_optimizer
@@ -67,7 +67,7 @@ def state_shardings(shardings: nnx.State, params: nnx.State, optim: OptimConfig,
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Of every array in a step's batch [A, R, ...]: rows over the data-parallel devices."""
-    return NamedSharding(mesh, P(None, "fsdp"))
+    return NamedSharding(mesh, P(None, DATA_AXES))
 
 
 def model_logprobs(
@@ -89,7 +89,7 @@ def make_logprob_fn(
     graphdef = graph(model, splits)
     return jax.jit(
         lambda params, batch: model_logprobs(graphdef, params, batch, compute, mesh),
-        out_shardings=NamedSharding(mesh, P("fsdp")),
+        out_shardings=NamedSharding(mesh, P(DATA_AXES)),
     )
 
 

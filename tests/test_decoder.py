@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import jax
@@ -7,6 +8,7 @@ import pytest
 import torch
 from flax import nnx
 from jax.sharding import PartitionSpec as P
+from safetensors.numpy import load_file
 from test_attention import plain_attention
 from tiny_models import CASES, save, torch_model
 
@@ -14,7 +16,7 @@ from o1p_jax.mesh import SERVING_RULES, make_mesh
 from o1p_jax.models.config import DecoderConfig, LayerKind
 from o1p_jax.models.decoder import Decoder, abstract_params, graph, init_params, param_shardings
 from o1p_jax.models.hf import load_config, load_params
-from o1p_jax.models.names import hf_tensors, layer_of
+from o1p_jax.models.names import gathered, hf_tensors
 
 TINY = DecoderConfig(
     family="qwen3",
@@ -67,14 +69,15 @@ def test_gradients_equal_transformers(case, tmp_path):
 
     with jax.set_mesh(mesh):
         ours = dict(nnx.to_flat_state(jax.jit(jax.grad(loss))(load_params(tmp_path, cfg, mesh, splits=splits))))
-    model = torch_model(case)
-    model.zero_grad()
+    model = copy.deepcopy(torch_model(case))
     model(torch.tensor(np.asarray(ids)).long()).logits.logsumexp(-1).mean().backward()
-    theirs = dict(model.named_parameters())
+    for weight in model.parameters():
+        weight.data = weight.grad
+    model.save_pretrained(tmp_path / "gradients")  # by the names of the checkpoint, which are not always the model's
+    theirs = load_file(tmp_path / "gradients" / "model.safetensors")
     for tensor in hf_tensors(cfg, splits):
-        parts = [part.to_hf(layer_of(ours[part.path].get_value(), part.layer)) for part in tensor.parts]
-        gradient = np.concatenate(parts)
-        expected = theirs[tensor.name].grad.numpy()
+        gradient = tensor.joined(lambda part: gathered(ours[part.path].get_value(), part.index), np.float32)
+        expected = theirs[tensor.name]
         np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max() + 1e-7, err_msg=tensor.name)
 
 

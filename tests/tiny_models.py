@@ -9,9 +9,11 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
+    GptOssConfig,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Olmo2Config,
     Olmo3Config,
     Phi3Config,
@@ -19,6 +21,7 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
     SmolLM3Config,
 )
 
@@ -42,6 +45,8 @@ _PHI3_ROPE = dict(
     long_factor=[1.5, 2.0, 4.0, 7.0],
     partial_rotary_factor=0.5,
 )
+
+_MOE = dict(moe_intermediate_size=40, num_experts=6, num_experts_per_tok=3)
 
 CASES: dict[str, PreTrainedConfig] = {
     "llama": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
@@ -119,6 +124,38 @@ CASES: dict[str, PreTrainedConfig] = {
     "smollm3_windows": SmolLM3Config(
         **SIZES, no_rope_layers=[0, 1, 0], use_sliding_window=True, sliding_window=12, attention_bias=True
     ),
+    "qwen3_moe": Qwen3MoeConfig(**SIZES, **_MOE, head_dim=32),
+    "qwen3_moe_tied": Qwen3MoeConfig(
+        **SIZES,
+        **_MOE | dict(num_experts_per_tok=1),
+        norm_topk_prob=True,
+        tie_word_embeddings=True,
+        attention_bias=True,
+        use_sliding_window=True,
+        sliding_window=30,
+        rope_parameters=_YARN,
+    ),
+    "mixtral": MixtralConfig(**SIZES, head_dim=24, num_local_experts=4),
+    "mixtral_windows": MixtralConfig(**SIZES, num_local_experts=10, num_experts_per_tok=10, sliding_window=50),
+    "gpt_oss": GptOssConfig(
+        **SIZES,
+        head_dim=24,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=16,
+        swiglu_limit=0.5,
+        rope_parameters=_YARN | dict(truncate=False),
+    ),
+    "gpt_oss_plain": GptOssConfig(
+        **SIZES,
+        head_dim=16,
+        num_local_experts=2,
+        num_experts_per_tok=2,
+        attention_bias=False,
+        tie_word_embeddings=True,
+        layer_types=[_FULL, _SLIDING, _FULL],
+        rope_parameters=dict(rope_type="default", rope_theta=1e4),
+    ),
     "granite": GraniteConfig(
         **SIZES,
         embedding_multiplier=6.0,
@@ -135,8 +172,8 @@ def roughen(model: PreTrainedModel) -> PreTrainedModel:
     """Float32 with large weights and random biases and norms, so that a mistake anywhere shows."""
     model = model.float().eval()
     with torch.no_grad():
-        for p in model.parameters():
-            if p.ndim == 1:
+        for name, p in model.named_parameters():
+            if p.ndim == 1 or name.endswith("bias"):
                 p.add_(0.1 * torch.randn_like(p))
             else:
                 p.mul_(5)

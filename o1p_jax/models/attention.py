@@ -7,7 +7,7 @@ unrolled loop would save no memory, because a compiler is free to hold all its t
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +36,12 @@ def packed_attention(
     segments_BL: Int[Array, "B L"],
     window: Int[Array, ""] | None = None,
     scoring: Scoring | None = None,
+    sinks_H: Float[Array, "H"] | None = None,
 ) -> Float[Array, "B L H K"]:
     """Softmax attention to the tokens of the same segment up to each token's own place; softmax in float32.
 
     A token sees the last `window` tokens, itself included, or all if it is left out; without `scoring` the scale is
-    K^-0.5.
+    K^-0.5. A head's sink is one more score for each of its queries, without a key or a value.
     """
     b, length, h, k = q_BLHK.shape
     g = k_BLGK.shape[2]
@@ -56,7 +57,8 @@ def packed_attention(
     k_nBGUK, v_nBGUK = (tiles(x).swapaxes(2, 3) for x in (k_BLGK, v_BLGK))
     scoring = scoring or Scoring(k**-0.5)
     span = jnp.int32(length) if window is None else window
-    out_nBGRTK = _attention(scoring, q_nBGRTK, k_nBGUK, v_nBGUK, tiles(segments_BL), span)
+    sinks_GR = None if sinks_H is None else sinks_H.astype(jnp.float32).reshape(g, h // g)
+    out_nBGRTK = _attention(scoring, q_nBGRTK, k_nBGUK, v_nBGUK, tiles(segments_BL), span, sinks_GR)
     return out_nBGRTK.transpose(1, 0, 4, 2, 3, 5).reshape(b, n * size, h, k)[:, :length]
 
 
@@ -84,14 +86,26 @@ def _scores(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attention(
-    scoring: Scoring, q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Array, window: Array
+    scoring: Scoring,
+    q_nBGRTK: Array,
+    k_nBGUK: Array,
+    v_nBGUK: Array,
+    segments_nBT: Array,
+    window: Array,
+    sinks_GR: Array | None,
 ) -> Array:
-    return _forward(scoring, q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, window)[0]
+    return _forward(scoring, q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, window, sinks_GR)[0]
 
 
 def _forward(
-    scoring: Scoring, q_nBGRTK: Array, k_nBGUK: Array, v_nBGUK: Array, segments_nBT: Array, window: Array
-) -> tuple[Array, tuple[Array, ...]]:
+    scoring: Scoring,
+    q_nBGRTK: Array,
+    k_nBGUK: Array,
+    v_nBGUK: Array,
+    segments_nBT: Array,
+    window: Array,
+    sinks_GR: Array | None,
+) -> tuple[Array, tuple[Any, ...]]:
     """Softmax over the tiles of keys seen so far: highest score, sum and weighted values, rescaled as it rises."""
 
     def tile(carry: tuple[Array, ...], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
@@ -108,15 +122,18 @@ def _forward(
         return tuple(x.at[i].set(y) for x, y in zip(carry, tile_carry, strict=True)), None
 
     flat = jnp.zeros(q_nBGRTK.shape[:-1], jnp.float32)
-    start: tuple[Array, ...] = (flat + _MASKED, flat, jnp.zeros(q_nBGRTK.shape, jnp.float32))
+    highest, total = flat + _MASKED, flat
+    if sinks_GR is not None:  # what is seen first
+        highest, total = flat + sinks_GR[None, None, :, :, None], flat + 1
+    start: tuple[Array, ...] = (highest, total, jnp.zeros(q_nBGRTK.shape, jnp.float32))
     (highest, total, values), _ = jax.lax.scan(tile, start, _pairs(len(q_nBGRTK)))
     out_nBGRTK = checkpoint_name((values / total[..., None]).astype(q_nBGRTK.dtype), KEPT)
     log_total_nBGRT = checkpoint_name(highest + jnp.log(total), KEPT)
-    return out_nBGRTK, (q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, window, out_nBGRTK, log_total_nBGRT)
+    return out_nBGRTK, (q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, window, sinks_GR, out_nBGRTK, log_total_nBGRT)
 
 
-def _backward(scoring: Scoring, saved: tuple[Array, ...], d_out_nBGRTK: Array) -> tuple[Array | None, ...]:
-    q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, window, out_nBGRTK, log_total_nBGRT = saved
+def _backward(scoring: Scoring, saved: tuple[Any, ...], d_out_nBGRTK: Array) -> tuple[Array | None, ...]:
+    q_nBGRTK, k_nBGUK, v_nBGUK, segments_nBT, window, sinks_GR, out_nBGRTK, log_total_nBGRT = saved
     dtype = q_nBGRTK.dtype
     mean_nBGRT = jnp.sum(out_nBGRTK.astype(jnp.float32) * d_out_nBGRTK.astype(jnp.float32), axis=-1)
 
@@ -139,7 +156,10 @@ def _backward(scoring: Scoring, saved: tuple[Array, ...], d_out_nBGRTK: Array) -
     start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q_nBGRTK, k_nBGUK, v_nBGUK))
     gradients, _ = jax.lax.scan(tile, start, _pairs(len(q_nBGRTK)))
     d_q, d_k, d_v = (x.astype(dtype) for x in gradients)
-    return d_q, d_k, d_v, None, None
+    if sinks_GR is None:
+        return d_q, d_k, d_v, None, None, None
+    weights_nBGRT = jnp.exp(sinks_GR[None, None, :, :, None] - log_total_nBGRT)
+    return d_q, d_k, d_v, None, None, -jnp.sum(weights_nBGRT * mean_nBGRT, axis=(0, 1, 4))
 
 
 _attention.defvjp(_forward, _backward)

@@ -39,14 +39,41 @@ class LayerKind:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertsConfig:
+    """A feed-forward of experts."""
+
+    count: int
+    per_token: int
+    """A token goes to this many, the likeliest."""
+    normalize: bool = True
+    """Their weights add up to one."""
+    router_bias: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.per_token <= self.count:
+            raise BadInput(
+                f"config.json: num_experts_per_tok={self.per_token}: must lie between 1 and {self.count}, the experts"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwiGluConfig:
+    """gpt_oss's gate * sigmoid(alpha * gate) * (up + 1), the gate at most `limit`, `up` within it on both sides."""
+
+    alpha: float
+    limit: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Sizes and switches of a dense decoder; the defaults are Llama's."""
+    """Sizes and switches of a decoder; the defaults are Llama's."""
 
     family: str
     """Key of `families.FAMILIES`: Hugging Face's `model_type`."""
     vocab_size: int
     hidden_size: int
     mlp_size: int
+    """Of the feed-forward, or of each expert."""
     layers: int
     heads: int
     kv_heads: int
@@ -62,6 +89,11 @@ class DecoderConfig:
     o_bias: bool = False
     mlp_bias: bool = False
     activation: Literal["silu", "gelu", "gelu_tanh"] = "silu"
+    swiglu: SwiGluConfig | None = None
+    """Takes the activation's place."""
+
+    experts: ExpertsConfig | None = None
+    """None: one feed-forward for all tokens."""
 
     norm_eps: float = 1e-6
     pre_norm: bool = True
@@ -77,6 +109,8 @@ class DecoderConfig:
 
     attention_scale: float | None = None
     """Factor on the scores; None is head_dim^-0.5."""
+    attention_sinks: bool = False
+    """Each head has a score of its own that takes part in the softmax and has no value (arXiv 2309.17453)."""
     attention_softcap: float | None = None
     """c of c * tanh(score / c)."""
     logit_softcap: float | None = None
@@ -106,9 +140,10 @@ class DecoderConfig:
 
     def axis_sizes(self) -> dict[str, tuple[str, int]]:
         """The dimensions a mesh must divide, for `mesh.check_divides`; key-value heads it may leave whole."""
-        return {
+        sizes = {
             "hidden_size": ("embed", self.hidden_size),
             "num_attention_heads": ("heads", self.heads),
             "intermediate_size": ("mlp", self.mlp_size),
             "vocab_size": ("vocab", self.vocab_size),
         }
+        return sizes if self.experts is None else sizes | {"num_experts": ("experts", self.experts.count)}

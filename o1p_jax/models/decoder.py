@@ -1,7 +1,7 @@
 """The decoder of all families: one class, switched by `DecoderConfig`.
 
 Legend: B rows, L tokens, N layers of a stack, D hidden size, H query heads, G key-value heads, K head size, F
-feed-forward size, V vocabulary. Every weight is declared once, with shape, logical axes and initialiser; abstract tree,
+feed-forward size, E experts, X experts a token, V vocabulary. Every weight is declared once, with shape, logical axes and initialiser; abstract tree,
 shardings, loading and export are derived from that.
 """
 
@@ -18,9 +18,10 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from o1p_jax.mesh import RULES, constrain, sharding
+from o1p_jax.mesh import RULES, MeshAxes, constrain, sharding
 from o1p_jax.models.attention import KEPT, Scoring, packed_attention
 from o1p_jax.models.config import DecoderConfig, LayerKind, RopeConfig
+from o1p_jax.models.experts import Experts, expert_mlp, route
 from o1p_jax.models.rope import rope_angles, rotate, text_lengths
 
 _normal, _ZEROS = jax.nn.initializers.normal, jax.nn.initializers.zeros
@@ -122,20 +123,29 @@ class Stack(nnx.Module):
         self.o_bias = optional(cfg.o_bias, _ZEROS, norm=d)
         self.q_norm = optional(cfg.qk_norm is not None, norm_init, **({"heads": h} if width else {}), head_dim=k)
         self.k_norm = optional(cfg.qk_norm is not None, norm_init, **({"kv_heads": g} if width else {}), head_dim=k)
+        self.sinks = optional(cfg.attention_sinks, _normal(cfg.init_std), heads=h)
         self.attn_post_norm = optional(cfg.post_norm, norm_init, norm=d)
         self.mlp_norm = optional(cfg.pre_norm, norm_init, norm=d)
-        self.gate = weight(embed=d, mlp=f)
-        self.up = weight(embed=d, mlp=f)
-        self.down = weight(mlp=f, embed=d)
-        self.gate_bias = optional(cfg.mlp_bias, _ZEROS, mlp=f)
-        self.up_bias = optional(cfg.mlp_bias, _ZEROS, mlp=f)
-        self.down_bias = optional(cfg.mlp_bias, _ZEROS, norm=d)
+        e = {} if cfg.experts is None else {"experts": cfg.experts.count}
+        width_d = {"expert_embed" if e else "embed": d}
+        self.gate = weight(**e, **width_d, mlp=f)
+        self.up = weight(**e, **width_d, mlp=f)
+        self.down = weight(**e, mlp=f, **width_d)
+        self.gate_bias = optional(cfg.mlp_bias, _ZEROS, **e, mlp=f)
+        self.up_bias = optional(cfg.mlp_bias, _ZEROS, **e, mlp=f)
+        self.down_bias = optional(cfg.mlp_bias, _ZEROS, **({"router": e["experts"]} if e else {}), norm=d)
+        if cfg.experts is not None:
+            self.router = weight(embed=d, router=cfg.experts.count)
+            self.router_bias = optional(cfg.experts.router_bias, _ZEROS, router=cfg.experts.count)
         self.mlp_post_norm = optional(cfg.post_norm, norm_init, norm=d)
 
     def __call__(
-        self, x_BLD: Float[Array, "B L D"], angles: tuple[Array, Array], attend: Callable[[Array, Array, Array], Array]
+        self,
+        x_BLD: Float[Array, "B L D"],
+        angles: tuple[Array, Array],
+        attend: Callable[[Array, Array, Array, Array | None], Array],
     ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
-        """One layer; `attend` maps queries, keys, values to their attention. Also returns its keys and values."""
+        """One layer; `attend` maps queries, keys, values and sinks to attention. Also returns its keys and values."""
         norm = _norm(self.cfg)
         qk_axes = 2 if self.cfg.qk_norm == "width" else 1
         h_BLD = norm(x_BLD, self.attn_norm)
@@ -144,17 +154,45 @@ class Stack(nnx.Module):
         v_BLGK = checkpoint_name(_project("BLD,DGK->BLGK", h_BLD, self.v, self.v_bias), KEPT)
         q_BLHK = checkpoint_name(rotate(q_BLHK, angles), KEPT)
         k_BLGK = checkpoint_name(rotate(k_BLGK, angles), KEPT)
-        context_BLHK = attend(q_BLHK, k_BLGK, v_BLGK)
+        context_BLHK = attend(q_BLHK, k_BLGK, v_BLGK, None if self.sinks is None else self.sinks[...])
         h_BLD = norm(_project("BLHK,HKD->BLD", context_BLHK, self.o, self.o_bias), self.attn_post_norm)
         x_BLD = constrain(x_BLD + _times(h_BLD, self.cfg.residual_scale), "batch", "length", "activation")
 
-        h_BLD = norm(x_BLD, self.mlp_norm)
-        gate_BLF = checkpoint_name(_project("BLD,DF->BLF", h_BLD, self.gate, self.gate_bias), KEPT)
-        up_BLF = checkpoint_name(_project("BLD,DF->BLF", h_BLD, self.up, self.up_bias), KEPT)
-        h_BLF = _ACTIVATIONS[self.cfg.activation](gate_BLF) * up_BLF
-        h_BLD = norm(_project("BLF,FD->BLD", h_BLF, self.down, self.down_bias), self.mlp_post_norm)
+        mlp = self._mlp if self.cfg.experts is None else self._experts
+        h_BLD = norm(mlp(norm(x_BLD, self.mlp_norm)), self.mlp_post_norm)
         x_BLD = constrain(x_BLD + _times(h_BLD, self.cfg.residual_scale), "batch", "length", "activation")
         return x_BLD, (k_BLGK, v_BLGK)
+
+    def _mlp(self, x_BLD: Array) -> Array:
+        gate_BLF = checkpoint_name(_project("BLD,DF->BLF", x_BLD, self.gate, self.gate_bias), KEPT)
+        up_BLF = checkpoint_name(_project("BLD,DF->BLF", x_BLD, self.up, self.up_bias), KEPT)
+        return _project("BLF,FD->BLD", self._gated(gate_BLF, up_BLF), self.down, self.down_bias)
+
+    def _experts(self, x_BLD: Array) -> Array:
+        assert self.cfg.experts is not None
+
+        def cast(weight: nnx.Param | None) -> Array | None:
+            return None if weight is None else weight[...].astype(x_BLD.dtype)
+
+        logits_BLE = jnp.einsum("BLD,DE->BLE", x_BLD, cast(self.router), preferred_element_type=jnp.float32)
+        if self.router_bias is not None:
+            logits_BLE += self.router_bias[...][None, None]
+        weights_BLX, chosen_BLX = route(logits_BLE, self.cfg.experts.per_token, self.cfg.experts.normalize)
+        experts = Experts(*map(cast, (self.gate, self.up, self.down, self.gate_bias, self.up_bias)))
+        out_BLD = expert_mlp(x_BLD, weights_BLX, chosen_BLX, experts, self._gated)
+        if self.down_bias is None:
+            return out_BLD
+        each_E = jnp.arange(self.cfg.experts.count, dtype=chosen_BLX.dtype)[None, None, None]
+        weights_BLE = jnp.sum(jnp.where(chosen_BLX[..., None] == each_E, weights_BLX[..., None], 0.0), axis=2)
+        return out_BLD + jnp.einsum("BLE,ED->BLD", weights_BLE, self.down_bias[...]).astype(x_BLD.dtype)
+
+    def _gated(self, gate: Array, up: Array) -> Array:
+        swiglu = self.cfg.swiglu
+        if swiglu is None:
+            return _ACTIVATIONS[self.cfg.activation](gate) * up
+        gate = jnp.minimum(gate, jnp.asarray(swiglu.limit, gate.dtype))
+        up = jnp.clip(up, -swiglu.limit, swiglu.limit)
+        return gate * jax.nn.sigmoid(_times(gate, swiglu.alpha)) * (up + jnp.ones((), up.dtype))
 
 
 class Decoder(nnx.Module):
@@ -198,7 +236,9 @@ class Decoder(nnx.Module):
                 weights, kind = inputs
                 angles, window = kinds.at(kind)
                 x_BLD, _ = nnx.merge(graphdef, weights)(
-                    x_BLD, angles, lambda q, k, v: packed_attention(q, k, v, segments_BL, window, self.scoring)
+                    x_BLD,
+                    angles,
+                    lambda q, k, v, sinks: packed_attention(q, k, v, segments_BL, window, self.scoring, sinks),
                 )
                 return x_BLD, None
 
@@ -212,15 +252,15 @@ class Decoder(nnx.Module):
         ids_BL: Int[Array, "B L"],
         positions_BL: Int[Array, "B L"],
         longest_BL: Int[Array, "B L"],
-        attend: Callable[[Array, Array, Array, Array, Any], Array],
+        attend: Callable[[Array, Array, Array, Array | None, Array, Any], Array],
         per_layer: Any,
         *,
         dtype: DTypeLike = jnp.float32,
     ) -> tuple[Float[Array, "B L D"], tuple[Float[Array, "N B L G K"], Float[Array, "N B L G K"]]]:
         """Hidden states after the final norm, and all layers' new keys and values, which the caller keeps as it likes.
 
-        `attend(q_BLHK, k_BLGK, v_BLGK, window, slice)` is the attention: of each token to the last `window`, itself
-        included, with `scoring`; `slice` is the layer's part of `per_layer`, a tree of arrays whose first axis runs
+        `attend(q_BLHK, k_BLGK, v_BLGK, sinks_H, window, slice)` is the attention: of each token to the last `window`,
+        itself included, with `scoring`; `slice` is the layer's part of `per_layer`, a tree of arrays whose first axis runs
         over all layers. `longest_BL` is the length of the text that each token belongs to.
         """
         kinds = _Kinds.of(self.cfg, positions_BL, longest_BL)
@@ -233,7 +273,9 @@ class Decoder(nnx.Module):
             def layer(x_BLD, inputs, graphdef=graphdef):
                 weights, kind, of_layer = inputs
                 angles, window = kinds.at(kind)
-                return nnx.merge(graphdef, weights)(x_BLD, angles, lambda q, k, v: attend(q, k, v, window, of_layer))
+                return nnx.merge(graphdef, weights)(
+                    x_BLD, angles, lambda q, k, v, sinks: attend(q, k, v, sinks, window, of_layer)
+                )
 
             of_stack = jax.tree.map(lambda a, first=first, last=last: a[first:last], per_layer)
             x_BLD, keys_values = jax.lax.scan(layer, x_BLD, (weights, pattern, of_stack))
@@ -285,13 +327,13 @@ def graph(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> nnx.Grap
     return abstract_model(cfg, splits)[0]
 
 
-def rules_for(cfg: DecoderConfig, mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> Mapping[str, str | None]:
+def rules_for(cfg: DecoderConfig, mesh: Mesh, rules: Mapping[str, MeshAxes] = RULES) -> Mapping[str, MeshAxes]:
     """`rules`, with the key-value heads replicated where the tensor axis does not divide them."""
     return {**rules, "kv_heads": None} if cfg.kv_heads % mesh.shape["tensor"] else rules
 
 
 def param_shardings(
-    cfg: DecoderConfig, mesh: Mesh, splits: tuple[int, ...] | None = None, rules: Mapping[str, str | None] = RULES
+    cfg: DecoderConfig, mesh: Mesh, splits: tuple[int, ...] | None = None, rules: Mapping[str, MeshAxes] = RULES
 ) -> nnx.State:
     """A tree like the weights', of `NamedSharding`."""
     rules = rules_for(cfg, mesh, rules)

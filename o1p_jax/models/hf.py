@@ -21,7 +21,7 @@ from o1p_jax.files import atomic_path, disk_errors, read_json, write_json
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import param_shardings
 from o1p_jax.models.families import Entries, read_config
-from o1p_jax.models.names import HfTensor, Part, hf_tensors, ignored, layer_of, stack_lengths
+from o1p_jax.models.names import HfTensor, Part, gathered, hf_tensors, ignored, stack_lengths
 from o1p_jax.models.stream import DTYPES, StoredTensor, TensorSpec, stored_tensors, write_safetensors
 
 _WEIGHTS = "model.safetensors"
@@ -169,8 +169,8 @@ def load_params(
     with progress.track("load model", total=len(by_path), unit="weights") as bar:
 
         def load(parts: list[Part], sharding: jax.sharding.Sharding) -> jax.Array:
-            stacked = parts[0].layer is not None
-            shape = (len(parts), *parts[0].shape) if stacked else parts[0].shape
+            leading = [max(along) + 1 for along in zip(*(part.index for part in parts), strict=True)]
+            shape = (*leading, *parts[0].shape)
             devices: dict[str, list[jax.Device]] = defaultdict(list)
             indices = sharding.addressable_devices_indices_map(shape)
             for device, index in indices.items():
@@ -179,9 +179,12 @@ def load_params(
             for replicas in devices.values():  # one part at a time, read once for all devices that hold it
                 index = indices[replicas[0]]
                 assert index is not None
-                found = np.empty([len(range(*s.indices(n))) for s, n in zip(index, shape, strict=True)], dtype)
-                for layer, part in zip(found if stacked else [found], parts, strict=True):
-                    layer[...] = part.from_hf(checkpoint.tensors[part.tensor].read, index[1:] if stacked else index)
+                spans = [range(*s.indices(n)) for s, n in zip(index, shape, strict=True)]
+                found = np.empty([len(span) for span in spans], dtype)
+                for part in parts:
+                    if all(i in span for i, span in zip(part.index, spans, strict=False)):
+                        at = tuple(i - span.start for i, span in zip(part.index, spans, strict=False))
+                        found[at] = part.from_hf(checkpoint.tensors[part.tensor].read, index[len(leading) :])
                 shards |= {device: jax.device_put(found, device) for device in replicas}
                 jax.block_until_ready([shards[device] for device in replicas])
             return jax.make_array_from_single_device_arrays(shape, sharding, [shards[device] for device in indices])
@@ -224,9 +227,8 @@ def export_params(
     with progress.track("export model", total=len(tensors), unit="tensors") as bar:
 
         def make(name: str) -> np.ndarray:
-            parts = [p.to_hf(layer_of(weights[p.path], p.layer)) for p in by_name[name].parts]
             bar.advance()
-            return (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(dtypes[name], copy=False)
+            return by_name[name].joined(lambda part: gathered(weights[part.path], part.index), dtypes[name])
 
         weight_map: dict[str, str] = {}
         for i, shard in enumerate(shards):

@@ -2,17 +2,21 @@
 
 An entry says where a weight of ours lies and how its axes stand there: "DHK -> HK,D" is a weight of ours with the axes
 D, H, K that Hugging Face keeps as a matrix, its first axis H and K flattened, its second D. Letters as in decoder.py.
-Weights with the same name lie in one tensor, one after the other along its first axis, in the order of the table.
+Each `{}` in a name stands for an axis that comes before those: the layer, then the expert where each has a tensor of
+its own. Weights with the same name lie in one tensor: one after the other along its first axis, in the order of the
+table, or, where a last axis is "2F" and "2F+1", in turns.
 """
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
+from numpy.typing import DTypeLike
 
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params
@@ -25,39 +29,39 @@ def ignored(name: str, cfg: DecoderConfig) -> bool:
 
 
 class Part(NamedTuple):
-    """One weight of ours, or one layer of it, as a part of a tensor of the checkpoint."""
+    """A weight of ours, or one layer or expert of it, as a part of a tensor of the checkpoint."""
 
     tensor: str
     """The tensor's name."""
     path: tuple[Any, ...]
     """Of our weight in the tree of parameters."""
-    layer: int | None
-    """Index along the weight's first axis, the stack's layers; None outside of stacks."""
+    index: tuple[int, ...]
+    """Along the weight's first axes: layer in the stack, expert; () is the whole weight."""
     shape: tuple[int, ...]
-    """Of our weight, without the axis of layers."""
+    """Of our weight, without those axes."""
     groups: tuple[tuple[int, ...], ...]
     """For each axis of the checkpoint's tensor, our axes that are flattened into it."""
-    offset: int = 0
-    """Where the part begins along the tensor's first axis."""
+    places: tuple[range, ...]
+    """Where the part lies along each axis of the tensor."""
 
     @property
-    def hf_shape(self) -> tuple[int, ...]:
-        """Of the part alone."""
-        return tuple(math.prod(self.shape[a] for a in group) for group in self.groups)
+    def region(self) -> tuple[slice, ...]:
+        """The part's place in the tensor."""
+        return tuple(slice(r.start, r.stop, r.step) for r in self.places)
 
     def to_hf(self, ours: np.ndarray) -> np.ndarray:
-        """Our weight (one layer of it) as the checkpoint lays it out."""
-        return np.ascontiguousarray(ours.transpose([a for g in self.groups for a in g]).reshape(self.hf_shape))
+        """Our weight (one layer or expert of it) as the checkpoint lays it out."""
+        return ours.transpose([a for g in self.groups for a in g]).reshape([len(r) for r in self.places])
 
     def from_hf(self, read: Callable[[tuple[slice, ...]], np.ndarray], index: tuple[slice, ...]) -> np.ndarray:
         """The part `index` of our weight; `read` hands out a part of the checkpoint's tensor."""
         spans = [range(*s.indices(n)) for s, n in zip(index, self.shape, strict=True)]
         cut = []
-        for first, *inner in self.groups:
+        for (first, *inner), places in zip(self.groups, self.places, strict=True):
             assert all(len(spans[a]) == self.shape[a] for a in inner), "only the outer of flattened axes is sharded"
             width = math.prod(self.shape[a] for a in inner)
-            cut.append(slice(spans[first].start * width, spans[first].stop * width))
-        cut[0] = slice(self.offset + cut[0].start, self.offset + cut[0].stop)
+            wanted = places[spans[first].start * width : spans[first].stop * width]
+            cut.append(slice(wanted.start, wanted.stop, wanted.step))
         order = [a for g in self.groups for a in g]
         return read(tuple(cut)).reshape([len(spans[a]) for a in order]).transpose(np.argsort(order))
 
@@ -70,7 +74,18 @@ class HfTensor(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (sum(part.hf_shape[0] for part in self.parts), *self.parts[0].hf_shape[1:])
+        return tuple(max(r[-1] for r in places) + 1 for places in zip(*(p.places for p in self.parts), strict=True))
+
+    def joined(self, ours: Callable[[Part], np.ndarray], dtype: DTypeLike) -> np.ndarray:
+        """The tensor, from our weights that are its parts."""
+        whole = np.empty(self.shape, dtype)
+        for part in self.parts:
+            whole[part.region] = part.to_hf(ours(part))
+        return whole
+
+
+_AXIS = re.compile(r"(?P<step>\d*)(?P<ours>[A-Z]+)(\+(?P<start>\d+))?")
+"""An axis of a tensor in a layout: "HK", "2F+1"."""
 
 
 def hf_tensors(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> list[HfTensor]:
@@ -83,13 +98,22 @@ def hf_tensors(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> lis
     for path, weight in sorted(nnx.to_flat_state(params), key=lambda item: order.index(str(item[0][-1]))):
         name, layout = table[str(path[-1])]
         ours, hf = layout.split(" -> ")
-        groups = tuple(tuple(ours.index(axis) for axis in group) for group in hf.split(","))
-        layers: list[int | None] = list(range(weight.shape[0])) if path[0] == "stacks" else [None]
-        for layer in layers:
-            full = name if layer is None else name.format(first_layer[path[1]] + layer)  # type: ignore[call-overload]
-            shape = weight.shape if layer is None else weight.shape[1:]
+        axes = [m for m in map(_AXIS.fullmatch, hf.split(",")) if m is not None]
+        groups = tuple(tuple(ours.index(letter) for letter in axis["ours"]) for axis in axes)
+        leading = name.count("{}")
+        shape = weight.shape[leading:]
+        for index in itertools.product(*map(range, weight.shape[:leading])):
+            full = name
+            if index:
+                full = name.format(first_layer[path[1]] + index[0], *index[1:])  # type: ignore[call-overload]
             before = parts.setdefault(full, [])
-            before.append(Part(full, path, layer, shape, groups, sum(part.hf_shape[0] for part in before)))
+            places = []
+            for axis, group in zip(axes, groups, strict=True):
+                n, step, start = math.prod(shape[a] for a in group), int(axis["step"] or 1), int(axis["start"] or 0)
+                places.append(range(start, start + n * step, step))
+            if before and all(r.step == 1 for r in places):
+                places[0] = range(before[-1].places[0].stop, before[-1].places[0].stop + len(places[0]))
+            before.append(Part(full, path, index, shape, groups, tuple(places)))
     return [HfTensor(name, tuple(of_tensor)) for name, of_tensor in parts.items()]
 
 
@@ -98,12 +122,14 @@ def stack_lengths(params: nnx.State) -> tuple[int, ...]:
     return tuple(stack["q"].shape[0] for _, stack in sorted(params["stacks"].items()))
 
 
-def layer_of(weight: jax.Array, layer: int | None) -> np.ndarray:
-    """One layer of a stacked weight, or a weight outside of stacks, gathered on the host from the devices."""
-    shape = weight.shape if layer is None else weight.shape[1:]
-    whole = np.empty(shape, weight.dtype)
+def gathered(weight: jax.Array, index: tuple[int, ...]) -> np.ndarray:
+    """`weight[index]` (a layer, an expert of a layer, or with () all of it) on the host, from the devices."""
+    whole = np.empty(weight.shape[len(index) :], weight.dtype)
     for shard in weight.addressable_shards:
-        if shard.replica_id == 0:
-            data = shard.data if layer is None else jax.lax.dynamic_index_in_dim(shard.data, layer, keepdims=False)
-            whole[shard.index if layer is None else shard.index[1:]] = data
+        spans = [range(*s.indices(n)) for s, n in zip(shard.index, weight.shape, strict=True)]
+        if shard.replica_id == 0 and all(i in span for i, span in zip(index, spans, strict=False)):
+            data = shard.data
+            for i, span in zip(index, spans, strict=False):
+                data = jax.lax.dynamic_index_in_dim(data, i - span.start, keepdims=False)
+            whole[shard.index[len(index) :]] = data
     return whole

@@ -1,7 +1,7 @@
 """What the embedded sampler runs on the devices: fill prompts in, decode a few tokens, move rows.
 
-Every data-parallel device works on rows (slots) of its own through `jax.shard_map` over "fsdp"; the axis "tensor" is
-left to the compiler. Keys and values lie in two places: a large cache that a call of `decode` only reads, and a buffer
+Every data-parallel device works on rows (slots) of its own through `jax.shard_map`; the axis "tensor" is left to the
+compiler. Keys and values lie in two places: a large cache that a call of `decode` only reads, and a buffer
 of the call's own tokens, written to the cache once at its end. Rows are read in groups, each only as far as its longest
 row: the host keeps rows of like length together (`reorder`).
 
@@ -21,13 +21,13 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt32
 
-from o1p_jax.mesh import SERVING_RULES, sharding
+from o1p_jax.mesh import DATA_AXES, SERVING_RULES, partition, sharding
 from o1p_jax.models.attention import Scoring, packed_attention
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import rules_for
 
 _MASKED = -1e30
-_ROWS, _ROWS_SECOND, _SAME = PartitionSpec("fsdp"), PartitionSpec(None, "fsdp"), PartitionSpec()
+_ROWS, _ROWS_SECOND = PartitionSpec(DATA_AXES), PartitionSpec(None, DATA_AXES)
 
 
 class Cache(NamedTuple):
@@ -64,8 +64,17 @@ class Plan:
 
     def on_rows(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
         return jax.shard_map(
-            f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names={"fsdp"}, check_vma=False
+            f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=set(DATA_AXES), check_vma=False
         )
+
+    @staticmethod
+    def of_params(params: nnx.State) -> nnx.State:
+        """Where the weights lie along the axes of rows: experts each on its device, all else on every one."""
+
+        def spec(weight: Any) -> Any:
+            return weight.replace(partition(weight.get_metadata("logical_axes"), SERVING_RULES, DATA_AXES))
+
+        return jax.tree.map(spec, params, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
 def bucket(n: int) -> int:
@@ -143,13 +152,13 @@ def prefill(
             ids_BP,
             positions_BP,
             jnp.broadcast_to(lengths_B[:, None], ids_BP.shape),
-            lambda q, k, v, window, _: packed_attention(q, k, v, segments_BP, window, model.scoring),
+            lambda q, k, v, sinks, window, _: packed_attention(q, k, v, segments_BP, window, model.scoring, sinks),
             None,
             dtype=plan.dtype,
         )
         return _write(cache, _as_cached(new), slots_B, jnp.zeros_like(slots_B), used_D[0])
 
-    return plan.on_rows(on_device, (_SAME, _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), _ROWS_SECOND)(
+    return plan.on_rows(on_device, (plan.of_params(params), _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), _ROWS_SECOND)(
         params, cache, ids_BP, lengths_B, slots_B, used_D
     )
 
@@ -199,10 +208,12 @@ def decode(
         def step(carry, t):
             buffer, tokens_B = carry
 
-            def attend(q_B1HK, k_B1GK, v_B1GK, window, inputs):
+            def attend(q_B1HK, k_B1GK, v_B1GK, sinks_H, window, inputs):
                 layer, buffer = inputs
                 buffer = _append(buffer, (k_B1GK, v_B1GK), t)
-                return _attention(q_B1HK, cache, layer, lengths_B, buffer, t, plan.group, window, model.scoring)
+                return _attention(
+                    q_B1HK, cache, layer, lengths_B, buffer, t, plan.group, window, model.scoring, sinks_H
+                )
 
             place_B1 = (lengths_B + t)[:, None]
             hidden_B1D, new = model.forward_cached(
@@ -216,7 +227,8 @@ def decode(
         (buffer, _), tokens_TB = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(plan.steps))
         return _write(cache, buffer, jnp.arange(rows), lengths_B, rows), tokens_TB
 
-    return plan.on_rows(on_device, (_SAME, _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), (_ROWS_SECOND, _ROWS_SECOND))(
+    specs = (plan.of_params(params), _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS)
+    return plan.on_rows(on_device, specs, (_ROWS_SECOND, _ROWS_SECOND))(
         params, cache, tokens_B, lengths_B, counts_B, keys_B2
     )
 
@@ -238,6 +250,7 @@ def _attention(
     group: int,
     window: Array,
     scoring: Scoring,
+    sinks_H: Array | None,
 ) -> Array:
     """One new token a row against its cached positions and the buffer up to `t`, a group of rows at a time."""
     scale, softcap = scoring
@@ -262,10 +275,12 @@ def _attention(
             score(q_BGRK, k_BGSK, cached_BS[:, None, None]),
             score(q_BGRK, k_BGTK, in_buffer_T[None, None, None]),
         ]
+        if sinks_H is not None:
+            sinks_GR = sinks_H.astype(jnp.float32).reshape(g, h // g)
+            scores.append(jnp.broadcast_to(sinks_GR[None, ..., None], (group, g, h // g, 1)))
         weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BGRK.dtype)
-        return jnp.einsum("BGRS,BGSK->BGRK", weights[..., :size], v_BGSK) + jnp.einsum(
-            "BGRT,BGTK->BGRK", weights[..., size:], v_BGTK
-        )
+        in_cache, in_buffer = weights[..., :size], weights[..., size : size + k_BGTK.shape[2]]
+        return jnp.einsum("BGRS,BGSK->BGRK", in_cache, v_BGSK) + jnp.einsum("BGRT,BGTK->BGRK", in_buffer, v_BGTK)
 
     def of_group(inputs: tuple[Array, ...]) -> Array:
         first, which, *arrays = inputs

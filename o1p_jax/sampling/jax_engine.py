@@ -17,7 +17,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from o1p_jax.errors import NonFinite
-from o1p_jax.mesh import SERVING_RULES, make_mesh
+from o1p_jax.mesh import DATA_AXES, SERVING_RULES, data_devices, make_mesh
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, param_shardings
 from o1p_jax.models.hf import load_config, load_params
@@ -34,8 +34,8 @@ _FIRST_CAPACITY = 1024  # positions; doubled when a row outgrows them
 class JaxSampler:
     """Samples with a model that is in memory already.
 
-    `params` may lie anywhere; here they are whole on every data-parallel device, split over "tensor". `slots` is
-    rounded up to what the devices share evenly.
+    `params` may lie anywhere; here they are split over "tensor", experts over "expert" too, and else whole on every
+    data-parallel device. `slots` is rounded up to what the devices share evenly.
     """
 
     name = "jax"
@@ -43,7 +43,7 @@ class JaxSampler:
 
     def __init__(self, cfg: DecoderConfig, params: nnx.State, mesh: Mesh, *, dtype: str, slots: int):
         splits = stack_lengths(params)
-        self._cfg, self._devices = cfg, mesh.shape["fsdp"]
+        self._cfg, self._devices = cfg, data_devices(mesh)
         self._params = jax.device_put(params, param_shardings(cfg, mesh, splits, SERVING_RULES))
         share = -(-slots // self._devices)
         group = min(share, _CPU_GROUP) if jax.default_backend() == "cpu" else share
@@ -90,7 +90,7 @@ class JaxSampler:
         del self._params
 
     def _on_rows(self, *arrays: np.ndarray) -> list[jax.Array]:
-        return jax.device_put(list(arrays), NamedSharding(self._plan.mesh, PartitionSpec("fsdp")))
+        return jax.device_put(list(arrays), NamedSharding(self._plan.mesh, PartitionSpec(DATA_AXES)))
 
     def _with_room(self, cache: Cache, needed: int) -> Cache:
         return cache if needed <= cache.capacity else grow(cache, bucket(max(needed, 2 * cache.capacity)))

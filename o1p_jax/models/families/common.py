@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from o1p_jax.errors import BadInput
-from o1p_jax.models.config import DecoderConfig, LayerKind, RopeConfig
+from o1p_jax.models.config import DecoderConfig, ExpertsConfig, LayerKind, RopeConfig
 
 Entries = dict[str, Any]
 """The content of a config.json."""
@@ -26,7 +26,7 @@ class Family:
     """How one `model_type` is read and written."""
 
     names: dict[str, tuple[str, str]]
-    """Our weight's name -> (Hugging Face's name, `{}` standing for the layer; layout): see names.py."""
+    """Our weight's name -> (Hugging Face's name, its axes): see names.py."""
     defaults: Entries = field(default_factory=dict)
     """Entries that a config.json may leave out, where they differ from Llama's."""
     fields: Callable[[Entries], dict[str, Any]] = lambda hf: {}
@@ -151,6 +151,24 @@ def layers_by_type(
         ropes = dict.fromkeys(types, read_rope(hf))
     windows = {"full_attention": None, "sliding_attention": window}
     return [LayerKind(rope=ropes[t], window=windows[t]) for t in types]
+
+
+def windows_everywhere(hf: Entries) -> list[LayerKind]:
+    """`sliding_window` in every layer; None is none."""
+    return layers_by_type(hf, ["sliding_attention"] * hf["num_hidden_layers"], window=hf["sliding_window"])
+
+
+def windows_every_other_layer(hf: Entries) -> list[LayerKind]:
+    """Where `layer_types` don't say otherwise: from the first layer on."""
+    n = hf["num_hidden_layers"]
+    types = hf.get("layer_types") or [("full_attention" if i % 2 else "sliding_attention") for i in range(n)]
+    return layers_by_type(hf, types, window=hf["sliding_window"])
+
+
+def read_experts(hf: Entries, **switches: bool) -> ExpertsConfig:
+    """transformers writes `num_local_experts` and reads `num_experts` as well."""
+    count = hf.get("num_experts") or hf["num_local_experts"]
+    return ExpertsConfig(count=count, per_token=hf["num_experts_per_tok"], **switches)
 
 
 _ROPE_TYPES = {

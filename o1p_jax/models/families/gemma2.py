@@ -2,8 +2,13 @@
 
 from typing import Any
 
-from o1p_jax.models.config import LayerKind
-from o1p_jax.models.families.common import LLAMA_NAMES, POST_NORM_NAMES, Entries, Family, layers_by_type
+from o1p_jax.models.families.common import (
+    LLAMA_NAMES,
+    POST_NORM_NAMES,
+    Entries,
+    Family,
+    windows_every_other_layer,
+)
 
 NAMES = LLAMA_NAMES | POST_NORM_NAMES | {"mlp_norm": ("model.layers.{}.pre_feedforward_layernorm.weight", "D -> D")}
 DEFAULTS = {
@@ -29,16 +34,10 @@ def fields(hf: Entries) -> dict[str, Any]:
     )
 
 
-def _layers(hf: Entries) -> list[LayerKind]:
-    n = hf["num_hidden_layers"]
-    types = hf.get("layer_types") or [("full_attention" if i % 2 else "sliding_attention") for i in range(n)]
-    return layers_by_type(hf, types, window=hf["sliding_window"])
-
-
 FAMILY = Family(
     names=NAMES,
     defaults=DEFAULTS | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
-    layers=_layers,
+    layers=windows_every_other_layer,
     fields=fields,
     expected={"use_bidirectional_attention": False},
 )

@@ -1,7 +1,7 @@
 """Phi-3, Phi-4 and Phi-4-reasoning: queries, keys and values in one tensor, gate and up in another."""
 
 from o1p_jax.models.config import LayerKind
-from o1p_jax.models.families.common import LLAMA_NAMES, Entries, Family, layers_by_type
+from o1p_jax.models.families.common import LLAMA_NAMES, Entries, Family, windows_everywhere
 
 _QKV = "model.layers.{}.self_attn.qkv_proj.weight"
 _GATE_UP = "model.layers.{}.mlp.gate_up_proj.weight"
@@ -11,7 +11,7 @@ def _layers(hf: Entries) -> list[LayerKind]:
     rope = hf.get("rope_scaling") or hf.get("rope_parameters") or {}
     if (rope.get("rope_type") or rope.get("type")) in ("su", "yarn"):  # names of longrope before it had one
         hf = hf | {"rope_scaling": rope | {"rope_type": "longrope"}}
-    return layers_by_type(hf, ["sliding_attention"] * hf["num_hidden_layers"], window=hf.get("sliding_window"))
+    return windows_everywhere(hf)
 
 
 FAMILY = Family(
@@ -23,7 +23,12 @@ FAMILY = Family(
         "gate": (_GATE_UP, "DF -> F,D"),
         "up": (_GATE_UP, "DF -> F,D"),
     },
-    defaults={"max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+    defaults={
+        "max_position_embeddings": 4096,
+        "original_max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "sliding_window": None,
+    },
     layers=_layers,
     fields=lambda hf: dict(qkv_bias=False, o_bias=False),
 )

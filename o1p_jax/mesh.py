@@ -72,7 +72,7 @@ def partition(
     rules: Mapping[str, MeshAxes] = RULES,
     mesh_axes: Collection[str] = MESH_AXES,
 ) -> PartitionSpec:
-    """Logical axes as a `PartitionSpec` of `mesh_axes`; an unknown name and a mesh axis used twice raise `ValueError`."""
+    """Logical axes as a `PartitionSpec` of `mesh_axes`; `ValueError` for an unknown name, a mesh axis used twice."""
     unknown = [a for a in logical_axes if a is not None and a not in rules]
     if unknown:
         raise ValueError(f"{logical_axes}: unknown logical axis {unknown[0]!r}; there are {sorted(rules)}")
@@ -88,9 +88,7 @@ def _names(axes: MeshAxes) -> tuple[str, ...]:
     return () if axes is None else (axes,) if isinstance(axes, str) else axes
 
 
-def sharding(
-    mesh: Mesh, logical_axes: tuple[str | None, ...], rules: Mapping[str, MeshAxes] = RULES
-) -> NamedSharding:
+def sharding(mesh: Mesh, logical_axes: tuple[str | None, ...], rules: Mapping[str, MeshAxes] = RULES) -> NamedSharding:
     """Where an array with these logical axes lies on `mesh`; errors as `partition`."""
     return NamedSharding(mesh, partition(logical_axes, rules))
 

@@ -13,7 +13,7 @@ from test_attention import plain_attention
 from tiny_models import CASES, save, torch_model
 
 from o1p_jax.mesh import SERVING_RULES, make_mesh
-from o1p_jax.models.config import DecoderConfig, LayerKind
+from o1p_jax.models.config import DecoderConfig, ExpertsConfig, LayerKind
 from o1p_jax.models.decoder import Decoder, abstract_params, graph, init_params, param_shardings
 from o1p_jax.models.hf import load_config, load_params
 from o1p_jax.models.names import gathered, hf_tensors
@@ -29,6 +29,10 @@ TINY = DecoderConfig(
     head_dim=8,
     qk_norm="head",
 )
+MIXTURE = dataclasses.replace(
+    TINY, family="gpt_oss", qk_norm=None, experts=ExpertsConfig(count=4, per_token=2, router_bias=True)
+)
+ROWS = ("fsdp", "expert")
 LENGTH = 256  # four times every original context in tiny_models
 
 
@@ -37,10 +41,10 @@ def rows(batch, length, vocab, seed=0):
     return jnp.asarray(ids), jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), ids.shape), jnp.ones_like(ids)
 
 
-def logits(cfg, splits=None):
+def logits(cfg, splits=None, remat=False):
     def forward(params, ids, positions, segments):
         model = nnx.merge(graph(cfg, splits), params)
-        return model.logits(model(ids, positions, segments) @ model.head_DV())
+        return model.logits(model(ids, positions, segments, remat=remat) @ model.head_DV())
 
     return jax.jit(forward)
 
@@ -76,9 +80,30 @@ def test_gradients_equal_transformers(case, tmp_path):
     model.save_pretrained(tmp_path / "gradients")  # by the names of the checkpoint, which are not always the model's
     theirs = load_file(tmp_path / "gradients" / "model.safetensors")
     for tensor in hf_tensors(cfg, splits):
-        gradient = tensor.joined(lambda part: gathered(ours[part.path].get_value(), part.index), np.float32)
+        gradient = tensor.joined(lambda part: gathered(ours[part.path].get_value(), part.at), np.float32)
         expected = theirs[tensor.name]
         np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max() + 1e-7, err_msg=tensor.name)
+
+
+@pytest.mark.parametrize("mesh", ["8x1", "expert:2,fsdp:4", "fsdp:2,expert:2,tensor:2", "expert:4,tensor:2"])
+@pytest.mark.parametrize("switches", [dict(), dict(mlp_bias=True, attention_sinks=True)])
+def test_meshes_agree_with_experts(mesh, switches):
+    cfg = dataclasses.replace(MIXTURE, **switches)
+    batch = rows(8, 40, cfg.vocab_size)
+
+    def loss(params):
+        return jnp.mean(jax.nn.logsumexp(logits(cfg, remat=True)(params, *batch), axis=-1))
+
+    def run(mesh):
+        mesh = make_mesh(mesh)
+        with jax.set_mesh(mesh):
+            params = jax.tree.map(lambda w: w + 0.1, init_params(cfg, jax.random.key(1), mesh))
+            return jax.jit(jax.value_and_grad(loss))(params)
+
+    value, gradients = run(mesh)
+    expected, expected_gradients = run("1x1")
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, expected_gradients)
 
 
 @pytest.mark.parametrize("mesh", ["8x1", "2x4", "1x8"])
@@ -100,7 +125,7 @@ def test_meshes_agree_whatever_they_leave_whole(mesh):
     _, (expected, expected_gradients) = run("1x1")
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, expected_gradients)
-    spec = P(None, "fsdp", "tensor", None) if mesh == "8x1" else P(None, "fsdp", None, None)
+    spec = P(None, ROWS, "tensor", None) if mesh == "8x1" else P(None, ROWS, None, None)
     assert params["stacks"][0]["k"].get_value().sharding.spec == spec
 
 
@@ -141,7 +166,7 @@ def test_cached_equals_full_forward(splits):
     seen = []
     for start, end in ((0, 7), (7, 8), (8, 12)):
 
-        def attend(q, k, v, window, cached):
+        def attend(q, k, v, sinks, window, cached):
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(cached, (k, v), strict=True))
             q = jnp.pad(q, ((0, 0), (k.shape[1] - q.shape[1], 0), (0, 0), (0, 0)))
             return plain_attention(q, k, v, jnp.ones(q.shape[:2], jnp.int32))[:, -(end - start) :]  # noqa: B023
@@ -196,30 +221,50 @@ def test_every_weight_lies_where_the_rules_say():
         "attn_post_norm": P(None, None),
         "mlp_post_norm": P(None, None),
         "mlp_norm": P(None, None),
-        "q": P(None, "fsdp", "tensor", None),
-        "k": P(None, "fsdp", "tensor", None),
-        "v": P(None, "fsdp", "tensor", None),
-        "o": P(None, "tensor", None, "fsdp"),
+        "q": P(None, ROWS, "tensor", None),
+        "k": P(None, ROWS, "tensor", None),
+        "v": P(None, ROWS, "tensor", None),
+        "o": P(None, "tensor", None, ROWS),
         "q_bias": P(None, "tensor", None),
         "k_bias": P(None, "tensor", None),
         "v_bias": P(None, "tensor", None),
         "o_bias": P(None, None),
         "q_norm": P(None, None),
         "k_norm": P(None, None),
-        "gate": P(None, "fsdp", "tensor"),
-        "up": P(None, "fsdp", "tensor"),
-        "down": P(None, "tensor", "fsdp"),
+        "gate": P(None, ROWS, "tensor"),
+        "up": P(None, ROWS, "tensor"),
+        "down": P(None, "tensor", ROWS),
         "gate_bias": P(None, "tensor"),
         "up_bias": P(None, "tensor"),
         "down_bias": P(None, None),
     }
-    expected = {("embed",): P("tensor", "fsdp"), ("head",): P("fsdp", "tensor"), ("norm",): P(None)}
+    expected = {("embed",): P("tensor", ROWS), ("head",): P(ROWS, "tensor"), ("norm",): P(None)}
     expected |= {("stacks", stack, name): spec for stack in (0, 1) for name, spec in layer.items()}
     params = dict(nnx.to_flat_state(init_params(every, jax.random.key(0), mesh, (1, 2))))
     assert {path: w.get_value().sharding.spec for path, w in params.items()} == expected
     assert all(w.get_value().sharding.mesh.shape == mesh.shape for w in params.values())
     serving = nnx.to_flat_state(param_shardings(every, mesh, rules=SERVING_RULES))
-    assert all("fsdp" not in w.get_value().spec for _, w in serving)
+    assert all(w.get_value().spec == P(*(a if a == "tensor" else None for a in expected[path])) for path, w in serving)
+
+
+def test_every_weight_of_experts_lies_where_the_rules_say():
+    mesh = make_mesh("fsdp:2,expert:2,tensor:2")
+    cfg = dataclasses.replace(MIXTURE, mlp_bias=True, attention_sinks=True)
+    expected = {
+        "router": P(None, ROWS, None),
+        "router_bias": P(None, None),
+        "sinks": P(None, "tensor"),
+        "gate": P(None, "expert", "fsdp", "tensor"),
+        "up": P(None, "expert", "fsdp", "tensor"),
+        "down": P(None, "expert", "tensor", "fsdp"),
+        "gate_bias": P(None, "expert", "tensor"),
+        "up_bias": P(None, "expert", "tensor"),
+        "down_bias": P(None, None, None),
+    }
+    layer = init_params(cfg, jax.random.key(0), mesh)["stacks"][0]
+    assert {name: layer[name].get_value().sharding.spec for name in expected} == expected
+    serving = param_shardings(cfg, mesh, rules=SERVING_RULES)["stacks"][0]
+    assert serving["gate"].get_value().spec == P(None, "expert", None, "tensor")
 
 
 def test_random_weights_do_not_depend_on_the_mesh():

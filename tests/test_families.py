@@ -61,7 +61,7 @@ def test_ropes_of_gemma_3_in_transformers_4():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(model_type="mamba"), "model_type='mamba' is not supported; these are: gemma2, gemma3_text, granite"),
+        (dict(model_type="mamba"), "model_type='mamba' is not supported; these are: gemma2, gemma3_text, gpt_oss"),
         (dict(model_type=None), "model_type=None"),
         (dict(auto_map={"AutoModel": "x.Y"}), "auto_map"),
         (dict(quantization_config={"bits": 4}), "quantization_config"),
@@ -82,6 +82,10 @@ def test_ropes_of_gemma_3_in_transformers_4():
         (dict(num_attention_heads=3), "num_attention_heads=3 is no multiple of num_key_value_heads=2"),
         (dict(head_dim=15), "head_dim=15"),
         (dict(vocab_size=0), "vocab_size=0"),
+        (dict(model_type="mixtral", num_experts_per_tok=9), "num_experts_per_tok=9: must lie between 1 and 8"),
+        (dict(model_type="mixtral", num_local_experts="8"), "no number"),
+        (dict(model_type="qwen3_moe", mlp_only_layers=[0]), "only experts in every layer"),
+        (dict(model_type="qwen3_moe", decoder_sparse_step=2), "only experts in every layer"),
         (dict(hidden_size="64"), "no number"),
     ],
 )

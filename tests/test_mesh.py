@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
+from o1p_jax.config import MESH_AXES
 from o1p_jax.errors import BadInput
 from o1p_jax.mesh import RULES, SERVING_RULES, check_divides, constrain, make_mesh, partition, sharding
+
+ROWS = ("fsdp", "expert")
 
 
 def test_mesh_takes_the_first_devices(capsys):
     mesh = make_mesh("2x2")
-    assert mesh.shape == {"fsdp": 2, "tensor": 2}
+    assert mesh.shape == {"fsdp": 2, "expert": 1, "tensor": 2}
     assert mesh.devices.ravel().tolist() == jax.devices()[:4]
     assert capsys.readouterr().err == "mesh 2x2: 4 simulated devices on this CPU\n"
 
@@ -32,16 +35,21 @@ def test_devices_are_simulated():
 
 
 def test_every_rule_names_a_mesh_axis():
-    assert set(RULES.values()) | set(SERVING_RULES.values()) == {"fsdp", "tensor", None}
+    named = {*RULES.values(), *SERVING_RULES.values()} - {None}
+    assert named == {("fsdp", "expert"), "fsdp", "expert", "tensor"}
+    assert {axis for names in named for axis in ([names] if isinstance(names, str) else names)} == set(MESH_AXES)
 
 
 def test_partition():
-    assert partition(("layers", "embed", "heads", None)) == PartitionSpec(None, "fsdp", "tensor", None)
+    assert partition(("layers", "embed", "heads", None)) == PartitionSpec(None, ROWS, "tensor", None)
     assert partition(("embed", "mlp"), SERVING_RULES) == PartitionSpec(None, "tensor")
+    assert partition(("experts", "expert_embed", "mlp")) == PartitionSpec("expert", "fsdp", "tensor")
+    assert partition(("batch", "heads"), mesh_axes=("fsdp", "tensor")) == PartitionSpec("fsdp", "tensor")
     with pytest.raises(ValueError, match="unknown logical axis 'embd'"):
         partition(("layers", "embd"))
-    with pytest.raises(ValueError, match="stands for two dimensions"):
-        sharding(make_mesh("4x2"), ("heads", "mlp"))
+    for axes in (("heads", "mlp"), ("experts", "embed")):
+        with pytest.raises(ValueError, match="stands for two dimensions"):
+            sharding(make_mesh("4x2"), axes)
 
 
 def test_constrain_holds_under_a_mesh_only():
@@ -58,8 +66,12 @@ def test_dimensions_a_mesh_does_not_divide():
     check_divides("3x4", sizes)
     with pytest.raises(
         BadInput,
-        match=re.escape("mesh=2x8: its second number, 8, does not divide num_attention_heads=12; these would: 1, 2, 4"),
+        match=re.escape("mesh=2x8: tensor = 8 does not divide num_attention_heads=12; these would: 1, 2, 4"),
     ):
         check_divides("2x8", sizes)
-    with pytest.raises(BadInput, match=re.escape("mesh=4x1: its first number, 4, does not divide rows=6")):
+    with pytest.raises(BadInput, match=re.escape("mesh=4x1: fsdp = 4 does not divide rows=6")):
         check_divides("4x1", sizes)
+    with pytest.raises(BadInput, match="fsdp x expert = 4 does not divide rows=6; these would: 1, 2, 3, 6"):
+        check_divides("fsdp:2,expert:2", sizes)
+    with pytest.raises(BadInput, match="expert = 4 does not divide num_experts=6"):
+        check_divides("expert:4", {"num_experts": ("experts", 6)})

@@ -18,6 +18,8 @@ from o1p_jax.models.families import FAMILIES
 from o1p_jax.models.hf import export_params, load_config, load_params
 
 Entries = dict[str, Any]
+APART = ("llama", "qwen3", "qwen3_moe", "mistral", "mixtral", "gpt_oss", "gemma2", "gemma3_text")
+"""Families whose head_dim is an entry of its own."""
 BY_TYPE = ("gemma3_text", "olmo3")
 """Families with a rotary embedding for each type of layer."""
 
@@ -49,7 +51,7 @@ def random_config(family: str, seed: int) -> PreTrainedConfig:
     r = random.Random(f"{family}/{seed}")
     kv_heads, layers, dim = r.choice([1, 2, 3]), r.choice([1, 2, 3, 5, 6]), r.choice([8, 16, 24])
     heads = kv_heads * r.choice([1, 2, 3])
-    apart = family in ("llama", "qwen3", "mistral", "gemma2", "gemma3_text")  # head_dim is an entry of its own
+    apart = family in APART
     config: Entries = dict(
         vocab_size=r.choice([64, 97]),
         hidden_size=heads * (r.choice([8, 12]) if apart else dim),
@@ -75,16 +77,23 @@ def random_config(family: str, seed: int) -> PreTrainedConfig:
     else:
         config |= dict(rope_parameters=random_rope(r, dim, every))
 
-    if family in ("llama", "qwen3", "olmo2", "olmo3", "smollm3", "granite", "gemma2", "gemma3_text"):
+    if family not in ("qwen2", "mistral", "mixtral", "phi3"):
         config |= dict(attention_bias=r.random() < 0.5)
     if family in ("llama", "smollm3", "granite"):
         config |= dict(mlp_bias=r.random() < 0.5)
-    if family in ("qwen2", "qwen3"):
+    if family in ("qwen2", "qwen3", "qwen3_moe"):
         config |= dict(use_sliding_window=r.random() < 0.6, max_window_layers=r.choice([0, 1, 2]))
+    if family in ("qwen3_moe", "mixtral", "gpt_oss"):
+        experts = r.choice([1, 2, 5, 16])
+        config |= dict(num_local_experts=experts, num_experts_per_tok=r.randint(1, min(experts, 4)))
+    if family == "qwen3_moe":
+        config |= dict(moe_intermediate_size=r.choice([16, 33]), norm_topk_prob=r.random() < 0.5)
+    if family == "gpt_oss":
+        config |= dict(swiglu_limit=r.choice([0.3, 7.0]), swiglu_alpha=r.choice([1.0, 1.702]))
     config |= dict(sliding_window=r.choice([1, 9, 60]))
-    if family in ("mistral", "phi3") and r.random() < 0.4:
+    if family in ("mistral", "mixtral", "phi3") and r.random() < 0.4:
         config |= dict(sliding_window=None)
-    if family in ("gemma2", "gemma3_text", "olmo3") and r.random() < 0.6:
+    if family in ("gemma2", "gemma3_text", "olmo3", "gpt_oss") and r.random() < 0.6:
         config |= dict(layer_types=[r.choice(["full_attention", "sliding_attention"]) for _ in range(layers)])
     if family == "smollm3":
         chosen = dict(no_rope_layers=[r.choice([0, 1]) for _ in range(layers)])

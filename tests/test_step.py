@@ -28,6 +28,7 @@ from o1p_jax.step import (
     train_state,
 )
 
+ROWS = ("fsdp", "expert")
 MESHES = ("8x1", "4x2", "2x4", "1x1")
 CONFIG = RunConfig(
     batch=BatchConfig(sequences=24, row_length=64, rows_per_microbatch=8),
@@ -109,11 +110,11 @@ def test_every_parameter_and_moment_lies_where_the_rules_say(on_meshes, mesh):
     expected = {jax.tree_util.keystr(path): s.spec for path, s in jax.tree_util.tree_leaves_with_path(layout)}
     # Written out once by hand: a rule that turned into "replicate" would pass a comparison with itself.
     by_hand = {
-        "embed": P("tensor", "fsdp"), "norm": P(None), "attn_norm": P(None, None), "mlp_norm": P(None, None),
-        "q_norm": P(None, None), "k_norm": P(None, None), "q": P(None, "fsdp", "tensor", None),
-        "k": P(None, "fsdp", "tensor", None), "v": P(None, "fsdp", "tensor", None),
-        "o": P(None, "tensor", None, "fsdp"),
-        "gate": P(None, "fsdp", "tensor"), "up": P(None, "fsdp", "tensor"), "down": P(None, "tensor", "fsdp"),
+        "embed": P("tensor", ROWS), "norm": P(None), "attn_norm": P(None, None), "mlp_norm": P(None, None),
+        "q_norm": P(None, None), "k_norm": P(None, None), "q": P(None, ROWS, "tensor", None),
+        "k": P(None, ROWS, "tensor", None), "v": P(None, ROWS, "tensor", None),
+        "o": P(None, "tensor", None, ROWS),
+        "gate": P(None, ROWS, "tensor"), "up": P(None, ROWS, "tensor"), "down": P(None, "tensor", ROWS),
     }  # fmt: skip
     names = {path: re.findall(r"'(\w+)'", path)[-1] for path in expected}
     assert {names[path]: spec for path, spec in expected.items()} == by_hand
@@ -228,7 +229,7 @@ def test_reference_logprobs_make_the_first_ratio_one():
     batch = one_batch(CONFIG.batch)
     assert batch.ids_RL.shape[0] == 1
     logprob_fn = make_logprob_fn(TINY, None, CONFIG.compute, trainer.mesh)
-    rows = NamedSharding(trainer.mesh, P("fsdp"))
+    rows = NamedSharding(trainer.mesh, P(ROWS))
     logprobs = logprob_fn((trainer.state.params, nnx.State({})), jax.device_put(Batch(*(x[0] for x in batch)), rows))
     assert logprobs.sharding.is_equivalent_to(rows, 2)
     batch.ref_logprobs_RL[:] = np.where(batch.mask_RL, np.asarray(logprobs)[None], 0)

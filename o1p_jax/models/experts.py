@@ -10,7 +10,7 @@ size, F feed-forward size.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +26,13 @@ _TILES = (8, 512)
 
 
 class Experts(NamedTuple):
-    """Weights of all experts, or of a device's; the biases may be None."""
+    """Weights of all experts, or of a device's; or, in the same tree, where they lie. The biases may be None."""
 
-    gate_EDF: Array
-    up_EDF: Array
-    down_EFD: Array
-    gate_bias_EF: Array | None
-    up_bias_EF: Array | None
+    gate_EDF: Any
+    up_EDF: Any
+    down_EFD: Any
+    gate_bias_EF: Any
+    up_bias_EF: Any
 
 
 def route(
@@ -61,8 +61,9 @@ def expert_mlp(
     """
     free = free_axes()
     if not free:
-        flat = (a.reshape(-1, a.shape[-1]) for a in (x_BLD, weights_BLX, chosen_BLX))
-        return _own_experts(*flat, experts, gated, 0, len(experts.gate_EDF)).reshape(x_BLD.shape)
+        x_TD, weights_TX, chosen_TX = (a.reshape(-1, a.shape[-1]) for a in (x_BLD, weights_BLX, chosen_BLX))
+        out_TD = _own_experts(x_TD, weights_TX, chosen_TX, experts, gated, 0, len(experts.gate_EDF))
+        return out_TD.reshape(x_BLD.shape)
 
     def place(*logical_axes: str) -> PartitionSpec:
         return partition(logical_axes, mesh_axes=free)

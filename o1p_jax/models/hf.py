@@ -169,7 +169,7 @@ def load_params(
     with progress.track("load model", total=len(by_path), unit="weights") as bar:
 
         def load(parts: list[Part], sharding: jax.sharding.Sharding) -> jax.Array:
-            leading = [max(along) + 1 for along in zip(*(part.index for part in parts), strict=True)]
+            leading = [max(along) + 1 for along in zip(*(part.at for part in parts), strict=True)]
             shape = (*leading, *parts[0].shape)
             devices: dict[str, list[jax.Device]] = defaultdict(list)
             indices = sharding.addressable_devices_indices_map(shape)
@@ -182,9 +182,9 @@ def load_params(
                 spans = [range(*s.indices(n)) for s, n in zip(index, shape, strict=True)]
                 found = np.empty([len(span) for span in spans], dtype)
                 for part in parts:
-                    if all(i in span for i, span in zip(part.index, spans, strict=False)):
-                        at = tuple(i - span.start for i, span in zip(part.index, spans, strict=False))
-                        found[at] = part.from_hf(checkpoint.tensors[part.tensor].read, index[len(leading) :])
+                    if all(i in span for i, span in zip(part.at, spans, strict=False)):
+                        here = tuple(i - span.start for i, span in zip(part.at, spans, strict=False))
+                        found[here] = part.from_hf(checkpoint.tensors[part.tensor].read, index[len(leading) :])
                 shards |= {device: jax.device_put(found, device) for device in replicas}
                 jax.block_until_ready([shards[device] for device in replicas])
             return jax.make_array_from_single_device_arrays(shape, sharding, [shards[device] for device in indices])
@@ -228,7 +228,7 @@ def export_params(
 
         def make(name: str) -> np.ndarray:
             bar.advance()
-            return by_name[name].joined(lambda part: gathered(weights[part.path], part.index), dtypes[name])
+            return by_name[name].joined(lambda part: gathered(weights[part.path], part.at), dtypes[name])
 
         weight_map: dict[str, str] = {}
         for i, shard in enumerate(shards):

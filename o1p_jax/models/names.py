@@ -35,8 +35,8 @@ class Part(NamedTuple):
     """The tensor's name."""
     path: tuple[Any, ...]
     """Of our weight in the tree of parameters."""
-    index: tuple[int, ...]
-    """Along the weight's first axes: layer in the stack, expert; () is the whole weight."""
+    at: tuple[int, ...]
+    """Index along the weight's first axes: layer in the stack, expert; () is the whole weight."""
     shape: tuple[int, ...]
     """Of our weight, without those axes."""
     groups: tuple[tuple[int, ...], ...]
@@ -122,14 +122,14 @@ def stack_lengths(params: nnx.State) -> tuple[int, ...]:
     return tuple(stack["q"].shape[0] for _, stack in sorted(params["stacks"].items()))
 
 
-def gathered(weight: jax.Array, index: tuple[int, ...]) -> np.ndarray:
-    """`weight[index]` (a layer, an expert of a layer, or with () all of it) on the host, from the devices."""
-    whole = np.empty(weight.shape[len(index) :], weight.dtype)
+def gathered(weight: jax.Array, at: tuple[int, ...]) -> np.ndarray:
+    """`weight[at]` (a layer, an expert of a layer, or with () all of it) on the host, from the devices."""
+    whole = np.empty(weight.shape[len(at) :], weight.dtype)
     for shard in weight.addressable_shards:
         spans = [range(*s.indices(n)) for s, n in zip(shard.index, weight.shape, strict=True)]
-        if shard.replica_id == 0 and all(i in span for i, span in zip(index, spans, strict=False)):
+        if shard.replica_id == 0 and all(i in span for i, span in zip(at, spans, strict=False)):
             data = shard.data
-            for i, span in zip(index, spans, strict=False):
+            for i, span in zip(at, spans, strict=False):
                 data = jax.lax.dynamic_index_in_dim(data, i - span.start, keepdims=False)
-            whole[shard.index[len(index) :]] = data
+            whole[shard.index[len(at) :]] = data
     return whole

@@ -94,9 +94,23 @@ def test_greedy_equals_transformers(params, folder, mesh):
     assert sum(done) == 20
 
 
-@pytest.mark.parametrize("case", ["gemma2", "gemma3", "granite", "llama_longrope", "olmo3_yarn", "smollm3_windows"])
-def test_windows_caps_and_ropes_in_the_cache(case, tmp_path):
-    mesh, cfg = make_mesh("2x1"), load_config(save(case, tmp_path))
+@pytest.mark.parametrize(
+    ("case", "mesh"),
+    [
+        ("gemma2", "2x1"),
+        ("gemma3", "2x1"),
+        ("granite", "2x1"),
+        ("llama_longrope", "2x1"),
+        ("olmo3_yarn", "2x1"),
+        ("smollm3_windows", "2x1"),
+        ("qwen3_moe", "2x1"),
+        ("mixtral", "expert:2"),
+        ("gpt_oss", "fsdp:2,expert:2,tensor:2"),
+    ],
+)
+def test_every_kind_of_model(case, mesh, tmp_path):
+    """Windows, soft caps, ropes and sinks in the cache; experts on devices of their own."""
+    mesh, cfg = make_mesh(mesh), load_config(save(case, tmp_path))
     ours = JaxSampler(cfg, load_params(tmp_path, cfg, mesh), mesh, dtype="float32", slots=4)
     asked = requests(8)
     for request, got in zip(asked, ours.sample(asked, GREEDY, no_report), strict=True):
@@ -112,6 +126,15 @@ def test_sample_does_not_depend_on_neighbours(params):
     assert together == reversed_
     assert together[7:8] == alone
     assert len({c.token_ids for c in together}) > 30
+
+
+def test_devices_do_not_share_the_hosts_tables(params):
+    memory = np.zeros(64, np.int32)
+    start = -memory.ctypes.data % 64 // 4  # aligned as JAX needs it to use the memory itself
+    table = memory[start : start + 16]
+    (on_devices,) = sampler(params)._on_rows(table)
+    table += 1
+    assert not np.asarray(on_devices).any()
 
 
 def test_rows_outgrow_the_cache_they_began_with(params):

@@ -90,7 +90,9 @@ class JaxSampler:
         del self._params
 
     def _on_rows(self, *arrays: np.ndarray) -> list[jax.Array]:
-        return jax.device_put(list(arrays), NamedSharding(self._plan.mesh, PartitionSpec(DATA_AXES)))
+        # Copied, because a CPU device may use the host's own memory, and the host goes on when the first device along
+        # "tensor" has handed its tokens in: another may still be reading the lengths that the host then counts up.
+        return jax.device_put(list(map(np.array, arrays)), NamedSharding(self._plan.mesh, PartitionSpec(DATA_AXES)))
 
     def _with_room(self, cache: Cache, needed: int) -> Cache:
         return cache if needed <= cache.capacity else grow(cache, bucket(max(needed, 2 * cache.capacity)))

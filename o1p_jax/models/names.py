@@ -49,9 +49,10 @@ class Part(NamedTuple):
         """The part's place in the tensor."""
         return tuple(slice(r.start, r.stop, r.step) for r in self.places)
 
-    def to_hf(self, ours: np.ndarray) -> np.ndarray:
-        """Our weight (one layer or expert of it) as the checkpoint lays it out."""
-        return ours.transpose([a for g in self.groups for a in g]).reshape([len(r) for r in self.places])
+    @property
+    def order(self) -> list[int]:
+        """Our axes, as they follow one another in the checkpoint."""
+        return [a for group in self.groups for a in group]
 
     def from_hf(self, read: Callable[[tuple[slice, ...]], np.ndarray], index: tuple[slice, ...]) -> np.ndarray:
         """The part `index` of our weight; `read` hands out a part of the checkpoint's tensor."""
@@ -62,8 +63,12 @@ class Part(NamedTuple):
             width = math.prod(self.shape[a] for a in inner)
             wanted = places[spans[first].start * width : spans[first].stop * width]
             cut.append(slice(wanted.start, wanted.stop, wanted.step))
-        order = [a for g in self.groups for a in g]
-        return read(tuple(cut)).reshape([len(spans[a]) for a in order]).transpose(np.argsort(order))
+        return read(tuple(cut)).reshape([len(spans[a]) for a in self.order]).transpose(np.argsort(self.order))
+
+    def to_hf(self, ours: np.ndarray, tensor: np.ndarray) -> None:
+        """Puts our weight (one layer or expert of it) into its place in the checkpoint's tensor."""
+        unflattened = [self.shape[a] for a in self.order]
+        np.reshape(tensor[self.region], unflattened, copy=False)[...] = ours.transpose(self.order)
 
 
 class HfTensor(NamedTuple):
@@ -80,7 +85,7 @@ class HfTensor(NamedTuple):
         """The tensor, from our weights that are its parts."""
         whole = np.empty(self.shape, dtype)
         for part in self.parts:
-            whole[part.region] = part.to_hf(ours(part))
+            part.to_hf(ours(part), whole)
         return whole
 
 

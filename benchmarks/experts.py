@@ -3,7 +3,7 @@
     python benchmarks/experts.py --repeats=5
 
 Tokens and weights are random, the routing uneven (weights of a Zipf law). Each repeat measures all three in turn; the
-medians are printed with their ratios. `ragged_dot` is timed as JAX lowers it for this machine; its memory is that of the
+medians are printed with their ratios. `ragged_dot` is timed as JAX lowers it here; its memory is that of the
 compiled program's temporaries.
 """
 

@@ -15,7 +15,7 @@ from o1p_jax.models.families import read_config
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("case", ["llama_dynamic", "phi3_longrope", "olmo3_yarn", "gemma2"])
+@pytest.mark.parametrize("case", ["llama_dynamic", "phi3_longrope", "olmo3_yarn", "gemma2", "gpt_oss"])
 def test_equal_far_beyond_the_original_context(case, tmp_path):
     found = o1p_jax.check_parity(str(save(case, tmp_path)))
     assert found.equal, found.verdict
@@ -43,6 +43,7 @@ def test_the_figures():
     p, q = np.exp(theirs[0, 1]), np.exp(ours[0, 1]) / np.exp(ours[0, 1]).sum()
     assert row.kl == pytest.approx((p * np.log(p / q)).sum() / 2, rel=1e-5)
     assert (row.span, row.difference, row.top1, row.equal) == (7, 2.0, 0.5, False)
+    assert not row._replace(usual=0.0, difference=np.inf).equal and row._replace(usual=0.0).equal
     assert parity.compare(7, np.full_like(ours, np.nan), theirs).difference == np.inf
 
 

@@ -21,7 +21,7 @@ from o1p_jax.files import atomic_path, disk_errors, read_json, write_json
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import param_shardings
 from o1p_jax.models.families import Entries, read_config
-from o1p_jax.models.names import HfTensor, Part, gathered, hf_tensors, ignored, stack_lengths
+from o1p_jax.models.names import HfTensor, Part, hf_tensors, ignored, stack_lengths
 from o1p_jax.models.stream import DTYPES, StoredTensor, TensorSpec, stored_tensors, write_safetensors
 
 _WEIGHTS = "model.safetensors"
@@ -228,7 +228,7 @@ def export_params(
 
         def make(name: str) -> np.ndarray:
             bar.advance()
-            return by_name[name].joined(lambda part: gathered(weights[part.path], part.at), dtypes[name])
+            return by_name[name].gather(weights, dtypes[name])
 
         weight_map: dict[str, str] = {}
         for i, shard in enumerate(shards):

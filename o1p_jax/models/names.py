@@ -10,7 +10,7 @@ table, or, where a last axis is "2F" and "2F+1", in turns.
 import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -65,10 +65,10 @@ class Part(NamedTuple):
             cut.append(slice(wanted.start, wanted.stop, wanted.step))
         return read(tuple(cut)).reshape([len(spans[a]) for a in self.order]).transpose(np.argsort(self.order))
 
-    def to_hf(self, ours: np.ndarray, tensor: np.ndarray) -> None:
-        """Puts our weight (one layer or expert of it) into its place in the checkpoint's tensor."""
+    def within(self, tensor: np.ndarray) -> np.ndarray:
+        """Our weight's place in the checkpoint's tensor, with our axes: writing there writes the tensor."""
         unflattened = [self.shape[a] for a in self.order]
-        np.reshape(tensor[self.region], unflattened, copy=False)[...] = ours.transpose(self.order)
+        return np.reshape(tensor[self.region], unflattened, copy=False).transpose(np.argsort(self.order))
 
 
 class HfTensor(NamedTuple):
@@ -81,11 +81,11 @@ class HfTensor(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return tuple(max(r[-1] for r in places) + 1 for places in zip(*(p.places for p in self.parts), strict=True))
 
-    def joined(self, ours: Callable[[Part], np.ndarray], dtype: DTypeLike) -> np.ndarray:
-        """The tensor, from our weights that are its parts."""
+    def gather(self, weights: Mapping[tuple[Any, ...], jax.Array], dtype: DTypeLike) -> np.ndarray:
+        """The tensor on the host, from the devices' shards of our weights (path -> weight)."""
         whole = np.empty(self.shape, dtype)
         for part in self.parts:
-            part.to_hf(ours(part), whole)
+            _copy(weights[part.path], part.at, part.within(whole))
         return whole
 
 
@@ -127,14 +127,12 @@ def stack_lengths(params: nnx.State) -> tuple[int, ...]:
     return tuple(stack["q"].shape[0] for _, stack in sorted(params["stacks"].items()))
 
 
-def gathered(weight: jax.Array, at: tuple[int, ...]) -> np.ndarray:
-    """`weight[at]` (a layer, an expert of a layer, or with () all of it) on the host, from the devices."""
-    whole = np.empty(weight.shape[len(at) :], weight.dtype)
+def _copy(weight: jax.Array, at: tuple[int, ...], out: np.ndarray) -> None:
+    """Copies `weight[at]` (a layer, an expert of a layer, or with () all of it) from the devices, shard by shard."""
     for shard in weight.addressable_shards:
         spans = [range(*s.indices(n)) for s, n in zip(shard.index, weight.shape, strict=True)]
         if shard.replica_id == 0 and all(i in span for i, span in zip(at, spans, strict=False)):
             data = shard.data
             for i, span in zip(at, spans, strict=False):
                 data = jax.lax.dynamic_index_in_dim(data, i - span.start, keepdims=False)
-            whole[shard.index[len(at) :]] = data
-    return whole
+            out[shard.index[len(at) :]] = data

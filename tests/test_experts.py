@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,26 +10,31 @@ from hypothesis import strategies as st
 from o1p_jax.models.experts import Experts, expert_mlp, grouped_product, route
 
 
-def dense(x, w, sizes):
-    """The same by a loop over groups."""
-    ends = np.cumsum(sizes)
-    parts = [x[end - n : end] @ w[e] for e, (n, end) in enumerate(zip(sizes, ends, strict=True))]
-    return jnp.concatenate([*parts, jnp.zeros((len(x) - ends[-1], w.shape[2]))])
+ROWS, GROUPS = 96, 4
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(0, 20), st.sampled_from([8, 16]))
-def test_grouped_product_and_its_gradients(sizes, rest, tile):
+@partial(jax.jit, static_argnums=4)
+def product_and_gradients(x, w, d_out, sizes, tile):
+    out, pull = jax.vjp(lambda x, w: grouped_product(x, w, sizes, tile), x, w)
+    return out, *pull(d_out)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 40), min_size=GROUPS, max_size=GROUPS).filter(lambda n: sum(n) <= ROWS), st.integers())
+@pytest.mark.parametrize("tile", [8, 16])
+def test_grouped_product_and_its_gradients(tile, sizes, seed):
     """Groups empty, shorter and longer than a tile, and rows that belong to none."""
-    if not sum(sizes) + rest:
-        rest = 1
-    keys = jax.random.split(jax.random.key(sum(sizes)), 3)
-    x = jax.random.normal(keys[0], (sum(sizes) + rest, 5))
-    w, d_out = jax.random.normal(keys[1], (len(sizes), 5, 7)), jax.random.normal(keys[2], (len(x), 7))
-    ours, pull = jax.vjp(lambda x, w: grouped_product(x, w, jnp.array(sizes), tile), x, w)
-    theirs, their_pull = jax.vjp(lambda x, w: dense(x, w, sizes), x, w)
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), pull(d_out), their_pull(d_out))
+    rng = np.random.default_rng(abs(seed))
+    x, w, d_out = (rng.standard_normal(s, np.float32) for s in ((ROWS, 5), (GROUPS, 5, 7), (ROWS, 7)))
+    out, d_x, d_w = product_and_gradients(x, w, d_out, jnp.array(sizes), tile)
+    start = 0
+    for e, n in enumerate(sizes):
+        group = slice(start, start + n)
+        np.testing.assert_allclose(out[group], x[group] @ w[e], atol=1e-5)
+        np.testing.assert_allclose(d_x[group], d_out[group] @ w[e].T, atol=1e-5)
+        np.testing.assert_allclose(d_w[e], x[group].T @ d_out[group], atol=1e-5)
+        start += n
+    assert not out[start:].any() and not d_x[start:].any()
 
 
 def test_a_tpu_uses_the_compilers_own_product():

@@ -87,7 +87,7 @@ def random_config(family: str, seed: int) -> PreTrainedConfig:
         experts = r.choice([1, 2, 5, 16])
         config |= dict(num_local_experts=experts, num_experts_per_tok=r.randint(1, min(experts, 4)))
     if family == "qwen3_moe":
-        config |= dict(moe_intermediate_size=r.choice([16, 33]), norm_topk_prob=r.random() < 0.5)
+        config |= dict(moe_intermediate_size=r.choice([16, 36]), norm_topk_prob=r.random() < 0.5)
     if family == "gpt_oss":
         config |= dict(swiglu_limit=r.choice([0.3, 7.0]), swiglu_alpha=r.choice([1.0, 1.702]))
     config |= dict(sliding_window=r.choice([1, 9, 60]))

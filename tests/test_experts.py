@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from o1p_jax.models.experts import Experts, expert_mlp, grouped_product, route
 
-
 ROWS, GROUPS = 96, 4
 
 

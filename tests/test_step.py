@@ -103,6 +103,20 @@ def test_every_mesh_gives_the_loss_and_weights_of_one_device(on_meshes, mesh):
 
 
 @pytest.mark.slow
+def test_experts_spread_over_devices_learn_as_on_one():
+    model = read_config(
+        MODEL | dict(model_type="qwen3_moe", moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2)
+    )
+    batch = one_batch(CONFIG.batch)
+    # Adam's own epsilon would make steps of the rounding of gradients near zero.
+    cfg = dataclasses.replace(CONFIG, optim=dataclasses.replace(CONFIG.optim, adam_eps=1e-3))
+    spread, alone = Trainer("fsdp:2,expert:4", cfg, model), Trainer("1x1", cfg, model)
+    assert spread.state.params["stacks"][0]["gate"].get_value().sharding.spec == P(None, "expert", "fsdp", "tensor")
+    assert spread.run(batch, batch)["loss"] == pytest.approx(alone.run(batch, batch)["loss"], rel=1e-5)
+    assert_close(spread.state, alone.state, 1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", MESHES)
 def test_every_parameter_and_moment_lies_where_the_rules_say(on_meshes, mesh):
     trainer, _ = on_meshes[mesh]

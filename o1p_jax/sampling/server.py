@@ -36,7 +36,7 @@ class ServerSampler:
         self._clients = [
             openai.OpenAI(base_url=url, api_key=key, timeout=config.timeout_s, max_retries=0) for url in config.servers
         ]
-        self._next = itertools.cycle(self._clients)
+        self._calls = itertools.count()
         self.model = _choose(self._call(lambda client: [m.id for m in client.models.list().data]), model)
 
     def sample(
@@ -91,10 +91,13 @@ class ServerSampler:
         return Completion(tuple(ids), choice.finish_reason)
 
     def _call(self, ask: Callable[[Any], Any]) -> Any:
-        """`ask(client)` of one server after the other, until one answers."""
+        """`ask(client)` of one server after the other, until one answers; the next call begins with the next."""
         import openai
         import tenacity
 
+        servers = itertools.cycle(self._clients)
+        for _ in range(next(self._calls) % len(self._clients)):
+            next(servers)
         transient = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
         try:
             for attempt in tenacity.Retrying(
@@ -104,7 +107,7 @@ class ServerSampler:
                 reraise=True,
             ):
                 with attempt:
-                    return ask(next(self._next))
+                    return ask(next(servers))
         except transient as e:
             urls = ", ".join(str(client.base_url) for client in self._clients)
             raise SamplerGone(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from o1p_jax.errors import BadInput
+from o1p_jax.pods import pod_devices
 
 EMBEDDED = "embedded"  # the model and the problem sets that ship with the package
 
@@ -270,7 +271,7 @@ class RunConfig:
     run: str = "runs/embedded"
     """The run folder: every stage's result lies in it."""
     mesh: str = "8x1"
-    """Data-parallel (FSDP) x tensor-parallel devices, or by name: fsdp:2,expert:4,tensor:1."""
+    """Data-parallel (FSDP) x tensor-parallel devices, axes by name (fsdp:-1,tensor:4), or a pod (v5p-64, h100x8)."""
     seed: int = 0
     model: str = EMBEDDED
     """Hugging Face folder, hub name, or `embedded`."""
@@ -292,20 +293,28 @@ class RunConfig:
         parse_mesh(self.mesh)
 
 
-MESH_AXES = ("fsdp", "expert", "tensor")
+MESH_AXES = ("replica", "fsdp", "expert", "context", "tensor")
 """Axes of every mesh, in the devices' order: neighbours share the last."""
 
 
 def parse_mesh(mesh: str) -> dict[str, int]:
-    """Devices along each of MESH_AXES: of '8x1' (data by tensor) or the long form, 'fsdp:2,expert:4'; left out is 1."""
+    """Devices along each of MESH_AXES; one may be -1, whatever is left over.
+
+    '8x1' is data (fsdp) by tensor; the long form 'fsdp:-1,tensor:4' names axes, and those left out are 1; the name of a
+    pod of pods.py, 'v5p-64' or 'h100x8', is all its devices along fsdp.
+    """
+    if devices := pod_devices(mesh):
+        mesh = f"fsdp:{devices}"
     data, _, tensor = mesh.lower().partition("x")
     pairs = [part.split(":") for part in mesh.split(",")] if ":" in mesh else [["fsdp", data], ["tensor", tensor]]
     shape = dict(pair for pair in pairs if len(pair) == 2)
-    numbers = all(n.isascii() and n.isdigit() and int(n) >= 1 for n in shape.values())
-    if len(shape) < len(pairs) or not set(shape) <= set(MESH_AXES) or not numbers:
+    positive = [n for n in shape.values() if n.isascii() and n.isdigit() and int(n) >= 1]
+    rest = [n for n in shape.values() if n == "-1" and ":" in mesh]
+    complete = len(positive) + len(rest) == len(pairs) and len(rest) <= 1
+    if len(shape) < len(pairs) or not set(shape) <= set(MESH_AXES) or not complete:
         raise BadInput(
-            f"mesh={mesh}: must be two positive numbers, DATAxTENSOR, such as 8x1, "
-            f"or numbers for some of {', '.join(MESH_AXES)}, such as fsdp:2,expert:4"
+            f"mesh={mesh}: must be two positive numbers, DATAxTENSOR, such as 8x1, or numbers for some of "
+            f"{', '.join(MESH_AXES)} (one may be -1, the rest), such as fsdp:-1,tensor:4, or a pod such as v5p-64, h100x8"
         )
     return {axis: int(shape.get(axis, 1)) for axis in MESH_AXES}
 

@@ -22,18 +22,26 @@ def token_logprobs(
     targets_BL: Int[Array, "B L"],
     chunk: int,
     logits: Callable[[Array], Array] = lambda product: product,
+    shards: int = 1,
 ) -> Float[Array, "B L"]:
     """Log-probability (natural log, float32, temperature 1) of each target under softmax(logits(hidden @ head)).
 
     Only `chunk` tokens a row have logits at a time, in the backward pass too, which computes them again: for 152k
-    words, the logits of whole rows are what runs out of memory first.
+    words, the logits of whole rows are what runs out of memory first. Where rows are split into `shards` over devices,
+    each takes `chunk` tokens of its own part at a time.
     """
     B, L, D = hidden_BLD.shape
-    chunk = min(chunk, L)
-    chunks = -(-L // chunk)
-    rest = chunks * chunk - L
-    hidden_BLD = jnp.pad(hidden_BLD, ((0, 0), (0, rest), (0, 0)))
-    targets_BL = jnp.pad(targets_BL, ((0, 0), (0, rest)))
+    part = L // shards
+    chunk = min(chunk, part)
+    chunks = -(-part // chunk)
+
+    def cut(x: Array) -> Array:
+        """B L ... -> N B S*C ..."""
+        x = x.reshape(B, shards, part, *x.shape[2:])
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, chunks * chunk - part), *((0, 0),) * (x.ndim - 3)))
+        x = jnp.moveaxis(x.reshape(B, shards, chunks, chunk, *x.shape[3:]), 2, 0)
+        return x.reshape(chunks, B, shards * chunk, *x.shape[4:])
+
     words_11V = jnp.arange(head_DV.shape[1], dtype=targets_BL.dtype)[None, None, :]
 
     @jax.checkpoint
@@ -43,10 +51,9 @@ def token_logprobs(
         target_BC = jnp.sum(jnp.where(targets_BC[:, :, None] == words_11V, logits_BCV, 0.0), axis=-1)
         return target_BC - jax.nn.logsumexp(logits_BCV, axis=-1)
 
-    hidden_NBCD = hidden_BLD.reshape(B, chunks, chunk, D).swapaxes(0, 1)
-    targets_NBC = targets_BL.reshape(B, chunks, chunk).swapaxes(0, 1)
-    logprobs_NBC = jax.lax.map(lambda part: one_chunk(*part), (hidden_NBCD, targets_NBC))
-    return logprobs_NBC.swapaxes(0, 1).reshape(B, chunks * chunk)[:, :L]
+    logprobs_NBC = jax.lax.map(lambda part: one_chunk(*part), (cut(hidden_BLD), cut(targets_BL)))
+    logprobs_BSNC = jnp.moveaxis(logprobs_NBC.reshape(chunks, B, shards, chunk), 0, 2)
+    return logprobs_BSNC.reshape(B, shards, chunks * chunk)[:, :, :part].reshape(B, L)
 
 
 def sequence_ratio(

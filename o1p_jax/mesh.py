@@ -5,7 +5,7 @@ All axes are in Auto mode: the compiler places intermediate results, and every a
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import jax
 import numpy as np
@@ -17,15 +17,18 @@ from o1p_jax.progress import say
 
 MeshAxes = str | tuple[str, ...] | None
 
-DATA_AXES = ("fsdp", "expert")
+DATA_AXES = ("replica", "fsdp", "expert")
 """The mesh axes that share the rows of a batch out."""
+
+SAMPLING_AXES = (*DATA_AXES, "context")
+"""Those that share the sampler's rows out: a token at a time leaves no length to split."""
 
 RULES: dict[str, MeshAxes] = {
     "batch": DATA_AXES,
-    "length": None,
+    "length": "context",
     "activation": None,
     "layers": None,
-    "embed": DATA_AXES,
+    "embed": ("fsdp", "expert"),
     "norm": None,
     "vocab": "tensor",
     "heads": "tensor",
@@ -37,7 +40,7 @@ RULES: dict[str, MeshAxes] = {
     "expert_embed": "fsdp",
 }
 """Logical axis -> mesh axis or axes; None is replicated. Dense weights and rows treat the axis "expert" as more of
-"fsdp"; along it each device holds experts of its own."""
+"fsdp"; along it each device holds experts of its own. Along "replica" and "context" all weights are whole."""
 
 SERVING_RULES = RULES | {"embed": None, "expert_embed": None}
 """For sampling: weights whole on every data-parallel device, so that no token waits for them to be gathered."""
@@ -62,9 +65,9 @@ def make_mesh(spec: str) -> Mesh:
     return Mesh(np.asarray(devices[:needed]).reshape(shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
 
 
-def data_devices(mesh: Mesh) -> int:
-    """Among how many devices the rows of a batch are shared out."""
-    return math.prod(mesh.shape[axis] for axis in DATA_AXES)
+def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:
+    """The number of devices along these axes together; for DATA_AXES, what shares the rows of a batch out."""
+    return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def partition(

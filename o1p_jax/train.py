@@ -17,7 +17,7 @@ from o1p_jax import checkpoint, files, progress
 from o1p_jax.batches import Batch, fitting, plan_epochs, sample_length, step_iterator
 from o1p_jax.config import RunConfig, fingerprint, flatten
 from o1p_jax.errors import BadInput, CorruptData, NonFinite, Preempted
-from o1p_jax.mesh import DATA_AXES, data_devices
+from o1p_jax.mesh import DATA_AXES, devices_along
 from o1p_jax.metrics import MetricsLog
 from o1p_jax.models.decoder import param_shardings
 from o1p_jax.models.hf import load_config, load_params
@@ -53,7 +53,7 @@ def train(
             f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
             f"{cfg.batch.row_length} and are left out"
         )
-    plan = plan_epochs([sample_length(s) for s in fits], cfg.batch, cfg.optim.epochs, cfg.seed, data_devices(mesh))
+    plan = plan_epochs([sample_length(s) for s in fits], cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
     last = len(plan.steps)
 
     # -- What an earlier run left --

@@ -3,53 +3,106 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from o1p_jax.models.attention import packed_attention
+from o1p_jax.mesh import make_mesh
+from o1p_jax.models.attention import Scoring, packed_attention
 
 
-def plain_attention(q_BLHK, k_BLGK, v_BLGK, segments_BL):
-    length, repeats = q_BLHK.shape[1], q_BLHK.shape[2] // k_BLGK.shape[2]
-    k, v = jnp.repeat(k_BLGK, repeats, axis=2), jnp.repeat(v_BLGK, repeats, axis=2)
-    scores = jnp.einsum("BLHK,BSHK->BHLS", q_BLHK, k) / jnp.sqrt(q_BLHK.shape[-1])
-    mask = (segments_BL[:, :, None] == segments_BL[:, None]) & jnp.tril(jnp.ones((length, length), bool))[None]
-    return jnp.einsum("BHLS,BSHK->BLHK", jax.nn.softmax(jnp.where(mask[:, None], scores, -jnp.inf), axis=-1), v)
+def plain_attention(q_BLHK, k_BLGK, v_BLGK, segments_BL, window=None, scoring=None, sinks_H=None):
+    b, length, h, k = q_BLHK.shape
+    repeats = h // k_BLGK.shape[2]
+    keys, values = jnp.repeat(k_BLGK, repeats, axis=2), jnp.repeat(v_BLGK, repeats, axis=2)
+    scoring = scoring or Scoring(k**-0.5)
+    scores = scoring.scale * jnp.einsum("BLHK,BSHK->BHLS", q_BLHK, keys)
+    if scoring.softcap is not None:
+        scores = scoring.softcap * jnp.tanh(scores / scoring.softcap)
+    distance = jnp.arange(length)[:, None] - jnp.arange(length)[None]
+    mask = (segments_BL[:, :, None] == segments_BL[:, None]) & (distance >= 0)[None]
+    mask &= (distance < (window or length))[None]
+    scores = jnp.where(mask[:, None], scores, -jnp.inf)
+    if sinks_H is not None:
+        sinks = jnp.broadcast_to(sinks_H.reshape(1, -1, 1, 1), (b, h, length, 1))
+        scores = jnp.concatenate([scores, sinks], axis=-1)
+    return jnp.einsum("BHLS,BSHK->BLHK", jax.nn.softmax(scores, axis=-1)[..., :length], values)
 
 
-def inputs(length, heads=6, kv_heads=2):
+def inputs(length, heads=6, kv_heads=2, rows=2):
     keys = jax.random.split(jax.random.key(0), 3)
     q, k, v = (
-        jax.random.normal(key, (2, length, n, 8)) for key, n in zip(keys, (heads, kv_heads, kv_heads), strict=True)
+        jax.random.normal(key, (rows, length, n, 8)) for key, n in zip(keys, (heads, kv_heads, kv_heads), strict=True)
     )
     edges = np.sort(np.random.default_rng(0).integers(0, length, 3))
-    segments = jnp.asarray(
-        np.stack(
-            [
-                np.searchsorted(edges, np.arange(length), side="right") + 1,
-                np.where(np.arange(length) < length // 3, 1, 0),
-            ]
-        ).astype(np.int32)
-    )
-    return q, k, v, segments
+    packed = np.searchsorted(edges, np.arange(length), side="right") + 1
+    padded = np.where(np.arange(length) < length // 3, 1, 0)
+    segments = np.stack([(packed, padded)[row % 2] for row in range(rows)])
+    return q, k, v, jnp.asarray(segments.astype(np.int32))
 
 
-@pytest.mark.parametrize("length", [1, 7, 128, 300])
+def value_and_gradients(attention, *arrays):
+    """Of all arrays; a loss in which every output counts otherwise."""
+    loss = lambda *arrays: jnp.sum(jnp.sin(attention(*arrays)))  # noqa: E731
+    return jax.jit(attention)(*arrays), jax.jit(jax.grad(loss, argnums=range(len(arrays))))(*arrays)
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), a, b)
+
+
+@pytest.mark.parametrize("length", [1, 7, 128, 300, 512])
 def test_equals_the_plain_formula_and_its_gradients(length):
     *qkv, segments = inputs(length)
-
-    def value_and_gradients(attention):
-        loss = lambda q, k, v: jnp.sum(jnp.sin(attention(q, k, v, segments)))  # noqa: E731
-        return attention(*qkv, segments), jax.grad(loss, argnums=(0, 1, 2))(*qkv)
-
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
-        value_and_gradients(packed_attention),
-        value_and_gradients(plain_attention),
-    )
+    ours = value_and_gradients(lambda q, k, v: packed_attention(q, k, v, segments), *qkv)
+    assert_close(ours, value_and_gradients(lambda q, k, v: plain_attention(q, k, v, segments), *qkv))
 
 
-def test_no_array_of_length_by_length():
-    *qkv, segments = inputs(4096, heads=2, kv_heads=1)
-    loss = jax.grad(lambda q, k, v: jnp.sum(packed_attention(q, k, v, segments)), argnums=(0, 1, 2))
-    compiled = jax.jit(loss).lower(*qkv).compile()
-    assert "4096,4096" not in compiled.as_text()
-    whole = 2 * 2 * 4096 * 4096 * 4
-    assert compiled.memory_analysis().temp_size_in_bytes < whole / 2
+@pytest.mark.parametrize("window", [1, 100, 128, 200, 1000])
+def test_windows_soft_caps_and_sinks(window):
+    *qkv, segments = inputs(400)
+    sinks, scoring = jnp.linspace(-2.0, 3.0, 6), Scoring(0.7, softcap=1.5)
+
+    def ours(q, k, v, sinks):
+        return packed_attention(q, k, v, segments, jnp.int32(window), scoring, sinks)
+
+    def theirs(q, k, v, sinks):
+        return plain_attention(q, k, v, segments, window, scoring, sinks)
+
+    assert_close(value_and_gradients(ours, *qkv, sinks), value_and_gradients(theirs, *qkv, sinks))
+
+
+@pytest.mark.parametrize(
+    "mesh", ["context:8", "fsdp:2,context:2,tensor:2", "context:2,tensor:4", "tensor:6", "replica:2"]
+)
+@pytest.mark.parametrize("kv_heads", [2, 3, 12])
+def test_split_over_devices_equals_unsplit(mesh, kv_heads):
+    """Heads over "tensor", also where a device's queries need a part of the key-value heads; rows over "context"."""
+    *qkv, segments = inputs(400, heads=12, kv_heads=kv_heads)
+    sinks = jnp.linspace(-2.0, 3.0, 12)
+
+    def attention(q, k, v, sinks):
+        return packed_attention(q, k, v, segments, jnp.int32(150), None, sinks)
+
+    with jax.set_mesh(make_mesh(mesh)):
+        split = value_and_gradients(attention, *qkv, sinks)
+    assert_close(split, value_and_gradients(attention, *qkv, sinks))
+
+
+def gradient_program(length, mesh=None, **kwargs):
+    q, k = (jax.ShapeDtypeStruct((1, length, heads, 64), jnp.bfloat16) for heads in (2, 1))
+    segments = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    loss = lambda q, k, v, segments: jnp.sum(packed_attention(q, k, v, segments).astype(jnp.float32))  # noqa: E731
+    return jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, k, k, segments).compile()
+
+
+def test_memory_grows_with_the_length_and_not_its_square():
+    programs = [gradient_program(length) for length in (8192, 16384, 32768)]
+    assert "32768,32768" not in programs[-1].as_text()
+    small, middle, large = (program.memory_analysis().temp_size_in_bytes for program in programs)
+    assert middle < 2.1 * small and large < 2.1 * middle
+
+
+def test_what_no_query_sees_costs_nothing():
+    """Not-a-number keys in other segments, in the future and before the window are never multiplied."""
+    q, k, v, _ = inputs(640, rows=1)
+    segments = jnp.repeat(jnp.array([[1, 2]], jnp.int32), 320, axis=1)
+    poisoned = k.at[:, :256].set(jnp.nan).at[:, 640 - 128 :].set(jnp.nan)
+    out = packed_attention(q, poisoned, v, segments, jnp.int32(64))
+    assert jnp.isfinite(out[:, 384 : 640 - 128]).all() and jnp.isnan(out[:, :256]).all()

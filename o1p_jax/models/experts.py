@@ -76,7 +76,7 @@ def expert_mlp(
         None if experts.gate_bias_EF is None else bias,
         None if experts.up_bias_EF is None else bias,
     )
-    rows = place("batch")
+    rows = place("batch", "length")
     return jax.shard_map(
         partial(_on_device, gated=gated, gather="fsdp" in free),
         in_specs=(rows, rows, rows, specs),

@@ -21,13 +21,13 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt32
 
-from o1p_jax.mesh import DATA_AXES, SERVING_RULES, partition, sharding
+from o1p_jax.mesh import SAMPLING_AXES, SERVING_RULES, partition, sharding
 from o1p_jax.models.attention import Scoring, packed_attention
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import rules_for
 
 _MASKED = -1e30
-_ROWS, _ROWS_SECOND = PartitionSpec(DATA_AXES), PartitionSpec(None, DATA_AXES)
+_ROWS, _ROWS_SECOND = PartitionSpec(SAMPLING_AXES), PartitionSpec(None, SAMPLING_AXES)
 
 
 class Cache(NamedTuple):
@@ -64,7 +64,7 @@ class Plan:
 
     def on_rows(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
         return jax.shard_map(
-            f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=set(DATA_AXES), check_vma=False
+            f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=set(SAMPLING_AXES), check_vma=False
         )
 
     @staticmethod
@@ -72,7 +72,7 @@ class Plan:
         """Where the weights lie along the axes of rows: experts each on its device, all else on every one."""
 
         def spec(weight: Any) -> Any:
-            return weight.replace(partition(weight.get_metadata("logical_axes"), SERVING_RULES, DATA_AXES))
+            return weight.replace(partition(weight.get_metadata("logical_axes"), SERVING_RULES, SAMPLING_AXES))
 
         return jax.tree.map(spec, params, is_leaf=lambda x: isinstance(x, nnx.Variable))
 

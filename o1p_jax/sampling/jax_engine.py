@@ -17,7 +17,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from o1p_jax.errors import NonFinite
-from o1p_jax.mesh import DATA_AXES, SERVING_RULES, data_devices, make_mesh
+from o1p_jax.mesh import SAMPLING_AXES, SERVING_RULES, devices_along, make_mesh
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, param_shardings
 from o1p_jax.models.hf import load_config, load_params
@@ -43,7 +43,7 @@ class JaxSampler:
 
     def __init__(self, cfg: DecoderConfig, params: nnx.State, mesh: Mesh, *, dtype: str, slots: int):
         splits = stack_lengths(params)
-        self._cfg, self._devices = cfg, data_devices(mesh)
+        self._cfg, self._devices = cfg, devices_along(mesh, SAMPLING_AXES)
         self._params = jax.device_put(params, param_shardings(cfg, mesh, splits, SERVING_RULES))
         share = -(-slots // self._devices)
         group = min(share, _CPU_GROUP) if jax.default_backend() == "cpu" else share
@@ -92,7 +92,7 @@ class JaxSampler:
     def _on_rows(self, *arrays: np.ndarray) -> list[jax.Array]:
         # Copied, because a CPU device may use the host's own memory, and the host goes on when the first device along
         # "tensor" has handed its tokens in: another may still be reading the lengths that the host then counts up.
-        return jax.device_put(list(map(np.array, arrays)), NamedSharding(self._plan.mesh, PartitionSpec(DATA_AXES)))
+        return jax.device_put(list(map(np.array, arrays)), NamedSharding(self._plan.mesh, PartitionSpec(SAMPLING_AXES)))
 
     def _with_room(self, cache: Cache, needed: int) -> Cache:
         return cache if needed <= cache.capacity else grow(cache, bucket(max(needed, 2 * cache.capacity)))

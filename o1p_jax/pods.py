@@ -1,0 +1,81 @@
+"""Pods by name: how many devices, how they are joined, and what one of them can do."""
+
+import math
+import re
+from dataclasses import dataclass
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """One kind of accelerator. Rates are a chip's peaks; JAX sees `devices` devices in it."""
+
+    flops: float
+    """bfloat16, multiply and add counted as two, a second."""
+    memory: float
+    """Bytes."""
+    memory_bandwidth: float
+    """Bytes a second."""
+    link_bandwidth: float
+    """Bytes a second in one direction: of one link of a torus, or of all of a GPU's NVLink."""
+    torus: int = 0
+    """Dimensions of the torus; 0 is a switch that joins the chips of a host."""
+    network_bandwidth: float
+    """Bytes a second and chip in one direction between hosts (GPUs) or slices (TPUs)."""
+    devices: int = 1
+    cores: int = 1
+    """What names such as v5p-64 count."""
+    host: int
+    """Chips a host."""
+
+
+CHIPS = {
+    "v5e": Chip(flops=197e12, memory=16 * GIB, memory_bandwidth=819e9, link_bandwidth=50e9, torus=2,
+                network_bandwidth=3.1e9, host=4),
+    "v5p": Chip(flops=459e12, memory=95 * GIB, memory_bandwidth=2765e9, link_bandwidth=100e9, torus=3,
+                network_bandwidth=6.25e9, cores=2, host=4),
+    "v6e": Chip(flops=918e12, memory=32 * GIB, memory_bandwidth=1638e9, link_bandwidth=100e9, torus=2,
+                network_bandwidth=12.5e9, host=4),
+    "7x": Chip(flops=2307e12, memory=192 * GIB, memory_bandwidth=7380e9, link_bandwidth=100e9, torus=3,
+               network_bandwidth=12.5e9, devices=2, cores=2, host=4),
+    "h100": Chip(flops=989e12, memory=80e9, memory_bandwidth=3350e9, link_bandwidth=450e9,
+                 network_bandwidth=50e9, host=8),
+}  # fmt: skip
+"""TPUs: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e,tpu7x}, where a chip's links are summed over both directions; H100
+SXM: NVIDIA's data sheet (dense), with one 400 Gb/s adapter a GPU."""
+
+_TPU_NAME = re.compile(r"(v5e|v5p|v6e|7x)-(\d+)")
+_GPU_NAME = re.compile(r"(h100)x(\d+)")
+
+
+def pod_devices(name: str) -> int | None:
+    """The number of devices JAX sees in the pod `name`: 'v5e-16' (chips), 'v5p-64' (cores), 'h100x8' (GPUs)."""
+    found = _TPU_NAME.fullmatch(name.lower()) or _GPU_NAME.fullmatch(name.lower())
+    if found is None:
+        return None
+    chip, count = CHIPS[found[1]], int(found[2])
+    return count // chip.cores * chip.devices or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """A pod: a chip's name and the shape they are joined in; for GPUs hosts x GPUs a host."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @property
+    def chip(self) -> Chip:
+        return CHIPS[self.kind]
+
+    @property
+    def chips(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def devices(self) -> int:
+        return self.chips * self.chip.devices
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{'x'.join(map(str, self.shape))}"

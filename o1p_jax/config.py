@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from o1p_jax.errors import BadInput
-from o1p_jax.pods import pod_devices
+from o1p_jax.pods import parse_mesh
 
 EMBEDDED = "embedded"  # the model and the problem sets that ship with the package
 
@@ -177,8 +177,8 @@ class ComputeConfig:
     """Type of activations and matrix products; master weights and moments are always float32."""
     trainable_layers: int | None = None
     """Train only the last this many layers, freezing all else; left out: everything (the authors: 48 of 64 for QwQ)."""
-    remat: bool = True
-    """Recompute each layer's activations in the backward pass."""
+    remat: Literal["none", "light", "full"] = "light"
+    """What the backward pass computes again: nothing; all but matrix products; all but the layers' inputs."""
     logprob_chunk: int = 512
     """Tokens a row whose logits exist at a time."""
 
@@ -291,32 +291,6 @@ class RunConfig:
             self.method, "keep", self.method.keep <= samples, f"m can't exceed sampling.samples_per_problem={samples}"
         )
         parse_mesh(self.mesh)
-
-
-MESH_AXES = ("replica", "fsdp", "expert", "context", "tensor")
-"""Axes of every mesh, in the devices' order: neighbours share the last."""
-
-
-def parse_mesh(mesh: str) -> dict[str, int]:
-    """Devices along each of MESH_AXES; one may be -1, whatever is left over.
-
-    '8x1' is data (fsdp) by tensor; the long form 'fsdp:-1,tensor:4' names axes, and those left out are 1; the name of a
-    pod of pods.py, 'v5p-64' or 'h100x8', is all its devices along fsdp.
-    """
-    if devices := pod_devices(mesh):
-        mesh = f"fsdp:{devices}"
-    data, _, tensor = mesh.lower().partition("x")
-    pairs = [part.split(":") for part in mesh.split(",")] if ":" in mesh else [["fsdp", data], ["tensor", tensor]]
-    shape = dict(pair for pair in pairs if len(pair) == 2)
-    positive = [n for n in shape.values() if n.isascii() and n.isdigit() and int(n) >= 1]
-    rest = [n for n in shape.values() if n == "-1" and ":" in mesh]
-    complete = len(positive) + len(rest) == len(pairs) and len(rest) <= 1
-    if len(shape) < len(pairs) or not set(shape) <= set(MESH_AXES) or not complete:
-        raise BadInput(
-            f"mesh={mesh}: must be two positive numbers, DATAxTENSOR, such as 8x1, or numbers for some of "
-            f"{', '.join(MESH_AXES)} (one may be -1, the rest), such as fsdp:-1,tensor:4, or a pod such as v5p-64, h100x8"
-        )
-    return {axis: int(shape.get(axis, 1)) for axis in MESH_AXES}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

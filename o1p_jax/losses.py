@@ -30,7 +30,7 @@ def token_logprobs(
     words, the logits of whole rows are what runs out of memory first. Where rows are split into `shards` over devices,
     each takes `chunk` tokens of its own part at a time.
     """
-    B, L, D = hidden_BLD.shape
+    B, L, _ = hidden_BLD.shape
     part = L // shards
     chunk = min(chunk, part)
     chunks = -(-part // chunk)

@@ -5,14 +5,13 @@ All axes are in Auto mode: the compiler places intermediate results, and every a
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from o1p_jax.config import MESH_AXES, parse_mesh
 from o1p_jax.errors import BadInput
+from o1p_jax.pods import MESH_AXES, parse_mesh
 from o1p_jax.progress import say
 
 MeshAxes = str | tuple[str, ...] | None
@@ -53,8 +52,9 @@ def simulate_devices(mesh: str) -> None:
 
 def make_mesh(spec: str) -> Mesh:
     """The mesh of the first devices, as many as `spec` (see `parse_mesh`) asks for; too few raise `BadInput`."""
-    shape = tuple(parse_mesh(spec).values())
-    needed, devices = math.prod(shape), jax.devices()
+    devices = jax.devices()
+    shape = tuple(parse_mesh(spec, len(devices)).values())
+    needed = math.prod(shape)
     if len(devices) < needed:
         raise BadInput(
             f"mesh={spec}: needs {needed} devices, there are {len(devices)} ({devices[0].platform}); "
@@ -62,7 +62,12 @@ def make_mesh(spec: str) -> Mesh:
         )
     if devices[0].platform == "cpu" and needed > 1:
         say(f"mesh {spec}: {needed} simulated devices on this CPU")
-    return Mesh(np.asarray(devices[:needed]).reshape(shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+    return mesh_of(devices[:needed], shape)
+
+
+def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
+    """The devices with MESH_AXES; neighbours along an axis are neighbours on the torus, as far as that can be done."""
+    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape), devices=devices)
 
 
 def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:
@@ -102,6 +107,12 @@ def free_axes() -> tuple[str, ...]:
     return tuple(axis for axis in mesh.axis_names if axis not in mesh.manual_axes)
 
 
+def platform() -> str:
+    """Where the program will run: of the mesh in use, which may be of devices that are not here; else of this host."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
 def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
     """Tells the compiler where `x` lies, when a mesh is set (`with jax.set_mesh(mesh)`); alone it changes nothing.
 
@@ -112,12 +123,12 @@ def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition(logical_axes))
 
 
-def check_divides(spec: str, sizes: Mapping[str, tuple[str, int]]) -> None:
+def check_divides(spec: str, sizes: Mapping[str, tuple[str, int]], devices: int = 1) -> None:
     """Raises `BadInput` when the mesh `spec` does not divide a dimension.
 
-    `sizes` maps the name a user knows (`num_attention_heads`) to (logical axis, size).
+    `sizes` maps the name a user knows (`num_attention_heads`) to (logical axis, size); `devices` as for `parse_mesh`.
     """
-    shape = parse_mesh(spec)
+    shape = parse_mesh(spec, devices)
     for name, (axis, size) in sizes.items():
         names = _names(RULES[axis])
         devices = math.prod(shape[mesh_axis] for mesh_axis in names)

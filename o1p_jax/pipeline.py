@@ -9,18 +9,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from o1p_jax import table
 from o1p_jax.annotate import WeightReport, grade_rollouts, training_samples, weigh_rollouts
 from o1p_jax.config import RunConfig, from_dict, to_dict
 from o1p_jax.evaluate import Graded, Result, compare
 from o1p_jax.export import export, write_card
 from o1p_jax.isolate import child_main, preemptible, run_child
-from o1p_jax.mesh import make_mesh, simulate_devices
-from o1p_jax.models.hf import resolve_model
+from o1p_jax.mesh import check_divides, make_mesh, simulate_devices
+from o1p_jax.models.hf import load_config, resolve_model
 from o1p_jax.presample import RolloutJob, presample
 from o1p_jax.report import write_report
 from o1p_jax.rollouts import RolloutFolder
-from o1p_jax.runs import check_inputs, check_run, load_run_config, open_run
+from o1p_jax.runs import check_inputs, check_run, load_run_config, mesh_sizes, open_run
 from o1p_jax.train import train
 
 BEFORE, AFTER = "before", "after"
@@ -76,7 +78,7 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
         for problem_set in problem_sets:
             there = replace(cfg, model=model, problems=replace(cfg.problems, test=problem_set))
             check_inputs(there, resolve_model(model, cfg.revision), ["test"])
-    _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh})
+    _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": {}})
     results = compare_models(
         cfg, dict(zip(labels, folders, strict=True)), problem_sets, out, title=" and ".join(labels)
     )
@@ -87,8 +89,9 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
 def preflight(cfg: RunConfig, *parts: str) -> None:
     """Raises BadInput, within seconds and with nothing written, for what would fail hours later."""
     check_run(cfg)
-    check_inputs(cfg, resolve_model(cfg.model, cfg.revision), parts)
-    _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh})
+    folder = resolve_model(cfg.model, cfg.revision)
+    check_inputs(cfg, folder, parts)
+    _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": mesh_sizes(cfg, load_config(folder))})
 
 
 def compare_models(
@@ -168,6 +171,7 @@ def _do(job: dict[str, Any]) -> None:
     simulate_devices(job["mesh"] if job["do"] == "mesh" else job["config"]["mesh"])
     if job["do"] == "mesh":
         make_mesh(job["mesh"])
+        check_divides(job["mesh"], job["sizes"], len(jax.devices()))
     else:
         _train_and_export(from_dict(RunConfig, job["config"]), WeightReport(**job["report"]))
 

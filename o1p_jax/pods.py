@@ -1,8 +1,10 @@
-"""Pods by name: how many devices, how they are joined, and what one of them can do."""
+"""Meshes and pods by name: how many devices, how they are joined, and what one of them can do."""
 
 import math
 import re
 from dataclasses import dataclass
+
+from o1p_jax.errors import BadInput
 
 GIB = 2**30
 
@@ -79,3 +81,33 @@ class Topology:
 
     def __str__(self) -> str:
         return f"{self.kind}:{'x'.join(map(str, self.shape))}"
+
+
+MESH_AXES = ("replica", "fsdp", "expert", "context", "tensor")
+"""Axes of every mesh, in the devices' order: neighbours share the last."""
+
+
+def parse_mesh(mesh: str, devices: int = 1) -> dict[str, int]:
+    """Devices along each of MESH_AXES; raises `BadInput`. One may be -1: what the others leave of `devices`.
+
+    '8x1' is data (fsdp) by tensor; the long form 'fsdp:-1,tensor:4' names axes, and those left out are 1; the name of a
+    pod, 'v5p-64' or 'h100x8', is all its devices along fsdp.
+    """
+    if of_pod := pod_devices(mesh):
+        mesh = f"fsdp:{of_pod}"
+    data, _, tensor = mesh.lower().partition("x")
+    pairs = [part.split(":") for part in mesh.split(",")] if ":" in mesh else [["fsdp", data], ["tensor", tensor]]
+    shape = dict(pair for pair in pairs if len(pair) == 2)
+    positive = [n for n in shape.values() if n.isascii() and n.isdigit() and int(n) >= 1]
+    rest = [n for n in shape.values() if n == "-1" and ":" in mesh]
+    complete = len(positive) + len(rest) == len(pairs) and len(rest) <= 1
+    if len(shape) < len(pairs) or not set(shape) <= set(MESH_AXES) or not complete:
+        raise BadInput(
+            f"mesh={mesh}: must be two positive numbers, DATAxTENSOR, such as 8x1, or numbers for some of "
+            f"{', '.join(MESH_AXES)} (-1 is the rest), such as fsdp:-1,tensor:4, or a pod such as v5p-64 or h100x8"
+        )
+    others = math.prod(map(int, positive))
+    if rest and devices > 1 and devices % others:
+        raise BadInput(f"mesh={mesh}: {others} does not divide the {devices} devices there are; -1 can't be filled in")
+    filled = max(1, devices // others)
+    return {axis: filled if shape.get(axis) == "-1" else int(shape.get(axis, 1)) for axis in MESH_AXES}

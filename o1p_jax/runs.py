@@ -16,6 +16,7 @@ from o1p_jax.config import RunConfig, flatten, from_dict, to_dict
 from o1p_jax.errors import BadInput, CorruptData
 from o1p_jax.files import read_json, write_json
 from o1p_jax.mesh import check_divides
+from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.hf import check_weights, load_config
 from o1p_jax.problems import Prompter, load_problems
 
@@ -52,6 +53,12 @@ def load_run_config(run: Path) -> RunConfig:
         raise CorruptData(f"{run / 'config.json'}: {e}") from None
 
 
+def mesh_sizes(cfg: RunConfig, model: DecoderConfig) -> dict[str, tuple[str, int]]:
+    """What the mesh has to divide, for `mesh.check_divides`."""
+    rows = {"batch.rows_per_microbatch": ("batch", cfg.batch.rows_per_microbatch)}
+    return model.axis_sizes() | rows | {"batch.row_length": ("length", cfg.batch.row_length)}
+
+
 def check_inputs(cfg: RunConfig, model: Path, parts: Iterable[str]) -> None:
     """Raises BadInput for what would fail later: model, mesh, problems ('train', 'test' in `parts`), prompts, sampler.
 
@@ -59,8 +66,7 @@ def check_inputs(cfg: RunConfig, model: Path, parts: Iterable[str]) -> None:
     """
     decoder = load_config(model)
     check_weights(model, decoder)
-    sizes = decoder.axis_sizes() | {"batch.rows_per_microbatch": ("batch", cfg.batch.rows_per_microbatch)}
-    check_divides(cfg.mesh, sizes)
+    check_divides(cfg.mesh, mesh_sizes(cfg, decoder))
     wanted = cfg.compute.trainable_layers
     if wanted is not None and wanted > decoder.layers:
         raise BadInput(f"compute.trainable_layers={wanted}: the model has {decoder.layers} layers")

@@ -79,7 +79,9 @@ def model_logprobs(
         model = nnx.merge(graphdef, *params)
         hidden_RLD = model(batch.ids_RL, batch.positions_RL, batch.segments_RL, dtype=dtype, remat=compute.remat)
         head_DV = constrain(model.head_DV().astype(dtype), None, "vocab")  # gathered here, not once a chunk
-        return token_logprobs(hidden_RLD, head_DV, batch.targets_RL, compute.logprob_chunk, model.logits, mesh.shape["context"])
+        return token_logprobs(
+            hidden_RLD, head_DV, batch.targets_RL, compute.logprob_chunk, model.logits, mesh.shape["context"]
+        )
 
 
 def make_logprob_fn(

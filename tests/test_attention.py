@@ -60,7 +60,7 @@ def test_windows_soft_caps_and_sinks(window):
     sinks, scoring = jnp.linspace(-2.0, 3.0, 6), Scoring(0.7, softcap=1.5)
 
     def ours(q, k, v, sinks):
-        return packed_attention(q, k, v, segments, jnp.int32(window), scoring, sinks)
+        return packed_attention(q, k, v, segments, (None, window), jnp.int32(1), scoring, sinks)
 
     def theirs(q, k, v, sinks):
         return plain_attention(q, k, v, segments, window, scoring, sinks)
@@ -78,7 +78,7 @@ def test_split_over_devices_equals_unsplit(mesh, kv_heads):
     sinks = jnp.linspace(-2.0, 3.0, 12)
 
     def attention(q, k, v, sinks):
-        return packed_attention(q, k, v, segments, jnp.int32(150), None, sinks)
+        return packed_attention(q, k, v, segments, (150,), sinks_H=sinks)
 
     with jax.set_mesh(make_mesh(mesh)):
         split = value_and_gradients(attention, *qkv, sinks)
@@ -104,5 +104,5 @@ def test_what_no_query_sees_costs_nothing():
     q, k, v, _ = inputs(640, rows=1)
     segments = jnp.repeat(jnp.array([[1, 2]], jnp.int32), 320, axis=1)
     poisoned = k.at[:, :256].set(jnp.nan).at[:, 640 - 128 :].set(jnp.nan)
-    out = packed_attention(q, poisoned, v, segments, jnp.int32(64))
+    out = packed_attention(q, poisoned, v, segments, (64,))
     assert jnp.isfinite(out[:, 384 : 640 - 128]).all() and jnp.isnan(out[:, :256]).all()

@@ -18,8 +18,8 @@ def test_every_config_loads_and_holds_its_command(path):
 
 
 def test_flags_override_fields():
-    cfg = cli.parse_run_config(["--mesh=4x2", "--optim.learning_rate=1e-6", "--compute.remat=False", "--seed", "7"])
-    assert (cfg.mesh, cfg.optim.learning_rate, cfg.compute.remat, cfg.seed) == ("4x2", 1e-6, False, 7)
+    cfg = cli.parse_run_config(["--mesh=4x2", "--optim.learning_rate=1e-6", "--compute.remat=full", "--seed", "7"])
+    assert (cfg.mesh, cfg.optim.learning_rate, cfg.compute.remat, cfg.seed) == ("4x2", 1e-6, "full", 7)
 
 
 def test_a_run_folders_config_is_a_config(tmp_path):

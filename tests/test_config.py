@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from o1p_jax import config
-from o1p_jax.config import MethodConfig, RunConfig, SamplingConfig, flatten, from_dict, parse_mesh, to_dict
+from o1p_jax.config import MethodConfig, RunConfig, SamplingConfig, flatten, from_dict, to_dict
 from o1p_jax.errors import BadInput
 
 
@@ -23,12 +23,6 @@ def test_unknown_key_is_refused_by_its_dotted_name():
     values["optim"]["momentum"] = 0.9
     with pytest.raises(BadInput, match=r"optim\.momentum"):
         from_dict(RunConfig, values)
-
-
-@pytest.mark.parametrize("mesh", ["8", "8x", "0x1", "8x1x1", "axb", "", "-1x2", "8 x1"])
-def test_bad_meshes(mesh):
-    with pytest.raises(BadInput, match="mesh="):
-        parse_mesh(mesh)
 
 
 def test_modes_fill_in_what_is_left_out():

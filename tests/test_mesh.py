@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
-from o1p_jax.config import MESH_AXES
 from o1p_jax.errors import BadInput
 from o1p_jax.mesh import RULES, SERVING_RULES, check_divides, constrain, make_mesh, partition, sharding
+from o1p_jax.pods import MESH_AXES
 
 ROWS = ("fsdp", "expert")
 
 
 def test_mesh_takes_the_first_devices(capsys):
     mesh = make_mesh("2x2")
-    assert mesh.shape == {"fsdp": 2, "expert": 1, "tensor": 2}
+    assert mesh.shape == {"replica": 1, "fsdp": 2, "expert": 1, "context": 1, "tensor": 2}
     assert mesh.devices.ravel().tolist() == jax.devices()[:4]
     assert capsys.readouterr().err == "mesh 2x2: 4 simulated devices on this CPU\n"
 
@@ -36,7 +36,7 @@ def test_devices_are_simulated():
 
 def test_every_rule_names_a_mesh_axis():
     named = {*RULES.values(), *SERVING_RULES.values()} - {None}
-    assert named == {("fsdp", "expert"), "fsdp", "expert", "tensor"}
+    assert named == {("replica", "fsdp", "expert"), ("fsdp", "expert"), "fsdp", "expert", "context", "tensor"}
     assert {axis for names in named for axis in ([names] if isinstance(names, str) else names)} == set(MESH_AXES)
 
 

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from o1p_jax.batches import Batch, Plan, assemble, plan_epochs, sample_length
 from o1p_jax.config import BatchConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
 from o1p_jax.losses import policy_loss
-from o1p_jax.mesh import make_mesh
+from o1p_jax.mesh import DATA_AXES, make_mesh
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, init_params, param_shardings
 from o1p_jax.models.families import read_config
@@ -243,7 +243,7 @@ def test_reference_logprobs_make_the_first_ratio_one():
     batch = one_batch(CONFIG.batch)
     assert batch.ids_RL.shape[0] == 1
     logprob_fn = make_logprob_fn(TINY, None, CONFIG.compute, trainer.mesh)
-    rows = NamedSharding(trainer.mesh, P(ROWS))
+    rows = NamedSharding(trainer.mesh, P(DATA_AXES))
     logprobs = logprob_fn((trainer.state.params, nnx.State({})), jax.device_put(Batch(*(x[0] for x in batch)), rows))
     assert logprobs.sharding.is_equivalent_to(rows, 2)
     batch.ref_logprobs_RL[:] = np.where(batch.mask_RL, np.asarray(logprobs)[None], 0)

@@ -12,9 +12,11 @@ PACKAGE = ROOT / "o1p_jax"
 
 FLOORS = [
     {"errors"},
+    {"pods"},
     {"config", "records"},
     {"files", "progress"},
-    {"isolate", "mesh", "rewards", "answers", "rollouts", "embedded.problems", "models.config"},
+    {"isolate", "mesh", "rewards", "answers", "rollouts", "embedded.problems", "models.config",
+     "models.splash"},
     {"problems", "grading", "batches", "checkpoint", "metrics", "optimizer", "models.attention", "models.rope",
      "sampling.base", "embedded.traces", "embedded.tokenizer", "models.families.common",
      "models.stream"},

@@ -4,7 +4,7 @@ Legend: B rows, L tokens, S tokens of whole rows where they are split over the m
 tiles of queries, m of keys, T queries or U keys of a tile; H query heads, G key-value heads, R = H/G query heads a
 key-value head, K head size. For each tile of queries a loop runs over the tiles of keys that it can see: what lies in
 the future, before all of its segments or before its window costs nothing, and no array S x S exists, forward or
-backward.
+backward. On TPUs the kernel of splash.py does the same.
 """
 
 from functools import partial
@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from o1p_jax.mesh import free_axes, partition
+from o1p_jax.mesh import free_axes, partition, platform
+from o1p_jax.models.splash import block_size, kernel_spec, make_kernel, splash_attention
 
 KEPT = "kept"
 """`checkpoint_name` of what the backward pass needs and should not compute again."""
 _TILE = 128
+_UNLIMITED = 2**30
 _MASKED = -1e30  # finite, so that no difference of scores is NaN
 
 
@@ -36,40 +39,57 @@ def packed_attention(
     k_BLGK: Float[Array, "B L G K"],
     v_BLGK: Float[Array, "B L G K"],
     segments_BL: Int[Array, "B L"],
-    window: Int[Array, ""] | None = None,
+    windows: tuple[int | None, ...] = (None,),
+    kind: Int[Array, ""] | int = 0,
     scoring: Scoring | None = None,
     sinks_H: Float[Array, "H"] | None = None,
 ) -> Float[Array, "B L H K"]:
     """Softmax attention to the tokens of the same segment up to each token's own place; softmax in float32.
 
-    A segment's tokens lie side by side. A token sees the last `window` tokens, itself included, or all if it is left
-    out; without `scoring` the scale is K^-0.5. A head's sink is one more score for each of its queries, without a key
+    A segment's tokens lie side by side. A token sees the last `windows[kind]` tokens, itself included; None is all of
+    them. Without `scoring` the scale is K^-0.5. A head's sink is one more score for each of its queries, without a key
     or a value. Under a mesh, rows lie as "batch" and "length", queries as "heads", keys and values as "kv_heads" where
     the mesh divides these, else whole.
     """
     scoring = scoring or Scoring(q_BLHK.shape[-1] ** -0.5)
-    window = jnp.int32(2**30) if window is None else window
-    free = free_axes()
+    kind, free = jnp.asarray(kind, jnp.int32), free_axes()
+    mesh, (_, length, heads, _) = jax.sharding.get_abstract_mesh(), q_BLHK.shape
+    parts = {axis: mesh.shape[axis] if axis in free else 1 for axis in ("context", "tensor")}
+    kernels: tuple = ()
+    if platform() == "tpu" and block_size(length // parts["context"], length):
+        kernels = tuple(
+            make_kernel(
+                length, heads, window, scoring.softcap, name=KEPT, head_shards=parts["tensor"],
+                row_shards=parts["context"],
+            )
+            for window in windows
+        )  # fmt: skip
+    split = k_BLGK.shape[2] % parts["tensor"] == 0
+    device = partial(_on_device, scoring=scoring, windows=windows, split=split, context=parts["context"] > 1)
+    arrays = (q_BLHK, k_BLGK, v_BLGK, segments_BL, kind, sinks_H, kernels)
     if not free:
-        return _blockwise(q_BLHK, k_BLGK, v_BLGK, segments_BL, segments_BL, jnp.int32(0), window, scoring, sinks_H)
+        return device(*arrays)
 
-    split = k_BLGK.shape[2] % jax.sharding.get_abstract_mesh().shape["tensor"] == 0
-    rows = partition(("batch", "length"), mesh_axes=free)
-    queries = partition(("batch", "length", "heads", "head_dim"), mesh_axes=free)
-    keys = partition(("batch", "length", "kv_heads" if split else None, "head_dim"), mesh_axes=free)
-    sinks = None if sinks_H is None else partition(("heads",), mesh_axes=free)
+    def place(*logical_axes: str | None) -> PartitionSpec:
+        return partition(logical_axes, mesh_axes=free)
+
+    queries = place("batch", "length", "heads", "head_dim")
+    keys = queries if split else place("batch", "length", None, None)
+    sinks = None if sinks_H is None else place("heads")
+    tables = tuple(kernel_spec(kernel, mesh, queries[2], queries[1]) for kernel in kernels)
     return jax.shard_map(
-        partial(_on_device, scoring=scoring, split=split, context="context" in free),
-        in_specs=(queries, keys, keys, rows, partition((), mesh_axes=free), sinks),
+        device,
+        in_specs=(queries, keys, keys, place("batch", "length"), place(), sinks, tables),
         out_specs=queries,
         axis_names=set(free),
         check_vma=False,
-    )(q_BLHK, k_BLGK, v_BLGK, segments_BL, window, sinks_H)
+    )(*arrays)
 
 
 def _on_device(
-    q_BLHK: Array, k_BLGK: Array, v_BLGK: Array, segments_BL: Array, window: Array, sinks_H: Array | None,
-    *, scoring: Scoring, split: bool, context: bool,
+    q_BLHK: Array, k_BLGK: Array, v_BLGK: Array, segments_BL: Array, kind: Array, sinks_H: Array | None,
+    kernels: tuple, *, scoring: Scoring, windows: tuple[int | None, ...], split: bool,
+    context: bool,
 ) -> Array:  # fmt: skip
     """One device's queries, to the keys of whole rows."""
     if not split:
@@ -80,6 +100,9 @@ def _on_device(
             jax.lax.all_gather(x, "context", axis=1, tiled=True) for x in (k_BLGK, v_BLGK, segments_BL)
         )
         first = jax.lax.axis_index("context") * q_BLHK.shape[1]
+    if kernels:
+        return splash_attention(kernels, kind, q_BLHK, k_BSGK, v_BSGK, segments_BL, segments_BS, scoring.scale, sinks_H)
+    window = jnp.array([window or _UNLIMITED for window in windows], jnp.int32)[kind]
     return _blockwise(q_BLHK, k_BSGK, v_BSGK, segments_BL, segments_BS, first, window, scoring, sinks_H)
 
 
@@ -137,9 +160,7 @@ def _reach(segments_BS: Array, first: Array, window: Array, n: int, size: int) -
     return jnp.stack([low_n, high_n], axis=1)
 
 
-def _scores(
-    scoring: Scoring, q_BGRTK: Array, k_BGUK: Array, place: _Place, i: Array, j: Array
-) -> tuple[Array, Array]:
+def _scores(scoring: Scoring, q_BGRTK: Array, k_BGUK: Array, place: _Place, i: Array, j: Array) -> tuple[Array, Array]:
     """Scores of tile i's queries and tile j's keys, float32, masked; and their derivative by the product."""
     size = q_BGRTK.shape[-2]
     places = jnp.arange(size)

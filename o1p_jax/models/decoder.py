@@ -5,7 +5,7 @@ vocabulary. Abstract tree, shardings, loading and export are derived from the we
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +21,15 @@ from o1p_jax.models.config import DecoderConfig, LayerKind, RopeConfig
 from o1p_jax.models.layers import Stack, new_weight, norm_of, times
 from o1p_jax.models.rope import rope_angles, text_lengths
 
-_UNLIMITED = 2**30
 
-
-class _Kinds(NamedTuple):
-    """What the kinds of layers need, one entry each along the first axis, so that a scanned layer can take its own."""
+class _Angles(NamedTuple):
+    """Of each kind of layers, along the first axis, so that a scanned layer can take its own."""
 
     cos_nBLP: Array
     sin_nBLP: Array
-    window_n: Array
 
     @classmethod
-    def of(cls, cfg: DecoderConfig, positions_BL: Array, longest_BL: Array) -> "_Kinds":
+    def of(cls, cfg: DecoderConfig, positions_BL: Array, longest_BL: Array) -> "_Angles":
         def angles(kind: LayerKind) -> tuple[Array, Array]:
             if kind.rope is None:
                 return jnp.ones_like(plain[0]), jnp.zeros_like(plain[1])
@@ -41,12 +38,12 @@ class _Kinds(NamedTuple):
         rotated = next((kind.rope for kind in cfg.kinds if kind.rope is not None), RopeConfig())
         plain = rope_angles(rotated, cfg.head_dim, positions_BL, longest_BL)
         cos, sin = (jnp.stack(parts) for parts in zip(*map(angles, cfg.kinds), strict=True))
-        return cls(cos, sin, jnp.array([kind.window or _UNLIMITED for kind in cfg.kinds], jnp.int32))
+        return cls(cos, sin)
 
-    def at(self, kind: Array) -> tuple[tuple[Array, Array], Array]:
-        """Angles and window of the kind with this index."""
-        cos, sin, window = (jax.lax.dynamic_index_in_dim(a, kind, keepdims=False) for a in self)
-        return (cos, sin), window
+    def at(self, kind: Array) -> tuple[Array, Array]:
+        """The kind with this index."""
+        cos, sin = (jax.lax.dynamic_index_in_dim(a, kind, keepdims=False) for a in self)
+        return cos, sin
 
 
 class Decoder(nnx.Module):
@@ -73,30 +70,32 @@ class Decoder(nnx.Module):
         segments_BL: Int[Array, "B L"],
         *,
         dtype: DTypeLike = jnp.float32,
-        remat: bool = False,
+        remat: Literal["none", "light", "full"] = "none",
     ) -> Float[Array, "B L D"]:
         """Hidden states after the final norm, in `dtype`.
 
         Attention is causal within a segment of `segments_BL`; 0 is padding, whose hidden states mean nothing.
-        `remat` keeps only the outputs of matrix products (what is marked KEPT) for the backward pass.
+        For the backward pass `remat` keeps all, what is marked KEPT (the outputs of products), or layers' inputs only.
         """
-        kinds = _Kinds.of(self.cfg, positions_BL, text_lengths(positions_BL, segments_BL))
+        angles = _Angles.of(self.cfg, positions_BL, text_lengths(positions_BL, segments_BL))
         x_BLD = self._embed(ids_BL, dtype)
         for stack, pattern in zip(self.stacks, self._patterns(), strict=True):
             graphdef, weights = nnx.split(stack)
 
             def layer(x_BLD, inputs, graphdef=graphdef):
                 weights, kind = inputs
-                angles, window = kinds.at(kind)
                 x_BLD, _ = nnx.merge(graphdef, weights)(
                     x_BLD,
-                    angles,
-                    lambda q, k, v, sinks: packed_attention(q, k, v, segments_BL, window, self.scoring, sinks),
+                    angles.at(kind),
+                    lambda q, k, v, sinks: packed_attention(
+                        q, k, v, segments_BL, self.windows, kind, self.scoring, sinks
+                    ),
                 )
                 return x_BLD, None
 
-            if remat:
-                layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(KEPT))
+            if remat != "none":
+                kept = [KEPT] if remat == "light" else []
+                layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(*kept))
             x_BLD, _ = jax.lax.scan(layer, x_BLD, (weights, pattern))
         return norm_of(self.cfg)(x_BLD, self.norm)
 
@@ -112,11 +111,12 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "B L D"], tuple[Float[Array, "N B L G K"], Float[Array, "N B L G K"]]]:
         """Hidden states after the final norm, and all layers' new keys and values, which the caller keeps as it likes.
 
-        `attend(q_BLHK, k_BLGK, v_BLGK, sinks_H, window, slice)` is the attention: of each token to the last `window`,
-        itself included, with `scoring`; `slice` is the layer's part of `per_layer`, a tree of arrays whose first axis
-        runs over all layers. `longest_BL` is the length of the text that each token belongs to.
+        `attend(q_BLHK, k_BLGK, v_BLGK, sinks_H, kind, slice)` is the attention: of each token to the last
+        `windows[kind]`, itself included (None is all), with `scoring`; `slice` is the layer's part of `per_layer`, a
+        tree of arrays whose first axis runs over all layers. `longest_BL` is the length of the text that each token
+        belongs to.
         """
-        kinds = _Kinds.of(self.cfg, positions_BL, longest_BL)
+        angles = _Angles.of(self.cfg, positions_BL, longest_BL)
         x_BLD = self._embed(ids_BL, dtype)
         new, first = [], 0
         for stack, pattern in zip(self.stacks, self._patterns(), strict=True):
@@ -125,9 +125,8 @@ class Decoder(nnx.Module):
 
             def layer(x_BLD, inputs, graphdef=graphdef):
                 weights, kind, of_layer = inputs
-                angles, window = kinds.at(kind)
                 return nnx.merge(graphdef, weights)(
-                    x_BLD, angles, lambda q, k, v, sinks: attend(q, k, v, sinks, window, of_layer)
+                    x_BLD, angles.at(kind), lambda q, k, v, sinks: attend(q, k, v, sinks, kind, of_layer)
                 )
 
             of_stack = jax.tree.map(lambda a, first=first, last=last: a[first:last], per_layer)
@@ -136,6 +135,11 @@ class Decoder(nnx.Module):
             first = last
         k_NBLGK, v_NBLGK = (jnp.concatenate(parts) for parts in zip(*new, strict=True))
         return norm_of(self.cfg)(x_BLD, self.norm), (k_NBLGK, v_NBLGK)
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """How many tokens a token sees in each kind of layers."""
+        return tuple(kind.window for kind in self.cfg.kinds)
 
     @property
     def scoring(self) -> Scoring:

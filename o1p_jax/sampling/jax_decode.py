@@ -27,6 +27,7 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import rules_for
 
 _MASKED = -1e30
+_UNLIMITED = 2**30
 _ROWS, _ROWS_SECOND = PartitionSpec(SAMPLING_AXES), PartitionSpec(None, SAMPLING_AXES)
 
 
@@ -152,7 +153,9 @@ def prefill(
             ids_BP,
             positions_BP,
             jnp.broadcast_to(lengths_B[:, None], ids_BP.shape),
-            lambda q, k, v, sinks, window, _: packed_attention(q, k, v, segments_BP, window, model.scoring, sinks),
+            lambda q, k, v, sinks, kind, _: packed_attention(
+                q, k, v, segments_BP, model.windows, kind, model.scoring, sinks
+            ),
             None,
             dtype=plan.dtype,
         )
@@ -208,9 +211,10 @@ def decode(
         def step(carry, t):
             buffer, tokens_B = carry
 
-            def attend(q_B1HK, k_B1GK, v_B1GK, sinks_H, window, inputs):
+            def attend(q_B1HK, k_B1GK, v_B1GK, sinks_H, kind, inputs):
                 layer, buffer = inputs
                 buffer = _append(buffer, (k_B1GK, v_B1GK), t)
+                window = jnp.array([window or _UNLIMITED for window in model.windows], jnp.int32)[kind]
                 return _attention(
                     q_B1HK, cache, layer, lengths_B, buffer, t, plan.group, window, model.scoring, sinks_H
                 )

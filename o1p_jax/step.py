@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from o1p_jax.batches import Batch
 from o1p_jax.config import ComputeConfig, OptimConfig, RunConfig
 from o1p_jax.losses import LossSums, policy_loss, token_logprobs
-from o1p_jax.mesh import DATA_AXES, constrain
+from o1p_jax.mesh import DATA_AXES
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph
 from o1p_jax.optimizer import learning_rate, make_optimizer
@@ -78,10 +78,8 @@ def model_logprobs(
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         model = nnx.merge(graphdef, *params)
         hidden_RLD = model(batch.ids_RL, batch.positions_RL, batch.segments_RL, dtype=dtype, remat=compute.remat)
-        head_DV = constrain(model.head_DV().astype(dtype), None, "vocab")  # gathered here, not once a chunk
-        return token_logprobs(
-            hidden_RLD, head_DV, batch.targets_RL, compute.logprob_chunk, model.logits, mesh.shape["context"]
-        )
+        head_DV = model.head_DV().astype(dtype)
+        return token_logprobs(hidden_RLD, head_DV, batch.targets_RL, compute.logprob_chunk, model.logits)
 
 
 def make_logprob_fn(
@@ -118,6 +116,8 @@ def make_train_step(
             batch = jax.tree.map(lambda x: x[a], batches)
             (_, more_sums), more_grads = jax.value_and_grad(loss, has_aux=True)(state.params, frozen, batch)
             more_grads = jax.lax.with_sharding_constraint(more_grads, shardings.params)
+            # Without the barrier a compiler may add up whole gradients and scatter them once, after the loop.
+            more_grads = jax.lax.optimization_barrier(more_grads)
             return jax.tree.map(jnp.add, grads, more_grads), sums + more_sums
 
         used = jnp.sum(jnp.any(batches.present_RM, axis=(1, 2)), dtype=jnp.int32)

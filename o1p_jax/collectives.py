@@ -1,0 +1,174 @@
+"""What a compiled program sends between devices: read from its text, by kind of collective and axis of the mesh.
+
+A backend may fuse a collective, split it into a chain, or turn a gather and a matrix product into a loop of permutes.
+Links of a chain share a channel and count once; a loop's body counts as often as it turns.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations|called_computations|async_computation)=\{?([^,}]+)")
+_WHILE = re.compile(r" while\(.*?condition=%?([\w.\-]+), body=%?([\w.\-]+)")
+_COLLECTIVE = re.compile(
+    r"= (\(.*?\)|\S+) (all-gather|reduce-scatter|all-reduce|all-to-all|collective-permute|ragged-all-to-all)(-start)?\("
+)
+_SHAPE = re.compile(r"\b(pred|[suf]\d+|bf16|f8\w*)\[([\d,]*)\]")
+_TYPE_BYTES = {"pred": 1, "bf16": 2}
+
+
+class Collective(NamedTuple):
+    """All of a step's collectives of one kind along one axis (or several together)."""
+
+    kind: str
+    axis: str
+    """Names of the mesh's axes, joined by "+"."""
+    times: int
+    bytes: int
+    """That each device receives, one way."""
+
+
+class _Line(NamedTuple):
+    kind: str
+    channel: str
+    bytes: int
+    groups: list[list[int]]
+    fused_scatter: bool
+
+
+def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
+    """The collectives in the text of a compiled program that runs on `mesh` (axis -> devices, in the devices' order).
+
+    Loops whose number of turns depends on data count as one turn.
+    """
+    computations = _computations(text)
+    times = _times(computations, next(name for name, (entry, _) in computations.items() if entry))
+    seen: dict[tuple[str, str], tuple[int, _Line]] = {}
+    for name, (_, lines) in computations.items():
+        for line in filter(None, (_parse(line, name) for line in lines)):
+            key = (line.kind, line.channel)
+            if times[name] and (key not in seen or times[name] > seen[key][0]):
+                seen[key] = (times[name], line)
+    found: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for turns, line in seen.values():
+        axis, n = _axis(line.groups, mesh)
+        if n > 1:
+            kind = "reduce-scatter" if line.fused_scatter else line.kind
+            found[kind, axis][0] += turns
+            found[kind, axis][1] += turns * _received(kind, line.bytes, n)
+    return sorted(
+        (Collective(kind, axis, count, size) for (kind, axis), (count, size) in found.items()), key=lambda c: -c.bytes
+    )
+
+
+def _computations(text: str) -> dict[str, tuple[bool, list[str]]]:
+    found: dict[str, tuple[bool, list[str]]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if match := _COMPUTATION.match(line):
+            lines = []
+            found[match[2]] = (match[1] is not None, lines)
+        else:
+            lines.append(line)
+    return found
+
+
+def _times(computations: Mapping[str, tuple[bool, list[str]]], entry: str) -> dict[str, int]:
+    """How often each computation runs."""
+    times: dict[str, int] = defaultdict(int)
+
+    def visit(name: str, turns: int) -> None:
+        if name not in computations:
+            return
+        times[name] += turns
+        for line in computations[name][1]:
+            if loop := _WHILE.search(line):
+                visit(loop[2], turns * _trips(computations, loop[1], line))
+                continue
+            for match in _CALLED.finditer(line):
+                visit(match[1].strip().lstrip("%"), turns)
+
+    visit(entry, 1)
+    return times
+
+
+def _trips(computations: Mapping[str, tuple[bool, list[str]]], condition: str, line: str) -> int:
+    """Turns of a loop that counts up to a constant, 1 of any other."""
+    if known := re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', line):
+        return int(known[1])
+    body = "\n".join(computations[condition][1])
+    compared = re.search(r"ROOT .*compare\((.*?)\), direction=LT", body)
+    constants = dict(re.findall(r"%?([\w.\-]+) = [su]32\[\]\S* constant\((\d+)\)", body))
+    operands = re.findall(r"%?([\w.\-]+)(?:,|$)", compared[1]) if compared else []
+    return next((int(constants[name]) for name in operands if name in constants), 1)
+
+
+def _parse(line: str, computation: str) -> _Line | None:
+    match = _COLLECTIVE.search(line)
+    if match is None:
+        return None
+    sizes = [
+        math.prod(map(int, filter(None, dims.split(","))))
+        * (_TYPE_BYTES.get(kind) or int(re.sub(r"\D", "", kind[:3])) // 8)
+        for kind, dims in _SHAPE.findall(match[1])
+    ]
+    # The result of a start lists its operand too; of a gather it is the smaller, of a scatter the larger.
+    whole = max(sizes) if match[3] and sizes else sum(sizes)
+    channel = re.search(r"channel_id=(\d+)", line)
+    fused = match[2] == "all-reduce" and "all-reduce-scatter" in computation
+    return _Line(match[2], channel[1] if channel else computation, whole, _groups(line), fused)
+
+
+def _groups(line: str) -> list[list[int]]:
+    if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", line):
+        return [[int(n) for n in re.findall(r"\d+", pair)] for pair in pairs[1].split("},")]
+    if named := re.search(r"replica_groups=mesh\[(.*?)\](?:\S*)? \{(.*?)\}", line):
+        axes = [(name, int(n)) for name, n in re.findall(r"'(\w+)'=(\d+)", named[1])]
+        return _along([n for _, n in axes], [i for i, (name, _) in enumerate(axes) if f"'{name}'" in named[2]])
+    if tiled := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line):
+        shape, dims = ([int(n) for n in tiled[i].split(",")] for i in (1, 2))
+        devices = np.arange(math.prod(dims)).reshape(dims)
+        if tiled[3]:
+            devices = devices.transpose([int(n) for n in tiled[3].split(",")])
+        return devices.reshape(shape).tolist()
+    if listed := re.search(r"replica_groups=\{(\{.*?\})\}", line):
+        return [[int(n) for n in re.findall(r"\d+", group)] for group in listed[1].split("},")]
+    return []
+
+
+def _along(shape: list[int], axes: Iterable[int]) -> list[list[int]]:
+    """Groups of devices that differ only along `axes`."""
+    axes = list(axes)
+    devices = np.moveaxis(np.arange(math.prod(shape)).reshape(shape), axes, range(-len(axes), 0))
+    return devices.reshape(-1, math.prod(shape[a] for a in axes)).tolist()
+
+
+def _axis(groups: list[list[int]], mesh: Mapping[str, int]) -> tuple[str, int]:
+    """The axes along which the devices of a group differ, and how many devices these have."""
+    sizes = list(mesh.values())
+    if not groups:  # all devices
+        groups = [list(range(math.prod(sizes)))]
+    spread = {
+        axis
+        for group in groups
+        for axis, places in zip(mesh, np.unravel_index(group, sizes), strict=True)
+        if len(set(places.tolist())) > 1
+    }
+    names = [axis for axis in mesh if axis in spread]
+    return "+".join(names), math.prod(mesh[axis] for axis in names)
+
+
+def _received(kind: str, size: int, n: int) -> int:
+    """Bytes each device receives; `size` is the result's, of an all-reduce or permute the operand's too."""
+    match kind:
+        case "all-reduce":
+            return 2 * size * (n - 1) // n
+        case "collective-permute":
+            return size
+        case _:
+            return size * (n - 1) // n

@@ -37,6 +37,11 @@ EXTRAS = {
     "datasets": ["datasets>=4"],
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
+    "plan": [
+        "jax[tpu]",
+        "jax-cuda13-plugin>=0.10.2",
+        "jax-cuda13-pjrt>=0.10.2",
+    ],  # compilers for pods that are not here
 }
 
 setup(
@@ -46,7 +51,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["o1p_jax", "o1p_jax.*"]),
-    package_data={"o1p_jax": ["templates/*", "embedded/model/*"]},
+    package_data={"o1p_jax": ["templates/*", "embedded/model/*", "models/hub.json", "h100.txtpb"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
 )

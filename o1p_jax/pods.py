@@ -30,22 +30,25 @@ class Chip:
     """What names such as v5p-64 count."""
     host: int
     """Chips a host."""
+    price: float | None = None
+    """US dollars a chip and hour, on demand, where a list price is known."""
 
 
 CHIPS = {
     "v5e": Chip(flops=197e12, memory=16 * GIB, memory_bandwidth=819e9, link_bandwidth=50e9, torus=2,
-                network_bandwidth=3.1e9, host=4),
+                network_bandwidth=3.1e9, host=4, price=1.2),
     "v5p": Chip(flops=459e12, memory=95 * GIB, memory_bandwidth=2765e9, link_bandwidth=100e9, torus=3,
-                network_bandwidth=6.25e9, cores=2, host=4),
+                network_bandwidth=6.25e9, cores=2, host=4, price=4.2),
     "v6e": Chip(flops=918e12, memory=32 * GIB, memory_bandwidth=1638e9, link_bandwidth=100e9, torus=2,
-                network_bandwidth=12.5e9, host=4),
+                network_bandwidth=12.5e9, host=4, price=2.7),
     "7x": Chip(flops=2307e12, memory=192 * GIB, memory_bandwidth=7380e9, link_bandwidth=100e9, torus=3,
                network_bandwidth=12.5e9, devices=2, cores=2, host=4),
     "h100": Chip(flops=989e12, memory=80e9, memory_bandwidth=3350e9, link_bandwidth=450e9,
                  network_bandwidth=50e9, host=8),
 }  # fmt: skip
 """TPUs: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e,tpu7x}, where a chip's links are summed over both directions; H100
-SXM: NVIDIA's data sheet (dense), with one 400 Gb/s adapter a GPU."""
+SXM: NVIDIA's data sheet (dense), one 400 Gb/s adapter a GPU. Prices: cloud.google.com/tpu/pricing, on demand in the
+US; others differ too much between sellers to stand here."""
 
 _TPU_NAME = re.compile(r"(v5e|v5p|v6e|7x)-(\d+)")
 _GPU_NAME = re.compile(r"(h100)x(\d+)")
@@ -81,6 +84,17 @@ class Topology:
 
     def __str__(self) -> str:
         return f"{self.kind}:{'x'.join(map(str, self.shape))}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Topology":
+        """'v5p:4x4x4' (chips of a torus) or 'h100:8x8' (hosts x GPUs a host); raises `BadInput`."""
+        kind, _, shape = text.lower().partition(":")
+        numbers = shape.split("x")
+        wrong = kind not in CHIPS or not all(n.isascii() and n.isdigit() and int(n) >= 1 for n in numbers)
+        if wrong or len(numbers) != (CHIPS[kind].torus or 2):
+            shapes = ", ".join(f"{name}:{'x'.join('4' * (chip.torus or 2))}" for name, chip in CHIPS.items())
+            raise BadInput(f"topology={text}: must be a chip and the shape of the pod, such as {shapes}")
+        return cls(kind=kind, shape=tuple(map(int, numbers)))
 
 
 MESH_AXES = ("replica", "fsdp", "expert", "context", "tensor")

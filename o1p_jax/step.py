@@ -162,5 +162,5 @@ def _share_changed(old: nnx.State, new: nnx.State) -> Float[Array, ""]:
     changed = jax.tree.map(
         lambda a, b: jnp.sum(a.astype(jnp.bfloat16) != b.astype(jnp.bfloat16), dtype=jnp.float32), old, new
     )
-    count = sum(p.size for p in jax.tree.leaves(old))
+    count = float(sum(p.size for p in jax.tree.leaves(old)))  # an int of billions would overflow int32
     return jnp.stack(jax.tree.leaves(changed)).sum() / count

@@ -1,0 +1,37 @@
+"""Does a run fit a pod, and how fast could it be? Compiles the real step for the pod's chips, none of which is needed.
+
+    python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4
+
+`--topology` is a chip and the pod's shape: v5e:16x16, v5p:4x4x4, v6e:8x8, 7x:4x4x4, or h100:8x8 (hosts x GPUs). Other
+flags are the run's own (`--mesh=fsdp:-1,tensor:4`, `--compute.remat=full`); `--json=FILE` writes the figures down.
+"""
+
+import json
+from pathlib import Path
+
+from o1p_jax import cli
+from o1p_jax.errors import BadInput
+from o1p_jax.pods import Topology
+
+
+def command(argv: list[str]) -> None:
+    topology, rest = cli.take_flag(argv, "topology")
+    out, rest = cli.take_flag(rest, "json")
+    cfg = cli.parse_run_config(rest)
+    if topology is None:
+        raise BadInput("--topology: missing; such as v5p:4x4x4 or h100:8x8")
+    pod = Topology.parse(topology)
+    from o1p_jax.plan import lines, plan
+
+    found = plan(cfg, pod)
+    print("\n".join(lines(found)))
+    if out is not None:
+        Path(out).write_text(json.dumps(found.as_dict(), indent=1))
+    if not found.memory.fits:
+        raise BadInput(
+            f"{cfg.model} does not fit {pod}: take more chips, --compute.remat=full, or smaller microbatches"
+        )
+
+
+if __name__ == "__main__":
+    cli.main(command)

@@ -1,0 +1,133 @@
+"""How long a step takes at best: arithmetic, memory and links at their peaks, all at the same time.
+
+A bound from below, not a forecast: nothing here knows of launches, stragglers or kernels that reach a part of the peak.
+Formulas count a multiplication and an addition as two operations.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flax import nnx
+
+from o1p_jax.collectives import Collective
+from o1p_jax.config import ComputeConfig
+from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.decoder import abstract_params
+from o1p_jax.pods import Topology
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """A model's numbers of parameters."""
+
+    total: int
+    multiplied: int
+    """Of those that a token is multiplied with: without the embedding's rows and the experts it does not go to."""
+
+
+def model_sizes(model: DecoderConfig) -> Sizes:
+    """Counted from the declared weights."""
+    total = multiplied = 0
+    for path, weight in nnx.to_flat_state(abstract_params(model)):
+        size = math.prod(weight.shape)
+        total += size
+        if path == ("embed",) and not model.tied:
+            continue
+        share = 1.0
+        if model.experts is not None and "experts" in weight.get_metadata("logical_axes"):
+            share = model.experts.per_token / model.experts.count
+        multiplied += round(size * share)
+    return Sizes(total=total, multiplied=multiplied)
+
+
+def step_flops(model: DecoderConfig, tokens: int, row_length: int) -> float:
+    """Of a step on `tokens` tokens in full rows of one text each: 6 a token and parameter (2 forward, 4 backward), and
+    12 a token, head, head's width and visible key (scores and values; forward, and twice that backward).
+    """
+    visible = 0.0
+    for kind in (model.kinds[i] for i in model.pattern or (0,) * model.layers):
+        window = min(kind.window or row_length, row_length)
+        visible += window - window * (window - 1) / (2 * row_length) - 0.5  # a row's mean: full windows, rising before
+    return tokens * (6 * model_sizes(model).multiplied + 12 * model.heads * model.head_dim * visible)
+
+
+def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: ComputeConfig) -> float:
+    """With what the backward pass computes again: a whole forward pass under full rematerialisation."""
+    return step_flops(model, tokens, row_length) * (4 / 3 if compute.remat == "full" else 1)
+
+
+def memory_bytes(
+    model: DecoderConfig, device_state: float, tokens: float, microbatches: int, tensor: int, compute: ComputeConfig
+) -> float:
+    """A device reads and writes in a step: the gathered weights once a pass and microbatch, each layer's activations
+    about 16 times its width a pass, and parameters, moments and gradients (`device_state` bytes of float32 parameters
+    and moments) once in, once out.
+    """
+    itemsize = 2 if compute.dtype == "bfloat16" else 4
+    passes = 4 if compute.remat == "full" else 3
+    weights = passes * microbatches * model_sizes(model).total * itemsize / tensor
+    activations = passes * 16 * tokens * model.layers * model.hidden_size * itemsize / tensor
+    return weights + activations + 2.67 * device_state
+
+
+def link_seconds(topology: Topology, sent: Iterable[Collective], mesh: dict[str, int]) -> dict[str, float]:
+    """Seconds a step that the links along each axis (or axes together) are busy, at their peak."""
+    seconds: dict[str, float] = {}
+    for collective in sent:
+        rate = _rate(topology, collective.axis, mesh)
+        seconds[collective.axis] = seconds.get(collective.axis, 0.0) + collective.bytes / rate
+    return seconds
+
+
+def _rate(topology: Topology, axis: str, mesh: dict[str, int]) -> float:
+    """Bytes a second that a device receives along an axis.
+
+    On a torus an axis of n devices takes as many dimensions as it needs to hold them, each with two links (directions);
+    one of a single dimension that does not close into a ring still fills both directions. Between GPUs: NVLink within
+    a host, and the hosts' network adapters, all of a host's together, for what crosses hosts.
+    """
+    chip, names = topology.chip, axis.split("+")
+    n = math.prod(mesh[name] for name in names)
+    if chip.torus:
+        dimensions, held = 0, chip.devices
+        for size in sorted(topology.shape, reverse=True):
+            if held < n and size > 1:
+                dimensions, held = dimensions + 1, held * size
+        return 2 * chip.link_bandwidth * max(dimensions, 1) / chip.devices
+    inner = math.prod(size for name, size in list(mesh.items())[list(mesh).index(names[-1]) + 1 :])
+    if n * inner <= topology.shape[1]:
+        return chip.link_bandwidth
+    hosts = n * inner / topology.shape[1]
+    here = min(n, topology.shape[1])
+    return min(chip.link_bandwidth, chip.network_bandwidth * here * hosts / (hosts - 1) if hosts > 1 else math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Of one training step."""
+
+    seconds: dict[str, float]
+    """compute, memory, and the links of each axis: what each would take alone."""
+    model_flops: float
+    peak_flops: float
+    """Of all chips, a second."""
+
+    @property
+    def step(self) -> float:
+        """Seconds, everything at the same time."""
+        return max(self.seconds.values())
+
+    @property
+    def bound(self) -> str:
+        return max(self.seconds, key=lambda name: self.seconds[name])
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOPs utilisation (arXiv 2204.02311, appendix B): what is computed again does not count."""
+        return self.model_flops / (self.step * self.peak_flops)
+
+    @property
+    def mfu_without_overlap(self) -> float:
+        """The same if arithmetic waited for memory and every link."""
+        return self.model_flops / (sum(self.seconds.values()) * self.peak_flops)

@@ -1,6 +1,9 @@
 """QwQ-32B-Preview as the O1-Pruner paper trained it: the last 48 of 64 layers, lambda 5 (arXiv 2501.12570).
 
-python launch/train.py --config=configs/qwq_32b.py --mesh=64x1
+python launch/train.py --config=configs/qwq_32b.py
+
+For 64 chips: `python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4`. A step's 32 solutions are 32 rows,
+so that the axis "context" splits each of them in two.
 """
 
 from o1p_jax.config import (
@@ -19,7 +22,7 @@ from o1p_jax.config import (
 def config() -> RunConfig:
     return RunConfig(
         run="runs/qwq_32b",
-        mesh="64x1",
+        mesh="fsdp:32,context:2",
         model="Qwen/QwQ-32B-Preview",
         problems=ProblemConfig(
             train="nlile/hendrycks-MATH-benchmark:train",
@@ -31,8 +34,8 @@ def config() -> RunConfig:
             sampler="vllm", samples_per_problem=12, max_tokens=8192, vllm=VllmConfig(tensor_parallel=8)
         ),
         method=MethodConfig(lam=5.0, epsilon=0.2, keep=2),
-        batch=BatchConfig(sequences=32, row_length=9216, rows_per_microbatch=64),
-        compute=ComputeConfig(trainable_layers=48),
+        batch=BatchConfig(sequences=32, row_length=9216, rows_per_microbatch=32),
+        compute=ComputeConfig(trainable_layers=48, remat="full"),
         optim=OptimConfig(learning_rate=2e-6, warmup=0.1, max_grad_norm=10.0),
         evaluation=EvaluationConfig(max_tokens=8192),
     )

@@ -5,6 +5,7 @@ python launch/train.py --config=configs/r1_distill_qwen_7b.py --mesh=8x1
 
 from o1p_jax.config import (
     BatchConfig,
+    ComputeConfig,
     EvaluationConfig,
     MethodConfig,
     OptimConfig,
@@ -28,6 +29,7 @@ def config() -> RunConfig:
         sampling=SamplingConfig(sampler="vllm", samples_per_problem=16, max_tokens=16384),
         method=MethodConfig(lam=2.0, epsilon=0.2, keep=2),
         batch=BatchConfig(sequences=32, row_length=16384 + 1024, rows_per_microbatch=8),
+        compute=ComputeConfig(remat="full"),
         optim=OptimConfig(learning_rate=2e-6),
         evaluation=EvaluationConfig(samples_per_problem=4, temperature=0.6, top_p=0.95, max_tokens=16384),
     )

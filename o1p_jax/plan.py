@@ -158,7 +158,7 @@ def plan(cfg: RunConfig, topology: Topology) -> PodPlan:
             "memory": moved / (chip.memory_bandwidth / chip.devices),
         }
         | {f"links {axis}": s for axis, s in link_seconds(topology, for_all, shape).items()},
-        model_flops=step_flops(model, tokens, cfg.batch.row_length),
+        model_flops=step_flops(model, tokens, cfg.batch.row_length, cfg.compute.trainable_layers),
         peak_flops=peak,
     )
     return PodPlan(

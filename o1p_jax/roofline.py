@@ -41,20 +41,34 @@ def model_sizes(model: DecoderConfig) -> Sizes:
     return Sizes(total=total, multiplied=multiplied)
 
 
-def step_flops(model: DecoderConfig, tokens: int, row_length: int) -> float:
-    """Of a step on `tokens` tokens in full rows of one text each: 6 a token and parameter (2 forward, 4 backward), and
-    12 a token, head, head's width and visible key (scores and values; forward, and twice that backward).
+def step_flops(model: DecoderConfig, tokens: int, row_length: int, trained: int | None = None) -> float:
+    """Of a step on `tokens` tokens in full rows of one text each; the last `trained` layers are trained (None: all).
+
+    A parameter takes 2 a token forward and 4 backward; the layers below the trained ones only the former, an output
+    projection that is not trained 4 in all. Attention takes 4 a head, head's width and visible key (scores and values)
+    forward and twice that backward.
     """
-    visible = 0.0
+    layers = trained or model.layers
+    head = model.vocab_size * model.hidden_size
+    in_layers = (model_sizes(model).multiplied - head) / model.layers
+    visible = []
     for kind in (model.kinds[i] for i in model.pattern or (0,) * model.layers):
         window = min(kind.window or row_length, row_length)
-        visible += window - window * (window - 1) / (2 * row_length) - 0.5  # a row's mean: full windows, rising before
-    return tokens * (6 * model_sizes(model).multiplied + 12 * model.heads * model.head_dim * visible)
+        visible.append(window - window * (window - 1) / (2 * row_length) - 0.5)  # a row's mean: it rises, then is full
+    flops = (6 if trained is None else 4) * head + in_layers * (6 * layers + 2 * (model.layers - layers))
+    attention = 3 * sum(visible[model.layers - layers :]) + sum(visible[: model.layers - layers])
+    return tokens * (flops + 4 * model.heads * model.head_dim * attention)
 
 
 def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: ComputeConfig) -> float:
-    """With what the backward pass computes again: a whole forward pass under full rematerialisation."""
-    return step_flops(model, tokens, row_length) * (4 / 3 if compute.remat == "full" else 1)
+    """With what the backward pass computes again: the trained layers' forward pass under full rematerialisation."""
+    layers = compute.trainable_layers or model.layers
+    flops = step_flops(model, tokens, row_length, compute.trainable_layers)
+    if compute.remat != "full":
+        return flops
+    head = model.vocab_size * model.hidden_size
+    forward = step_flops(model, tokens, row_length) / 3 - 2 * head * tokens
+    return flops + forward * layers / model.layers
 
 
 def memory_bytes(

@@ -37,8 +37,10 @@ class _Line(NamedTuple):
     kind: str
     channel: str
     bytes: int
+    """Of the whole array: what a device has after a gather or before a scatter."""
+    part: bool
+    """`bytes` are those of a device's part instead."""
     groups: list[list[int]]
-    fused_scatter: bool
 
 
 def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
@@ -58,9 +60,8 @@ def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
     for turns, line in seen.values():
         axis, n = _axis(line.groups, mesh)
         if n > 1:
-            kind = "reduce-scatter" if line.fused_scatter else line.kind
-            found[kind, axis][0] += turns
-            found[kind, axis][1] += turns * _received(kind, line.bytes, n)
+            found[line.kind, axis][0] += turns
+            found[line.kind, axis][1] += turns * _received(line.kind, line.bytes * (n if line.part else 1), n)
     return sorted(
         (Collective(kind, axis, count, size) for (kind, axis), (count, size) in found.items()), key=lambda c: -c.bytes
     )
@@ -120,8 +121,9 @@ def _parse(line: str, computation: str) -> _Line | None:
     # The result of a start lists its operand too; of a gather it is the smaller, of a scatter the larger.
     whole = max(sizes) if match[3] and sizes else sum(sizes)
     channel = re.search(r"channel_id=(\d+)", line)
-    fused = match[2] == "all-reduce" and "all-reduce-scatter" in computation
-    return _Line(match[2], channel[1] if channel else computation, whole, _groups(line), fused)
+    kind = "reduce-scatter" if match[2] == "all-reduce" and "all-reduce-scatter" in computation else match[2]
+    part = match[2] == "reduce-scatter" and not match[3]
+    return _Line(kind, channel[1] if channel else computation, whole, part, _groups(line))
 
 
 def _groups(line: str) -> list[list[int]]:
@@ -164,7 +166,7 @@ def _axis(groups: list[list[int]], mesh: Mapping[str, int]) -> tuple[str, int]:
 
 
 def _received(kind: str, size: int, n: int) -> int:
-    """Bytes each device receives; `size` is the result's, of an all-reduce or permute the operand's too."""
+    """Bytes each device receives; `size` is the whole array's."""
     match kind:
         case "all-reduce":
             return 2 * size * (n - 1) // n

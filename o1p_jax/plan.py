@@ -96,6 +96,7 @@ class PodPlan:
     parameters: int
     tokens: int
     """A step's token slots: all its rows, full."""
+    rows: int
     microbatches: int
     compile_seconds: float
     memory: Memory
@@ -163,7 +164,7 @@ def plan(cfg: RunConfig, topology: Topology) -> PodPlan:
     )
     return PodPlan(
         model=cfg.model, topology=str(topology), chips=topology.chips, mesh=shape, parameters=model_sizes(model).total,
-        tokens=tokens, microbatches=microbatches, compile_seconds=seconds, memory=memory, collectives=tuple(for_all),
+        tokens=tokens, rows=rows, microbatches=microbatches, compile_seconds=seconds, memory=memory, collectives=tuple(for_all),
         estimate=estimate,
     )  # fmt: skip
 

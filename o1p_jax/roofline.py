@@ -112,9 +112,9 @@ def _rate(topology: Topology, axis: str, mesh: dict[str, int]) -> float:
     inner = math.prod(size for name, size in list(mesh.items())[list(mesh).index(names[-1]) + 1 :])
     if n * inner <= topology.shape[1]:
         return chip.link_bandwidth
-    hosts = n * inner / topology.shape[1]
-    here = min(n, topology.shape[1])
-    return min(chip.link_bandwidth, chip.network_bandwidth * here * hosts / (hosts - 1) if hosts > 1 else math.inf)
+    here = max(1, topology.shape[1] // inner)  # of the axis' devices
+    hosts = n / here
+    return min(chip.link_bandwidth, chip.network_bandwidth * here * hosts / (hosts - 1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,10 +87,10 @@ def command(argv: list[str]) -> None:
 def _row(plan: dict) -> str:
     memory, gib = plan["memory"], 2**30
     mesh = ",".join(f"{axis}:{n}" for axis, n in plan["mesh"].items() if n > 1)
-    rows = plan["rows"]
+    rows, model = plan["rows"], plan["model"].split("/")[1]
     return (
-        f"| {plan['model'].split('/')[1]} | {plan['topology']} ({plan['chips']}) | {mesh} | {plan['tokens'] // rows:,} x "
-        f"{rows} | {(memory['parameters'] + memory['moments']) / gib:.2f} GiB | {memory['peak'] / gib:.1f} of "
+        f"| {model} | {plan['topology']} ({plan['chips']}) | {mesh} | {plan['tokens'] // rows:,} x {rows} "
+        f"| {(memory['parameters'] + memory['moments']) / gib:.2f} GiB | {memory['peak'] / gib:.1f} of "
         f"{memory['available'] / gib:.0f} GiB | {plan['step_seconds']:.2f} s, {plan['bound']} | {plan['mfu']:.0%} "
         f"({plan['mfu_without_overlap']:.0%}) |"
     )

@@ -2,8 +2,8 @@
 
 python launch/train.py --config=configs/qwq_32b.py
 
-Its pod: `python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4`. A step's 32 solutions are 32 rows; the
-axis "context" splits each of them in two.
+Its pod: `python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4`. A step's 32 solutions are 32 rows,
+each of which the axis "context" splits in two.
 """
 
 from o1p_jax.config import (

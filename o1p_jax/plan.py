@@ -164,8 +164,8 @@ def plan(cfg: RunConfig, topology: Topology) -> PodPlan:
     )
     return PodPlan(
         model=cfg.model, topology=str(topology), chips=topology.chips, mesh=shape, parameters=model_sizes(model).total,
-        tokens=tokens, rows=rows, microbatches=microbatches, compile_seconds=seconds, memory=memory, collectives=tuple(for_all),
-        estimate=estimate,
+        tokens=tokens, rows=rows, microbatches=microbatches, compile_seconds=seconds, memory=memory,
+        collectives=tuple(for_all), estimate=estimate,
     )  # fmt: skip
 
 

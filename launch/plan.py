@@ -3,7 +3,8 @@
     python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4
 
 `--topology` is a chip and the pod's shape: v5e:16x16, v5p:4x4x4, v6e:8x8, 7x:4x4x4, or h100:8x8 (hosts x GPUs). Other
-flags are the run's own (`--mesh=fsdp:-1,tensor:4`, `--compute.remat=full`); `--json=FILE` writes the figures down.
+flags are the run's own (`--mesh=fsdp:-1,tensor:4`, `--compute.remat=full`). `--problems_count`, `--solution_tokens` (their
+mean) and `--price` (a chip's hour in dollars) are for the estimate of the whole job; `--json=FILE` writes all figures.
 """
 
 import json
@@ -17,13 +18,26 @@ from o1p_jax.pods import Topology
 def command(argv: list[str]) -> None:
     topology, rest = cli.take_flag(argv, "topology")
     out, rest = cli.take_flag(rest, "json")
+    numbers: dict[str, float | None] = {}
+    for name in ("problems_count", "solution_tokens", "price"):
+        text, rest = cli.take_flag(rest, name)
+        try:
+            numbers[name] = None if text is None else float(text)
+        except ValueError:
+            raise BadInput(f"--{name}={text}: must be a number") from None
     cfg = cli.parse_run_config(rest)
     if topology is None:
         raise BadInput("--topology: missing; such as v5p:4x4x4 or h100:8x8")
     pod = Topology.parse(topology)
     from o1p_jax.plan import lines, plan
 
-    found = plan(cfg, pod)
+    found = plan(
+        cfg,
+        pod,
+        problems=int(numbers["problems_count"] or cfg.problems.limit_train or 5000),
+        solution_tokens=int(numbers["solution_tokens"] or 0) or None,
+        price=numbers["price"],
+    )
     print("\n".join(lines(found)))
     if out is not None:
         Path(out).write_text(json.dumps(found.as_dict(), indent=1))

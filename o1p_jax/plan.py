@@ -23,6 +23,7 @@ from o1p_jax.batches import Batch
 from o1p_jax.collectives import Collective, collectives
 from o1p_jax.config import RunConfig
 from o1p_jax.errors import BadInput
+from o1p_jax.job import Job, whole_job
 from o1p_jax.mesh import check_divides, mesh_of
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params, param_shardings
@@ -102,6 +103,7 @@ class PodPlan:
     memory: Memory
     collectives: tuple[Collective, ...]
     estimate: Estimate
+    job: Job
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -111,9 +113,16 @@ class PodPlan:
         return dataclasses.asdict(self) | {"collectives": sent} | derived
 
 
-def plan(cfg: RunConfig, topology: Topology) -> PodPlan:
-    """Compiles the step of `cfg` for the pod; raises `BadInput` for a mesh that does not suit model or pod, and for a
-    program that does not fit."""
+def plan(
+    cfg: RunConfig, topology: Topology, *, problems: int = 5000, solution_tokens: int | None = None,
+    price: float | None = None,
+) -> PodPlan:  # fmt: skip
+    """Compiles the step of `cfg` for the pod, and estimates the job on so many problems.
+
+    Solutions are `solution_tokens` long on average (left out: half of sampling.max_tokens); `price` is a chip's hour in
+    dollars (left out: the list price of pods.py). Raises `BadInput` for a mesh that does not suit model or pod, and for
+    a program that does not fit.
+    """
     jax.config.update("jax_platforms", "cpu")  # libtpu is here to compile, not to find chips
     model, shape = model_config(cfg), parse_mesh(cfg.mesh, topology.devices)
     if math.prod(shape.values()) != topology.devices:
@@ -166,6 +175,10 @@ def plan(cfg: RunConfig, topology: Topology) -> PodPlan:
         model=cfg.model, topology=str(topology), chips=topology.chips, mesh=shape, parameters=model_sizes(model).total,
         tokens=tokens, rows=rows, microbatches=microbatches, compile_seconds=seconds, memory=memory,
         collectives=tuple(for_all), estimate=estimate,
+        job=whole_job(
+            cfg, model, topology, estimate, problems, solution_tokens or cfg.sampling.max_tokens // 2,
+            chip.price if price is None else price,
+        ),
     )  # fmt: skip
 
 
@@ -247,5 +260,13 @@ def lines(found: PodPlan) -> list[str]:
     shown.append(
         f"roofline: {estimate.step:.3f} s a step, bound by {estimate.bound} (seconds alone: {alone}); MFU "
         f"{estimate.mfu:.0%}, without any overlap {estimate.mfu_without_overlap:.0%}"
+    )
+    job = found.job
+    cost = "" if job.dollars is None else f", {job.dollars:,.0f} dollars"
+    shown.append(
+        f"the job at best: {job.problems:,} problems, solutions of {job.solution_tokens:,} tokens: sampling "
+        f"{job.sampling / 3600:.2f} h ({job.replica_chips} chips a replica, {job.batch} rows each), reference "
+        f"{job.reference / 3600:.2f} h, training {job.training / 3600:.2f} h ({job.steps} steps); together "
+        f"{job.hours:.2f} h{cost}"
     )
     return shown

@@ -27,7 +27,7 @@ FLOORS = [
      "evaluate"},
     {"losses", "presample", "models.names", "table", "plots"},
     {"models.hf", "step", "reference", "report", "sampling.jax_decode", "roofline"},
-    {"train", "sampling.jax_engine", "embedded.pretrain", "runs"},
+    {"job", "train", "sampling.jax_engine", "embedded.pretrain", "runs"},
     {"export", "parity", "plan"},
     {"pipeline", "cli"},
 ]  # fmt: skip

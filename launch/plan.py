@@ -3,8 +3,9 @@
     python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4
 
 `--topology` is a chip and the pod's shape: v5e:16x16, v5p:4x4x4, v6e:8x8, 7x:4x4x4, or h100:8x8 (hosts x GPUs). Other
-flags are the run's own (`--mesh=fsdp:-1,tensor:4`, `--compute.remat=full`). `--problems_count`, `--solution_tokens` (their
-mean) and `--price` (a chip's hour in dollars) are for the estimate of the whole job; `--json=FILE` writes all figures.
+flags are the run's own (`--mesh=fsdp:-1,tensor:4`, `--compute.remat=full`). `--problems_count`, `--solution_tokens`
+(their mean) and `--price` (a chip's hour in dollars) are for the estimate of the whole job; `--json=FILE` writes all
+figures down.
 """
 
 import json

@@ -8,6 +8,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import jax
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from o1p_jax.errors import BadInput
@@ -67,7 +68,8 @@ def make_mesh(spec: str) -> Mesh:
 
 def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
     """The devices with MESH_AXES; neighbours along an axis are neighbours on the torus, as far as that can be done."""
-    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape), devices=devices)
+    placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
 
 
 def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:

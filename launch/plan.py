@@ -5,7 +5,7 @@
 `--topology` is a chip and the pod's shape: v5e:16x16, v5p:4x4x4, v6e:8x8, 7x:4x4x4, or h100:8x8 (hosts x GPUs). Other
 flags are the run's own (`--mesh=fsdp:-1,tensor:4`, `--compute.remat=full`). `--problems_count`, `--solution_tokens`
 (their mean) and `--price` (a chip's hour in dollars) are for the estimate of the whole job; `--json=FILE` writes all
-figures down.
+figures down. `--sweep` weighs meshes, rematerialisation and rows for the pod by formula, and compiles the best six.
 """
 
 import json
@@ -26,12 +26,17 @@ def command(argv: list[str]) -> None:
             numbers[name] = None if text is None else float(text)
         except ValueError:
             raise BadInput(f"--{name}={text}: must be a number") from None
-    cfg = cli.parse_run_config(rest)
+    several = "--sweep" in rest
+    cfg = cli.parse_run_config([flag for flag in rest if flag != "--sweep"])
     if topology is None:
         raise BadInput("--topology: missing; such as v5p:4x4x4 or h100:8x8")
     pod = Topology.parse(topology)
     from o1p_jax.plan import lines, plan
+    from o1p_jax.sweep import sweep, table
 
+    if several:
+        print("\n".join(table(sweep(cfg, pod))))
+        return
     found = plan(
         cfg,
         pod,

@@ -32,7 +32,15 @@ from o1p_jax.models.hf import load_config, resolve_model
 from o1p_jax.optimizer import layer_splits, split_frozen
 from o1p_jax.pods import GIB, Topology, parse_mesh
 from o1p_jax.progress import say
-from o1p_jax.roofline import Estimate, computed_flops, link_seconds, memory_bytes, model_sizes, step_flops
+from o1p_jax.roofline import (
+    Estimate,
+    activation_bytes,
+    computed_flops,
+    link_seconds,
+    memory_bytes,
+    model_sizes,
+    step_flops,
+)
 from o1p_jax.runs import mesh_sizes
 from o1p_jax.step import TrainState, batch_sharding, make_train_step, state_shardings, train_state
 
@@ -99,6 +107,7 @@ class PodPlan:
     """A step's token slots: all its rows, full."""
     rows: int
     microbatches: int
+    remat: str
     compile_seconds: float
     memory: Memory
     collectives: tuple[Collective, ...]
@@ -173,8 +182,8 @@ def plan(
     )
     return PodPlan(
         model=cfg.model, topology=str(topology), chips=topology.chips, mesh=shape, parameters=model_sizes(model).total,
-        tokens=tokens, rows=rows, microbatches=microbatches, compile_seconds=seconds, memory=memory,
-        collectives=tuple(for_all), estimate=estimate,
+        tokens=tokens, rows=rows, microbatches=microbatches, remat=cfg.compute.remat, compile_seconds=seconds,
+        memory=memory, collectives=tuple(for_all), estimate=estimate,
         job=whole_job(
             cfg, model, topology, estimate, problems, solution_tokens or cfg.sampling.max_tokens // 2,
             chip.price if price is None else price,
@@ -215,20 +224,12 @@ def _memory(
         leaves = jax.tree.leaves(tree)
         return sum(math.prod(a.sharding.shard_shape(a.shape)) * np.dtype(a.dtype).itemsize for a in leaves)
 
-    itemsize = np.dtype(cfg.compute.dtype).itemsize
-    data = math.prod(shape[axis] for axis in ("replica", "fsdp", "expert", "context"))
-    tokens = cfg.batch.rows_per_microbatch * cfg.batch.row_length / data
-    width = float(model.hidden_size)
-    if cfg.compute.remat != "full":  # queries, keys, values, attention's output, gate and up
-        experts = 1 if model.experts is None else model.experts.per_token
-        products = 2 * (model.heads + model.kv_heads) * model.head_dim + 2 * experts * model.mlp_size
-        width += products / shape["tensor"] * (1.0 if cfg.compute.remat == "light" else 2.0)
     return Memory(
         parameters=bytes_of(state.params),
         moments=bytes_of(state.opt_state),
         arguments=stats.argument_size_in_bytes,
         temporaries=stats.temp_size_in_bytes,
-        activations=round(tokens * model.layers * width * itemsize),
+        activations=round(activation_bytes(model, cfg, shape)),
         peak=stats.peak_memory_in_bytes,
         available=round(topology.chip.memory / topology.chip.devices),
     )

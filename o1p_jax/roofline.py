@@ -5,13 +5,13 @@ Formulas count a multiplication and an addition as two operations.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flax import nnx
 
 from o1p_jax.collectives import Collective
-from o1p_jax.config import ComputeConfig
+from o1p_jax.config import ComputeConfig, RunConfig
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params
 from o1p_jax.pods import Topology
@@ -69,6 +69,24 @@ def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: 
     head = model.vocab_size * model.hidden_size
     forward = step_flops(model, tokens, row_length) / 3 - 2 * head * tokens
     return flops + forward * layers / model.layers
+
+
+def activation_bytes(model: DecoderConfig, cfg: RunConfig, mesh: Mapping[str, int]) -> float:
+    """Of a device: what the forward pass of a microbatch keeps for the backward pass.
+
+    Under full rematerialisation each layer's input; else its products' outputs too; without any, about twice that.
+    """
+    tokens = (
+        cfg.batch.rows_per_microbatch
+        * cfg.batch.row_length
+        / math.prod(mesh[axis] for axis in ("replica", "fsdp", "expert", "context"))
+    )
+    width = float(model.hidden_size)
+    if cfg.compute.remat != "full":  # queries, keys, values, attention's output, gate and up
+        experts = 1 if model.experts is None else model.experts.per_token
+        products = 2 * (model.heads + model.kv_heads) * model.head_dim + 2 * experts * model.mlp_size
+        width += products / mesh["tensor"] * (1 if cfg.compute.remat == "light" else 2)
+    return tokens * model.layers * width * (2 if cfg.compute.dtype == "bfloat16" else 4)
 
 
 def memory_bytes(

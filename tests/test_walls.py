@@ -29,6 +29,7 @@ FLOORS = [
     {"models.hf", "step", "reference", "report", "sampling.jax_decode", "roofline"},
     {"job", "train", "sampling.jax_engine", "embedded.pretrain", "runs"},
     {"export", "parity", "plan"},
+    {"sweep"},
     {"pipeline", "cli"},
 ]  # fmt: skip
 HOST_SIDE = ["errors", "config", "records", "files", "progress", "isolate", "problems", "grading", "answers", "rewards",

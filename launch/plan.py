@@ -9,6 +9,7 @@ figures down. `--sweep` weighs meshes, rematerialisation and rows for the pod by
 """
 
 import json
+import math
 from pathlib import Path
 
 from o1p_jax import cli
@@ -22,15 +23,14 @@ def command(argv: list[str]) -> None:
     numbers: dict[str, float | None] = {}
     for name in ("problems_count", "solution_tokens", "price"):
         text, rest = cli.take_flag(rest, name)
-        try:
-            numbers[name] = None if text is None else float(text)
-        except ValueError:
-            raise BadInput(f"--{name}={text}: must be a number") from None
+        numbers[name] = None if text is None else _positive(name, text)
     several = "--sweep" in rest
     cfg = cli.parse_run_config([flag for flag in rest if flag != "--sweep"])
     if topology is None:
         raise BadInput("--topology: missing; such as v5p:4x4x4 or h100:8x8")
     pod = Topology.parse(topology)
+    if out is not None and not Path(out).absolute().parent.is_dir():
+        raise BadInput(f"--json={out}: no such folder")
     from o1p_jax.plan import lines, plan
     from o1p_jax.sweep import sweep, table
 
@@ -51,6 +51,16 @@ def command(argv: list[str]) -> None:
         raise BadInput(
             f"{cfg.model} does not fit {pod}: take more chips, --compute.remat=full, or smaller microbatches"
         )
+
+
+def _positive(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise BadInput(f"--{name}={text}: must be a positive number")
+    return number
 
 
 if __name__ == "__main__":

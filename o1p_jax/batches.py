@@ -96,7 +96,7 @@ def plan_epochs(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: i
     if batch.rows_per_microbatch % row_multiple:
         raise BadInput(
             f"batch.rows_per_microbatch={batch.rows_per_microbatch}: must be a multiple of {row_multiple}, the devices "
-            "of the mesh that share rows out (fsdp x expert)"
+            "of the mesh that share rows out (replica x fsdp x expert)"
         )
     steps = []
     for epoch in range(epochs):

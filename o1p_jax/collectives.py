@@ -118,12 +118,21 @@ def _parse(line: str, computation: str) -> _Line | None:
         * (_TYPE_BYTES.get(kind) or int(re.sub(r"\D", "", kind[:3])) // 8)
         for kind, dims in _SHAPE.findall(match[1])
     ]
-    # The result of a start lists its operand too; of a gather it is the smaller, of a scatter the larger.
-    whole = max(sizes) if match[3] and sizes else sum(sizes)
+    whole = _whole(match[2], sizes) if match[3] else sum(sizes)
     channel = re.search(r"channel_id=(\d+)", line)
     kind = "reduce-scatter" if match[2] == "all-reduce" and "all-reduce-scatter" in computation else match[2]
     part = match[2] == "reduce-scatter" and not match[3]
     return _Line(kind, channel[1] if channel else computation, whole, part, _groups(line))
+
+
+def _whole(kind: str, sizes: list[int]) -> int:
+    """Bytes of the arrays of a "-start", whose type lists operands and results (several, where they were combined)."""
+    if kind == "all-reduce":
+        return sum(sizes)  # results only
+    sizes = sizes[: len(sizes) // 2 * 2] if kind != "collective-permute" else [n for n in sizes if n > 4] or sizes
+    half = len(sizes) // 2
+    operands, results = sum(sizes[:half]), sum(sizes[half:])
+    return max(operands, results)  # what a gather makes, what a scatter takes
 
 
 def _groups(line: str) -> list[list[int]]:

@@ -39,18 +39,23 @@ class Job:
 
 
 def whole_job(
-    cfg: RunConfig, model: DecoderConfig, topology: Topology, estimate: Estimate, problems: int, solution_tokens: int,
-    price: float | None,
+    cfg: RunConfig, model: DecoderConfig, topology: Topology, estimate: Estimate, microbatches: int, problems: int,
+    solution_tokens: int, price: float | None,
 ) -> Job:  # fmt: skip
-    """`price` is a chip's hour in US dollars; None leaves the cost out."""
+    """`estimate` is of a step of so many `microbatches`, of which packed solutions need fewer. `price` is a chip's hour
+    in US dollars; None leaves the cost out.
+    """
     sampled = problems * cfg.sampling.samples_per_problem
     chips, batch, rate = sampling_rate(model, topology, solution_tokens)
-    replicas = max(1, topology.chips // chips)
+    chips = min(chips, topology.chips)
+    replicas = topology.chips // chips
     kept = problems * cfg.method.keep
     steps = -(-kept // cfg.batch.sequences) * cfg.optim.epochs
+    rows = -(-cfg.batch.sequences // max(1, cfg.batch.row_length // solution_tokens))  # packed, all of the mean length
+    used = -(-rows // cfg.batch.rows_per_microbatch)
     forward = step_flops(model, kept * solution_tokens, solution_tokens) / 3
     sampling = sampled * solution_tokens / (rate * replicas)
-    reference, training = forward / estimate.peak_flops, steps * estimate.step
+    reference, training = forward / estimate.peak_flops, steps * estimate.step * used / microbatches
     hours = (sampling + reference + training) / 3600
     return Job(
         problems=problems, solution_tokens=solution_tokens, replica_chips=chips, batch=batch, sampling=sampling,

@@ -42,7 +42,7 @@ RULES: dict[str, MeshAxes] = {
 """Logical axis -> mesh axis or axes; None is replicated. Dense weights and rows treat the axis "expert" as more of
 "fsdp"; along it each device holds experts of its own. Along "replica" and "context" all weights are whole."""
 
-SERVING_RULES = RULES | {"embed": None, "expert_embed": None}
+SERVING_RULES = RULES | {"embed": None, "expert_embed": None, "batch": SAMPLING_AXES, "length": None}
 """For sampling: weights whole on every data-parallel device, so that no token waits for them to be gathered."""
 
 

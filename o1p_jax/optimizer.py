@@ -63,10 +63,10 @@ def split_frozen(params: nnx.State, splits: tuple[int, ...] | None) -> tuple[nnx
 
 
 def _decayed(params: Any) -> Any:
-    """Weight decay is for matrices: norm scales and biases are left alone, as is usual."""
+    """Weight decay is for matrices: norm scales, biases and attention sinks are left alone, as is usual."""
 
     def is_matrix(path: tuple, _: Any) -> bool:
         name = jax.tree_util.keystr(path)
-        return "norm" not in name and "bias" not in name
+        return not any(part in name for part in ("norm", "bias", "sinks"))
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)

@@ -78,7 +78,8 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
         for problem_set in problem_sets:
             there = replace(cfg, model=model, problems=replace(cfg.problems, test=problem_set))
             check_inputs(there, resolve_model(model, cfg.revision), ["test"])
-    _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": {}})
+        sizes = mesh_sizes(cfg, load_config(resolve_model(model, cfg.revision)))
+        _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": sizes})
     results = compare_models(
         cfg, dict(zip(labels, folders, strict=True)), problem_sets, out, title=" and ".join(labels)
     )

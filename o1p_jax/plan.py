@@ -50,9 +50,11 @@ _SEGMENTS = 8  # samples a row at most, as the plan takes it
 
 
 def model_config(cfg: RunConfig) -> DecoderConfig:
-    """Of `cfg.model`: a model of hub.json is known without its files."""
+    """Of `cfg.model`: a model of hub.json is known without its files, of others config.json is enough."""
     known = json.loads(_KNOWN.read_text())
-    return read_config(known[cfg.model]) if cfg.model in known else load_config(resolve_model(cfg.model, cfg.revision))
+    if cfg.model in known:
+        return read_config(known[cfg.model])
+    return load_config(resolve_model(cfg.model, cfg.revision, weights=False))
 
 
 def devices_of(topology: Topology) -> list[Any]:
@@ -168,9 +170,7 @@ def plan(
     for_all = [c._replace(times=c.times * microbatches, bytes=c.bytes * microbatches) for c in sent]
     chip = topology.chip
     peak = topology.chips * chip.flops
-    moved = memory_bytes(
-        model, memory.parameters + memory.moments, of_device, microbatches, shape["tensor"], cfg.compute
-    )
+    moved = memory_bytes(model, memory.parameters + memory.moments, of_device, microbatches, shape, cfg.compute)
     estimate = Estimate(
         seconds={
             "compute": computed_flops(model, tokens, cfg.batch.row_length, cfg.compute) / peak,
@@ -185,8 +185,8 @@ def plan(
         tokens=tokens, rows=rows, microbatches=microbatches, remat=cfg.compute.remat, compile_seconds=seconds,
         memory=memory, collectives=tuple(for_all), estimate=estimate,
         job=whole_job(
-            cfg, model, topology, estimate, problems, solution_tokens or cfg.sampling.max_tokens // 2,
-            chip.price if price is None else price,
+            cfg, model, topology, estimate, microbatches, problems,
+            solution_tokens or max(1, cfg.sampling.max_tokens // 2), chip.price if price is None else price,
         ),
     )  # fmt: skip
 
@@ -231,7 +231,7 @@ def _memory(
         temporaries=stats.temp_size_in_bytes,
         activations=round(activation_bytes(model, cfg, shape)),
         peak=stats.peak_memory_in_bytes,
-        available=round(topology.chip.memory / topology.chip.devices),
+        available=round(topology.chip.memory * topology.chip.usable / topology.chip.devices),
     )
 
 

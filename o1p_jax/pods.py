@@ -23,34 +23,34 @@ class Chip:
     """Bytes a second in one direction: of one link of a torus, or of all of a GPU's NVLink."""
     torus: int = 0
     """Dimensions of the torus; 0 is a switch that joins the chips of a host."""
-    network_bandwidth: float
-    """Bytes a second and chip in one direction between hosts (GPUs) or slices (TPUs)."""
+    network_bandwidth: float = 0.0
+    """Bytes a second and chip in one direction between hosts; a torus is one."""
     devices: int = 1
     cores: int = 1
     """What names such as v5p-64 count."""
-    host: int
-    """Chips a host."""
+    usable: float = 1.0
+    """Share of the memory that JAX takes; of a GPU's, XLA_PYTHON_CLIENT_MEM_FRACTION."""
     price: float | None = None
     """US dollars a chip and hour, on demand, where a list price is known."""
 
 
 CHIPS = {
     "v5e": Chip(flops=197e12, memory=16 * GIB, memory_bandwidth=819e9, link_bandwidth=50e9, torus=2,
-                network_bandwidth=3.1e9, host=4, price=1.2),
+                price=1.2),
     "v5p": Chip(flops=459e12, memory=95 * GIB, memory_bandwidth=2765e9, link_bandwidth=100e9, torus=3,
-                network_bandwidth=6.25e9, cores=2, host=4, price=4.2),
+                cores=2, price=4.2),
     "v6e": Chip(flops=918e12, memory=32 * GIB, memory_bandwidth=1638e9, link_bandwidth=100e9, torus=2,
-                network_bandwidth=12.5e9, host=4, price=2.7),
+                price=2.7),
     "7x": Chip(flops=2307e12, memory=192 * GIB, memory_bandwidth=7380e9, link_bandwidth=100e9, torus=3,
-               network_bandwidth=12.5e9, devices=2, cores=2, host=4),
+               devices=2, cores=2),
     "h100": Chip(flops=989e12, memory=80e9, memory_bandwidth=3350e9, link_bandwidth=450e9,
-                 network_bandwidth=50e9, host=8),
+                 network_bandwidth=50e9, usable=0.75),
 }  # fmt: skip
 """TPUs: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e,tpu7x}, where a chip's links are summed over both directions; H100
 SXM: NVIDIA's data sheet (dense), one 400 Gb/s adapter a GPU. Prices: cloud.google.com/tpu/pricing, on demand in the
 US; others differ too much between sellers to stand here."""
 
-_TPU_NAME = re.compile(r"(v5e|v5p|v6e|7x)-(\d+)")
+_TPU_NAME = re.compile(r"(?:tpu)?(v5e|v5p|v6e|7x|v5litepod)-(\d+)")
 _GPU_NAME = re.compile(r"(h100)x(\d+)")
 
 
@@ -59,7 +59,7 @@ def pod_devices(name: str) -> int | None:
     found = _TPU_NAME.fullmatch(name.lower()) or _GPU_NAME.fullmatch(name.lower())
     if found is None:
         return None
-    chip, count = CHIPS[found[1]], int(found[2])
+    chip, count = CHIPS[found[1].replace("litepod", "e")], int(found[2])
     return count // chip.cores * chip.devices or None
 
 
@@ -109,7 +109,8 @@ def parse_mesh(mesh: str, devices: int = 1) -> dict[str, int]:
     """
     if of_pod := pod_devices(mesh):
         mesh = f"fsdp:{of_pod}"
-    data, _, tensor = mesh.lower().partition("x")
+    mesh = mesh.lower()
+    data, _, tensor = mesh.partition("x")
     pairs = [part.split(":") for part in mesh.split(",")] if ":" in mesh else [["fsdp", data], ["tensor", tensor]]
     shape = dict(pair for pair in pairs if len(pair) == 2)
     positive = [n for n in shape.values() if n.isascii() and n.isdigit() and int(n) >= 1]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from flax import nnx
 
 from o1p_jax.collectives import Collective
@@ -24,11 +25,13 @@ class Sizes:
     total: int
     multiplied: int
     """Of those that a token is multiplied with: without the embedding's rows and the experts it does not go to."""
+    experts: int
+    """Of all experts together."""
 
 
 def model_sizes(model: DecoderConfig) -> Sizes:
     """Counted from the declared weights."""
-    total = multiplied = 0
+    total = multiplied = experts = 0
     for path, weight in nnx.to_flat_state(abstract_params(model)):
         size = math.prod(weight.shape)
         total += size
@@ -37,8 +40,9 @@ def model_sizes(model: DecoderConfig) -> Sizes:
         share = 1.0
         if model.experts is not None and "experts" in weight.get_metadata("logical_axes"):
             share = model.experts.per_token / model.experts.count
+            experts += size
         multiplied += round(size * share)
-    return Sizes(total=total, multiplied=multiplied)
+    return Sizes(total=total, multiplied=multiplied, experts=experts)
 
 
 def step_flops(model: DecoderConfig, tokens: int, row_length: int, trained: int | None = None) -> float:
@@ -54,21 +58,20 @@ def step_flops(model: DecoderConfig, tokens: int, row_length: int, trained: int 
     visible = []
     for kind in (model.kinds[i] for i in model.pattern or (0,) * model.layers):
         window = min(kind.window or row_length, row_length)
-        visible.append(window - window * (window - 1) / (2 * row_length) - 0.5)  # a row's mean: it rises, then is full
+        visible.append(window - window * (window - 1) / (2 * row_length))  # a row's mean: it rises, then is full
     flops = (6 if trained is None else 4) * head + in_layers * (6 * layers + 2 * (model.layers - layers))
     attention = 3 * sum(visible[model.layers - layers :]) + sum(visible[: model.layers - layers])
     return tokens * (flops + 4 * model.heads * model.head_dim * attention)
 
 
 def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: ComputeConfig) -> float:
-    """With what the backward pass computes again: the trained layers' forward pass under full rematerialisation."""
+    """With what the backward pass computes again: logits always, the trained layers under full rematerialisation."""
     layers = compute.trainable_layers or model.layers
-    flops = step_flops(model, tokens, row_length, compute.trainable_layers)
+    head = 2 * tokens * model.vocab_size * model.hidden_size
+    flops = step_flops(model, tokens, row_length, compute.trainable_layers) + head
     if compute.remat != "full":
         return flops
-    head = model.vocab_size * model.hidden_size
-    forward = step_flops(model, tokens, row_length) / 3 - 2 * head * tokens
-    return flops + forward * layers / model.layers
+    return flops + (step_flops(model, tokens, row_length) / 3 - head) * layers / model.layers
 
 
 def activation_bytes(model: DecoderConfig, cfg: RunConfig, mesh: Mapping[str, int]) -> float:
@@ -83,22 +86,26 @@ def activation_bytes(model: DecoderConfig, cfg: RunConfig, mesh: Mapping[str, in
     )
     width = float(model.hidden_size)
     if cfg.compute.remat != "full":  # queries, keys, values, attention's output, gate and up
-        experts = 1 if model.experts is None else model.experts.per_token
+        # A device holds room for all tokens that are gathered along "expert", should they all want its own experts.
+        experts = 1 if model.experts is None else model.experts.per_token * mesh["expert"]
         products = 2 * (model.heads + model.kv_heads) * model.head_dim + 2 * experts * model.mlp_size
         width += products / mesh["tensor"] * (1 if cfg.compute.remat == "light" else 2)
     return tokens * model.layers * width * (2 if cfg.compute.dtype == "bfloat16" else 4)
 
 
 def memory_bytes(
-    model: DecoderConfig, device_state: float, tokens: float, microbatches: int, tensor: int, compute: ComputeConfig
-) -> float:
-    """A device reads and writes in a step: the gathered weights once a pass and microbatch, each layer's activations
-    about 16 times its width a pass, and parameters, moments and gradients (`device_state` bytes of float32 parameters
-    and moments) once in, once out.
+    model: DecoderConfig, device_state: float, tokens: float, microbatches: int, mesh: Mapping[str, int],
+    compute: ComputeConfig,
+) -> float:  # fmt: skip
+    """A device reads and writes in a step: the gathered weights (of experts its own) once a pass and microbatch, each
+    layer's activations about 16 times its width a pass, and parameters, moments and gradients (`device_state` bytes of
+    float32 parameters and moments) once in, once out.
     """
+    sizes, tensor = model_sizes(model), mesh["tensor"]
+    held = sizes.total - sizes.experts * (1 - 1 / mesh["expert"])
     itemsize = 2 if compute.dtype == "bfloat16" else 4
     passes = 4 if compute.remat == "full" else 3
-    weights = passes * microbatches * model_sizes(model).total * itemsize / tensor
+    weights = passes * microbatches * held * itemsize / tensor
     activations = passes * 16 * tokens * model.layers * model.hidden_size * itemsize / tensor
     return weights + activations + 2.67 * device_state
 
@@ -127,12 +134,12 @@ def _rate(topology: Topology, axis: str, mesh: dict[str, int]) -> float:
             if held < n and size > 1:
                 dimensions, held = dimensions + 1, held * size
         return 2 * chip.link_bandwidth * max(dimensions, 1) / chip.devices
-    inner = math.prod(size for name, size in list(mesh.items())[list(mesh).index(names[-1]) + 1 :])
-    if n * inner <= topology.shape[1]:
+    index = tuple(slice(None) if name in names else 0 for name in mesh)
+    group = np.arange(math.prod(mesh.values())).reshape(tuple(mesh.values()))[index].reshape(-1)
+    hosts = len(set((group // topology.shape[1]).tolist()))
+    if hosts == 1:
         return chip.link_bandwidth
-    here = max(1, topology.shape[1] // inner)  # of the axis' devices
-    hosts = n / here
-    return min(chip.link_bandwidth, chip.network_bandwidth * here * hosts / (hosts - 1))
+    return min(chip.link_bandwidth, chip.network_bandwidth * n / hosts * hosts / (hosts - 1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,18 +53,20 @@ def _variants(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> Itera
             check_divides(variant.mesh, mesh_sizes(variant, model), topology.devices)
         except BadInput:
             continue
-        if _bytes(variant, model, topology) < 0.95 * topology.chip.memory / topology.chip.devices:
+        if _bytes(variant, model, topology) < topology.chip.memory * topology.chip.usable / topology.chip.devices:
             yield variant
 
 
 def _bytes(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:
-    """A device's, by formula: state, activations, three layers' gathered weights, and the words' projection."""
+    """A device's, by formula: state, gradients, activations (a compiler holds about half as much again beside them),
+    three layers' gathered weights, and the words' projection.
+    """
     shape, sizes = parse_mesh(cfg.mesh), model_sizes(model)
     head = 2 * model.vocab_size * model.hidden_size
     layers = 3 * 2 * (sizes.total - head / 2) / model.layers
     gathered = (layers / shape["expert"] + 2 * head) / shape["tensor"]
     state = _STATE_BYTES * sizes.total / (topology.devices / shape["context"])
-    return state + activation_bytes(model, cfg, shape) + gathered
+    return 4 / 3 * state + 1.5 * activation_bytes(model, cfg, shape) + gathered
 
 
 def _seconds(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:

@@ -69,9 +69,17 @@ def test_windows_soft_caps_and_sinks(window):
 
 
 @pytest.mark.parametrize(
-    "mesh", ["context:8", "fsdp:2,context:2,tensor:2", "context:2,tensor:4", "tensor:6", "replica:2"]
+    ("mesh", "kv_heads"),
+    [
+        ("context:8", 2),
+        ("fsdp:2,context:2,tensor:2", 3),
+        ("context:2,tensor:4", 2),
+        ("context:2,tensor:4", 12),
+        ("tensor:6", 2),
+        ("tensor:6", 3),
+        ("replica:2", 2),
+    ],
 )
-@pytest.mark.parametrize("kv_heads", [2, 3, 12])
 def test_split_over_devices_equals_unsplit(mesh, kv_heads):
     """Heads over "tensor", also where a device's queries need a part of the key-value heads; rows over "context"."""
     *qkv, segments = inputs(400, heads=12, kv_heads=kv_heads)

@@ -55,6 +55,15 @@ ENTRY %main (x: f32[8,16]) -> f32[8,16] {
             Collective("all-gather", "fsdp+tensor", 28, 28 * 8 * 16 * 2 * 7 // 8),
         ),
         (
+            "%g = ((bf16[2,16], bf16[4,16]), (bf16[8,16], bf16[16,16])) all-gather-start(%x, %y), channel_id=1, "
+            "replica_groups=[2,4]<=[4,2]T(1,0)",
+            Collective("all-gather", "fsdp", 28, 28 * 24 * 16 * 2 * 3 // 4),
+        ),
+        (
+            "%g = (bf16[8,16], bf16[16,16]) all-reduce-start(%x, %y), channel_id=1, replica_groups=[2,4]<=[4,2]T(1,0)",
+            Collective("all-reduce", "fsdp", 28, 28 * 24 * 16 * 2 * 2 * 3 // 4),
+        ),
+        (
             "%g = (bf16[2,16], bf16[2,16], u32[], u32[]) collective-permute-start(%x), channel_id=1, "
             "source_target_pairs={{0,2},{2,4},{4,6},{6,0},{1,3},{3,5},{5,7},{7,1}}",
             Collective("collective-permute", "fsdp", 28, 28 * 2 * 16 * 2),

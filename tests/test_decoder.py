@@ -87,9 +87,15 @@ def test_gradients_equal_transformers(case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "mesh", ["8x1", "expert:2,fsdp:4", "fsdp:2,expert:2,tensor:2", "expert:4,tensor:2", "expert:2,context:2,tensor:2"]
+    ("mesh", "switches"),
+    [
+        ("8x1", dict()),
+        ("fsdp:4,expert:2", dict(mlp_bias=True, attention_sinks=True)),
+        ("fsdp:2,expert:2,tensor:2", dict()),
+        ("expert:4,tensor:2", dict(mlp_bias=True, attention_sinks=True)),
+        ("expert:2,context:2,tensor:2", dict(mlp_bias=True, attention_sinks=True)),
+    ],
 )
-@pytest.mark.parametrize("switches", [dict(), dict(mlp_bias=True, attention_sinks=True)])
 def test_meshes_agree_with_experts(mesh, switches):
     cfg = dataclasses.replace(MIXTURE, **switches)
     batch = rows(8, 40, cfg.vocab_size)

@@ -22,13 +22,15 @@ def test_sampling_reads_the_weights_once_a_token_and_each_rows_cache():
 
 def test_a_job():
     cfg = RunConfig(
-        sampling=SamplingConfig(samples_per_problem=16), method=MethodConfig(keep=2), batch=BatchConfig(sequences=32)
+        sampling=SamplingConfig(samples_per_problem=16),
+        method=MethodConfig(keep=2),
+        batch=BatchConfig(sequences=32, row_length=17408, rows_per_microbatch=8),
     )
     estimate = Estimate(seconds={"compute": 2.0}, model_flops=1.0, peak_flops=8 * 989e12)
-    job = whole_job(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 5000, 8192, 3.0)
+    job = whole_job(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 4, 5000, 8192, 3.0)
     _, _, rate = sampling_rate(MODEL, Topology.parse("h100:1x8"), 8192)
     assert job.sampling == pytest.approx(5000 * 16 * 8192 / (8 * rate))
-    assert (job.steps, job.training) == (313, 626.0)
+    assert (job.steps, job.training) == (313, 313.0)  # two samples a row: half of the microbatches
     assert job.dollars == pytest.approx(job.hours * 8 * 3.0) and job.hours * 3600 > job.sampling + job.training
-    without = whole_job(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 5000, 8192, None)
+    without = whole_job(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 4, 5000, 8192, None)
     assert without.dollars is None

@@ -39,6 +39,8 @@ def test_topologies():
     ("flags", "message"),
     [
         ((), "--topology: missing"),
+        (("--topology=v5p:4x4x4", "--price=nan"), "--price=nan: must be a positive number"),
+        (("--topology=v5p:4x4x4", "--json=nowhere/plan.json"), "--json=nowhere/plan.json: no such folder"),
         (("--topology=v5p:4x4x4", "--mesh=8x1"), "mesh=8x1: has 8 devices, v5p:4x4x4 has 64"),
         (("--topology=v5p:4x4x4", "--mesh=tensor:64", "--batch.row_length=512"), "tensor = 64 does not divide"),
     ],

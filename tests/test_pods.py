@@ -21,6 +21,9 @@ def shape(**given):
         ("v5p-64", shape(fsdp=32)),
         ("7x-8", shape(fsdp=8)),
         ("H100x64", shape(fsdp=64)),
+        ("v5litepod-16", shape(fsdp=16)),
+        ("tpu7x-8", shape(fsdp=8)),
+        ("FSDP:4", shape(fsdp=4)),
     ],
 )
 def test_meshes(mesh, expected):

@@ -106,6 +106,7 @@ def test_greedy_equals_transformers(params, folder, mesh):
         ("qwen3_moe", "2x1"),
         ("mixtral", "expert:2"),
         ("gpt_oss", "fsdp:2,expert:2,tensor:2"),
+        ("mistral_window", "context:3,tensor:2"),
     ],
 )
 def test_every_kind_of_model(case, mesh, tmp_path):

@@ -44,8 +44,11 @@ _COPIED = (
 """What a model's folder holds besides its weights; exported as it came."""
 
 
-def resolve_model(path: str, revision: str | None = None) -> Path:
-    """The folder of a model: `embedded`, a folder, or a name on the Hugging Face hub (cached or fetched)."""
+def resolve_model(path: str, revision: str | None = None, *, weights: bool = True) -> Path:
+    """The folder of a model: `embedded`, a folder, or a name on the Hugging Face hub (cached or fetched).
+
+    Without `weights` only config.json is fetched.
+    """
     if path == EMBEDDED:
         return Path(__file__).parent.parent / "embedded" / "model"
     folder = Path(path).expanduser()
@@ -55,12 +58,9 @@ def resolve_model(path: str, revision: str | None = None) -> Path:
         raise BadInput(f"model={path}: no such folder")
     from huggingface_hub import snapshot_download
 
+    wanted = ["*.safetensors", _INDEX, *_COPIED] if weights else ["config.json"]
     try:
-        return Path(
-            snapshot_download(
-                path, revision=revision, etag_timeout=5, allow_patterns=["*.safetensors", _INDEX, *_COPIED]
-            )
-        )
+        return Path(snapshot_download(path, revision=revision, etag_timeout=5, allow_patterns=wanted))
     except Exception as e:  # the hub's client raises errors of several libraries
         raise BadInput(
             f"model={path}: neither a folder nor to be had from the Hugging Face hub "

@@ -31,12 +31,13 @@ def make_kernel(
     """The kernel for whole rows of `length` tokens and all heads, to be split over devices; `name` as KEPT."""
     size = block_size(length // row_shards, length)
     assert size is not None
+    # Not the fused backward kernel: it holds the queries' gradient once for each tile of keys.
     mask: masks.Mask = masks.CausalMask((length, length), shard_count=row_shards)
     if window is not None and window < length:
         mask = masks.LocalMask((length, length), (window - 1, 0), offset=0, shard_count=row_shards)
     sizes = splash.BlockSizes(
         block_q=size, block_kv=size, block_kv_compute=min(size, 512), block_q_dkv=size, block_kv_dkv=size,
-        block_kv_dkv_compute=min(size, 512), use_fused_bwd_kernel=True,
+        block_kv_dkv_compute=min(size, 512), block_q_dq=size, block_kv_dq=size,
     )  # fmt: skip
     with jax.ensure_compile_time_eval():
         return splash.make_splash_mha(

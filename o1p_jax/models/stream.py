@@ -35,9 +35,10 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
 
     def read(self, index: tuple[slice, ...]) -> np.ndarray:
-        """The part `index` (slices without a step), a block of rows at a time."""
+        """The part `index` (slices, of the first axis without a step), a block of rows at a time."""
         dtype = np.dtype(DTYPES[self.dtype])
         spans = [range(*s.indices(n)) for s, n in zip(index, self.shape, strict=True)]
+        assert spans[0].step == 1
         out = np.empty([len(span) for span in spans], dtype)
         row = math.prod(self.shape[1:]) * dtype.itemsize
         block = max(1, _BLOCK_BYTES // max(row, 1))

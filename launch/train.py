@@ -2,16 +2,23 @@
 
 python launch/train.py --mesh=8x1
 python launch/train.py --config=configs/smollm2_135m.py --run=runs/mine --optim.learning_rate=1e-6
+
+The same command on every host of a pod does the job together: under SLURM and on TPUs by itself, elsewhere with
+--coordinator=HOST:PORT --processes=N --process=I (docs/processes.md).
 """
 
 from o1p_jax import cli
+from o1p_jax.launcher import find_place, in_worker, supervise
 
 
 def command(argv: list[str]) -> None:
+    place, argv = find_place(argv)
     cfg = cli.parse_run_config(argv)
+    if place and not in_worker():
+        return supervise(place)
     from o1p_jax.pipeline import whole_job
 
-    whole_job(cfg)
+    whole_job(cfg, place)
 
 
 if __name__ == "__main__":

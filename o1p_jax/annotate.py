@@ -3,12 +3,14 @@ a kill: what a shard holds depends on the source alone.
 """
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from o1p_jax.claims import shards_to_make
 from o1p_jax.config import MethodConfig
 from o1p_jax.errors import BadInput
 from o1p_jax.grading import Grader
@@ -19,15 +21,22 @@ from o1p_jax.rollouts import SCHEMA, RolloutFolder
 
 
 def grade_rollouts(src: Path, dst: Path) -> Path:
-    """Copies the rollouts of `src` to `dst` with `pred` and `grade` filled in; returns `dst`."""
+    """Copies the rollouts of `src` to `dst` with `pred` and `grade` filled in; returns `dst`.
+
+    Several processes share the shards out, as in presampling.
+    """
     source = RolloutFolder(src)
     folder = RolloutFolder.create(dst, source.metadata | {"stage": "graded"}, source.shards)
     missing = folder.missing_shards()
     if not missing:
         return dst
     done = source.shards - len(missing)
-    with Grader() as grader, track("grade", total=source.shards, unit="shards", done=done) as bar:
-        for shard in missing:
+    with (
+        Grader() as grader,
+        track("grade", total=source.shards, unit="shards", done=done) as bar,
+        closing(shards_to_make(folder, lambda _: bar.advance())) as todo,
+    ):
+        for shard in todo:
             table = source.read_shard(shard)
             grades = grader.grade_many(
                 list(zip(table["completion"].to_pylist(), table["answer"].to_pylist(), strict=True))

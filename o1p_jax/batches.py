@@ -154,12 +154,19 @@ def assemble(
 
 
 def step_iterator(
-    samples: Sequence[TrainingSample], ref_logprobs: Sequence[np.ndarray], plan: Plan
-) -> grain.DatasetIterator[Batch]:
-    """The plan's steps as batches; the iterator's state (the next step's number) goes into checkpoints."""
+    samples: Sequence[TrainingSample], ref_logprobs: Sequence[np.ndarray], plan: Plan, rows_here: Sequence[int],
+    done: int = 0,
+) -> grain.DatasetIterator[Batch]:  # fmt: skip
+    """The batches of the plan's steps after the first `done`, of each microbatch only the rows `rows_here`.
+
+    A step's batch depends on its number alone, so that a run can go on from any on other devices.
+    """
 
     def build(rows: Rows) -> Batch:
-        return assemble(samples, ref_logprobs, rows, plan.microbatches, plan.rows, plan.row_length, plan.segments)
+        here = [a * plan.rows + r for a in range(plan.microbatches) for r in rows_here]
+        mine = [rows[i] if i < len(rows) else [] for i in here]
+        shape = plan.microbatches, len(rows_here), plan.row_length, plan.segments
+        return assemble(samples, ref_logprobs, mine, *shape)
 
-    dataset = grain.MapDataset.source(plan.steps).map(build)
+    dataset = grain.MapDataset.source(plan.steps[done:]).map(build)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))

@@ -2,7 +2,6 @@
 
     checkpoints/00000050/params ...      Orbax: the trained parameters (any later mesh can read them)
     checkpoints/00000050/optimizer ...   Orbax: moments and counters
-    checkpoints/00000050/data ...        Orbax: the data iterator's position
     checkpoints/00000050/facts.json      configuration and fingerprints
     checkpoints/00000050/manifest.json   file -> SHA-256, written last: without it the checkpoint isn't finished
 
@@ -23,7 +22,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from o1p_jax import files, progress
+from o1p_jax import files, processes, progress
 from o1p_jax.errors import CorruptData, DiskError
 
 MANIFEST = "manifest.json"
@@ -33,15 +32,22 @@ FACTS = "facts.json"
 def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, Any], keep: int) -> Path:
     """Writes `root`/STEP, waits until it is whole, then removes all but the newest `keep` checkpoints.
 
-    `parts` are trees of arrays, or objects that Orbax can ask for their state (a Grain iterator); `facts` what the run
-    depends on. A full disk raises `DiskError`; older checkpoints are intact then. Later checkpoints, which were passed
-    over as damaged, are set aside as STEP.damaged.
+    `parts` are trees of arrays; `facts` what the run depends on. Each process of the job writes the parts of arrays
+    that its devices hold. A full disk raises `DiskError`; older checkpoints are intact then. Later checkpoints, which
+    were passed over as damaged, are set aside as STEP.damaged.
     """
     folder = root / f"{step:08d}"
     with _removed_on_failure(folder), files.disk_errors(folder):
         ocp.save_checkpointables(folder.absolute(), dict(parts), overwrite=True)
-        files.write_json(folder / FACTS, dict(facts))
-        files.write_json(folder / MANIFEST, _sums(folder))
+        processes.once(lambda: files.write_json(folder / FACTS, dict(facts)))
+        sums = _sums(folder)
+        processes.once(lambda: files.write_json(folder / MANIFEST, sums))
+    processes.once(lambda: _tidy(root, folder, keep))
+    return folder
+
+
+def _tidy(root: Path, folder: Path, keep: int) -> None:
+    """What `save` does with the other checkpoints than the new one, `folder`."""
     for later in steps(root):
         if later > folder:
             later.rename(later.with_name(f"{later.name}.damaged"))
@@ -50,11 +56,10 @@ def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, An
     killed = [f for f in _numbered(root) if not _finished(f)]
     for leftover in [*killed, *root.glob("*.orbax-checkpoint-tmp*")]:
         shutil.rmtree(leftover, ignore_errors=True)
-    return folder
 
 
 def restore(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The `parts` named, laid out as those given (arrays or `ShapeDtypeStruct`s); iterators are set to their position.
+    """The `parts` named, laid out as those given (arrays or `ShapeDtypeStruct`s), whatever mesh wrote them.
 
     `folder` is one that `newest` or `damage` found whole.
     """
@@ -72,7 +77,8 @@ def newest(root: Path) -> Path | None:
     `CorruptData` where the finished ones are all damaged.
     """
     damaged = False
-    for folder in reversed(_numbered(root)):
+    names = processes.once(lambda: [folder.name for folder in _numbered(root)])
+    for folder in [root / name for name in reversed(names)]:
         fault = damage(folder)
         if not fault:
             return folder
@@ -94,13 +100,19 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the checkpoint's files, or None."""
-    try:
-        expected = json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
-        return "not a finished checkpoint (no manifest.json)"
-    except ValueError:
-        return f"{MANIFEST} is damaged"
+    """What is wrong with the checkpoint's files, or None. The processes of the job read a share of them each."""
+
+    def manifest() -> dict[str, str] | str:
+        try:
+            return json.loads((folder / MANIFEST).read_text())
+        except FileNotFoundError:
+            return "not a finished checkpoint (no manifest.json)"
+        except ValueError:
+            return f"{MANIFEST} is damaged"
+
+    expected = processes.once(manifest)
+    if isinstance(expected, str):
+        return expected
     found = _sums(folder)
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
@@ -114,9 +126,12 @@ def state_digest(state: Any) -> str:
     """SHA-256 over every leaf's path, type, shape and bytes: independent of the mesh the state lies on."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        # A leaf that other processes hold parts of comes a layer at a time.
+        layers = range(len(leaf)) if leaf.ndim > 1 and not leaf.is_fully_addressable else None
+        for part in [leaf] if layers is None else (jax.lax.dynamic_index_in_dim(leaf, i) for i in layers):
+            array = processes.whole(part)
+            digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     return digest.hexdigest()
 
 
@@ -129,8 +144,11 @@ def _finished(folder: Path) -> bool:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    found = sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST)
-    return {f.relative_to(folder).as_posix(): files.sha256_file(f) for f in found}
+    def names() -> list[str]:
+        found = sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST)
+        return [f.relative_to(folder).as_posix() for f in found]
+
+    return processes.share(processes.once(names), lambda name: files.sha256_file(folder / name))
 
 
 def _remove(folder: Path) -> None:

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,12 @@ import tyro
 from o1p_jax.config import RunConfig, flatten, from_dict
 from o1p_jax.errors import BadInput, O1pError, Preempted
 from o1p_jax.files import read_json
+from o1p_jax.launcher import in_worker
 
 T = TypeVar("T")
+
+_VERDICT_S = 30.0
+_LAST_WORDS_S = 2.0  # for the others, who fail of the same cause, to say so themselves
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "embedded.py"
 
@@ -36,6 +41,8 @@ def main(command: Callable[[list[str]], Any]) -> None:
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from what is finished", Preempted.exit_code, debug)
     except Exception as e:
+        if in_worker() and not debug:  # most often another process died; JAX is about to know and to end this one
+            time.sleep(_VERDICT_S)
         _fail(f"internal error, please report it (--debug shows where): {type(e).__name__}: {e}", 70, debug)
 
 
@@ -43,6 +50,9 @@ def _fail(message: str, exit_code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    if in_worker():
+        time.sleep(_LAST_WORDS_S)
+        os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes
     sys.exit(exit_code)
 
 

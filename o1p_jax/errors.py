@@ -40,6 +40,12 @@ class DiskError(O1pError):
     exit_code = 74
 
 
+class ProcessLost(O1pError):
+    """Another process of the job died: the same command goes on from what is saved."""
+
+    exit_code = 75
+
+
 class Preempted(O1pError):
     """SIGTERM or SIGINT: the state was saved, the same command goes on from it."""
 

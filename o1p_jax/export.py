@@ -12,7 +12,7 @@ from typing import Any
 from jax.sharding import Mesh
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from o1p_jax import checkpoint
+from o1p_jax import checkpoint, processes
 from o1p_jax.config import EMBEDDED, MethodConfig
 from o1p_jax.errors import BadInput
 from o1p_jax.files import atomic_folder, read_json, sha256_file, write_atomic, write_json
@@ -35,18 +35,26 @@ def export(trained: Path, out: Path, mesh: Mesh, *, data: Mapping[str, Any] | No
     folder = _checkpoint(trained)
     facts = checkpoint.facts_of(folder)
     provenance = _provenance(folder, facts) | {"data": dict(data or {})}
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not (out / PROVENANCE).is_file():
-            raise BadInput(f"out={out}: exists and was not exported by this program; name another folder")
-        if read_json(out / PROVENANCE) == provenance:
-            return out
+    if processes.once(lambda: _is_there(out, provenance)):
+        return out
     source = resolve_model(facts["model"], facts["revision"])
     params, _ = trained_params(folder, source, mesh)
+    if not processes.leader():
+        export_params(params, load_config(source), None, source=source)
+        return out
     with atomic_folder(out) as temporary:
         export_params(params, load_config(source), temporary, source=source)
         write_json(temporary / PROVENANCE, provenance)
         write_card(temporary)
     return out
+
+
+def _is_there(out: Path, provenance: Mapping[str, Any]) -> bool:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / PROVENANCE).is_file():
+        raise BadInput(f"out={out}: exists and was not exported by this program; name another folder")
+    return read_json(out / PROVENANCE) == provenance
 
 
 def write_card(folder: Path, comparison: str | None = None) -> None:

@@ -73,6 +73,8 @@ def preemptible() -> Iterator[None]:
     """Inside, SIGTERM and SIGINT raise Preempted."""
 
     def stop(number: int, _frame: Any) -> None:
+        for repeated in saved:  # one stop often comes twice: to the group, and passed on by the parent
+            signal.signal(repeated, signal.SIG_IGN)
         raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command to go on")
 
     saved = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

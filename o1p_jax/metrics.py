@@ -10,20 +10,22 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from o1p_jax import files
+from o1p_jax import files, processes
 
 
 class MetricsLog:
     """Writes each step once: what an earlier run wrote past the step it goes on from is removed first."""
 
     def __init__(self, run: Path, done: int, constants: Mapping[str, float]):
-        """`done` steps stand already; `constants` are repeated in every line."""
+        """`done` steps stand already; `constants` are repeated in every line. The job's first process writes."""
         self.path, self.constants = run / "metrics.jsonl", constants
+        self.last = time.monotonic()
+        if not processes.leader():
+            return
         kept = [line for line in self._lines() if line["step"] <= done]
         files.write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a")
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
-        self.last = time.monotonic()
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> dict[str, float]:
         """Waits for the step's `metrics` (device scalars) and writes them; returns them as floats."""
@@ -32,6 +34,8 @@ class MetricsLog:
         values |= {"seconds": now - self.last, "tokens_per_second": values["tokens"] / (now - self.last)}
         values |= self.constants
         self.last = now
+        if not processes.leader():
+            return values
         with files.disk_errors(self.path):
             # JSON has no NaN.
             line = {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -42,8 +46,9 @@ class MetricsLog:
         return values
 
     def close(self) -> None:
-        self.file.close()
-        self.board.close()
+        if processes.leader():
+            self.file.close()
+            self.board.close()
 
     def _lines(self) -> list[dict[str, Any]]:
         lines = []

@@ -11,12 +11,13 @@ from typing import Any
 
 import jax
 
-from o1p_jax import table
+from o1p_jax import processes, table
 from o1p_jax.annotate import WeightReport, grade_rollouts, training_samples, weigh_rollouts
 from o1p_jax.config import RunConfig, from_dict, to_dict
 from o1p_jax.evaluate import Graded, Result, compare
 from o1p_jax.export import export, write_card
 from o1p_jax.isolate import child_main, preemptible, run_child
+from o1p_jax.launcher import Place
 from o1p_jax.mesh import check_divides, make_mesh, simulate_devices
 from o1p_jax.models.hf import load_config, resolve_model
 from o1p_jax.presample import RolloutJob, presample
@@ -28,12 +29,16 @@ from o1p_jax.train import train
 BEFORE, AFTER = "before", "after"
 
 
-def whole_job(cfg: RunConfig) -> None:
-    """From the config's model and problems to a pruned model, and the table that shows what it is worth."""
-    preflight(cfg, "train", "test")
+def whole_job(cfg: RunConfig, place: Place | None = None) -> None:
+    """From the config's model and problems to a pruned model, and the table that shows what it is worth.
+
+    `place` is this process's among those that do the job together; None: it is alone.
+    """
+    processes.start(place)
+    preflight(cfg, "train", "test", place=place)
     run = open_run(cfg)
     report = _make_samples(cfg, run)
-    _outside_vllm(cfg, {"do": "train", "config": to_dict(cfg), "report": asdict(report)})
+    _outside_vllm(cfg, {"do": "train", "config": to_dict(cfg), "report": asdict(report)}, place)
     results = compare_models(
         cfg,
         {BEFORE: cfg.model, AFTER: str(run / "model")},
@@ -41,6 +46,10 @@ def whole_job(cfg: RunConfig) -> None:
         run / "evaluation",
         title=f"{cfg.model}, before and after",
     )
+    processes.once(lambda: _show(run, results))
+
+
+def _show(run: Path, results: list[Result]) -> None:
     write_card(run / "model", table.markdown(results))
     table.show(results)
     for name, path in (
@@ -87,19 +96,20 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
     print(f"report {out / 'report.html'}")
 
 
-def preflight(cfg: RunConfig, *parts: str) -> None:
+def preflight(cfg: RunConfig, *parts: str, place: Place | None = None) -> None:
     """Raises BadInput, within seconds and with nothing written, for what would fail hours later."""
     check_run(cfg)
     folder = resolve_model(cfg.model, cfg.revision)
     check_inputs(cfg, folder, parts)
-    _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": mesh_sizes(cfg, load_config(folder))})
+    _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": mesh_sizes(cfg, load_config(folder))}, place)
 
 
 def compare_models(
     cfg: RunConfig, models: Mapping[str, str], problem_sets: Sequence[str], out: Path, title: str
 ) -> list[Result]:
     """Samples and grades every model (name -> folder, hub name or `embedded`) on every problem set, and writes the
-    report to `out`. The first model is the base of the others.
+    report to `out`. The first model is the base of the others. Of the processes of a job, all sample, and the leader
+    does the rest; the others are given no results.
     """
     runs = []
     for problem_set in problem_sets:
@@ -109,7 +119,10 @@ def compare_models(
             _sample(RolloutJob(config=here, part="test", model=model, out=str(folder / "sampled")))
             with preemptible():
                 grade_rollouts(folder / "sampled", folder / "graded")
-            runs.append(Graded(name, problem_set, RolloutFolder(folder / "graded").read()))
+            if processes.leader():
+                runs.append(Graded(name, problem_set, RolloutFolder(folder / "graded").read()))
+    if not processes.leader():
+        return []
     results = compare(runs, resamples=cfg.evaluation.bootstrap, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
     facts = {
         "base model": cfg.model,
@@ -129,7 +142,10 @@ def _make_samples(cfg: RunConfig, run: Path) -> WeightReport:
     _sample(RolloutJob(config=cfg, part="train", model=cfg.model, out=str(run / "rollouts")))
     with preemptible():
         grade_rollouts(run / "rollouts", run / "graded")
-        return weigh_rollouts(run / "graded", run / "weighed", cfg.method, cfg.seed)
+        report = processes.once(
+            lambda: asdict(weigh_rollouts(run / "graded", run / "weighed", cfg.method, cfg.seed))
+        )
+    return WeightReport(**report)
 
 
 def _train_and_export(cfg: RunConfig, report: WeightReport) -> None:
@@ -160,10 +176,10 @@ def _sample(job: RolloutJob) -> None:
         presample(job)
 
 
-def _outside_vllm(cfg: RunConfig, job: dict[str, Any]) -> None:
+def _outside_vllm(cfg: RunConfig, job: dict[str, Any], place: Place | None = None) -> None:
     """Does `job` here; in a process of its own where vLLM samples, so that the accelerator is free for vLLM."""
     if cfg.sampling.sampler == "vllm":
-        run_child("o1p_jax.pipeline", job)
+        run_child("o1p_jax.pipeline", job | {"place": asdict(place.beside) if place else None})
     else:
         _do(job)
 
@@ -181,5 +197,10 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("._") or "_"
 
 
+def _do_with_others(job: dict[str, Any]) -> None:
+    processes.start(Place(**job["place"]) if job["place"] else None)
+    _do(job)
+
+
 if __name__ == "__main__":
-    child_main(_do)
+    child_main(_do_with_others)

@@ -1,17 +1,19 @@
 """K solutions a problem from one model, into a folder of Parquet shards.
 
-A shard holds all samples of a few problems and is written whole or not at all; a run that was killed goes on at the
-first shard that is missing. `python -m o1p_jax.presample JOB.json` does one job in a process of its own, as vLLM needs
+A shard holds all samples of a few problems and is written whole or not at all; a run that was killed goes on with the
+shards that are missing. Any number of processes, on any hosts that see the folder, share them out (`o1p_jax.claims`);
+what one that is lost has not finished, the others do. `python -m o1p_jax.presample JOB.json` does one job in a process of its own, as vLLM needs
 it: its memory comes back when the process ends, and it may live in another environment.
 """
 
 import hashlib
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from o1p_jax.claims import shards_to_make
 from o1p_jax.config import RunConfig, fingerprint, from_dict
 from o1p_jax.files import sha256_file
 from o1p_jax.isolate import child_main, preemptible
@@ -39,7 +41,7 @@ class RolloutJob:
 
 
 def presample(job: RolloutJob, make_sampler: Callable[..., Sampler] = default_sampler) -> Path:
-    """Samples what `job.out` still lacks; returns its path.
+    """Samples what `job.out` still lacks, and waits for what other processes are sampling; returns its path.
 
     A sample's seed depends on (config.seed, problem, sample index) alone. Raises BadInput before anything is written
     when problems, prompts or model don't fit, or `job.out` was made with other parameters; Preempted on SIGTERM or
@@ -85,10 +87,14 @@ def presample(job: RolloutJob, make_sampler: Callable[..., Sampler] = default_sa
     longest = max(len(ids) for ids in prompts.values())
     with (
         preemptible(),
-        closing(make_sampler(cfg.sampling.sampler, model, cfg, longest)) as sampler,
+        ExitStack() as stack,
         track(f"presample {job.part}", total=total, unit="samples", done=total - todo) as bar,
     ):
-        for shard in missing:
+        sampler = None
+        others = lambda shard: bar.advance(samples * len(shards[shard]))  # noqa: E731
+        for shard in stack.enter_context(closing(shards_to_make(folder, others))):
+            if sampler is None:  # where others make all that is missing, none is needed
+                sampler = stack.enter_context(closing(make_sampler(cfg.sampling.sampler, model, cfg, longest)))
             rows = [
                 _row(problem, prompts[problem.problem_id], k, cfg.seed)
                 for problem in shards[shard]

@@ -1,5 +1,6 @@
 """Progress for people: a bar on a terminal, a plain line every few seconds without one. All of it on stderr."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _PLAIN_INTERVAL_S = 10.0
+_SILENT = "O1P_SILENT"
+"""Set in the environment, so that child processes are silent too."""
 
 
 class Bar(Protocol):
@@ -19,9 +22,15 @@ class Bar(Protocol):
         """`n` more units are done; `note` (such as a loss) is shown beside the rate."""
 
 
+def silence() -> None:
+    """From now on this process and its children show nothing: one process of a job writes its log."""
+    os.environ[_SILENT] = "1"
+
+
 def say(line: str) -> None:
     """One line for the person who watches, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    if _SILENT not in os.environ:
+        print(line, file=sys.stderr, flush=True)
 
 
 class _Meter:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from o1p_jax import files, progress
+from o1p_jax import files, processes, progress
 from o1p_jax.batches import Batch, assemble, pack, sample_length
 from o1p_jax.config import BatchConfig, fingerprint
 from o1p_jax.records import TrainingSample
@@ -26,7 +26,7 @@ def reference_logprobs(
 ) -> list[np.ndarray]:  # fmt: skip
     """float32 log-probabilities (nats) of each sample's completion tokens, in the order of `samples`.
 
-    `logprobs` maps one microbatch to [R, L]. Parts already in `folder` are read if they were made by `made_by` from
+    `logprobs` maps a batch of one microbatch to [R, L]. Parts already in `folder` are read if they were made by `made_by` from
     the same tokens and their checksums hold; else they are computed again.
     """
     parts = [samples[i : i + SAMPLES_PER_PART] for i in range(0, len(samples), SAMPLES_PER_PART)]
@@ -36,9 +36,10 @@ def reference_logprobs(
             path = folder / f"part-{n:05d}.parquet"
             key = fingerprint([made_by, [(s.prompt_ids, s.completion_ids) for s in part]])
             values = _read(path, key)
-            if values is None:
+            if not processes.agreed(values is not None):
                 values = _compute(part, batch, logprobs)
-                _write(path, key, part, values)
+                if processes.leader():
+                    _write(path, key, part, values)
             found += values
             bar.advance(len(part))
     return found
@@ -53,11 +54,10 @@ def _compute(
     for start in range(0, len(rows), batch.rows_per_microbatch):
         group = rows[start : start + batch.rows_per_microbatch]
         arrays = assemble(samples, None, group, 1, batch.rows_per_microbatch, batch.row_length, segments)
-        microbatch = Batch(*(x[0] for x in arrays))
-        logprobs_RL = logprobs(microbatch)
+        logprobs_RL = logprobs(arrays)
         for r, row in enumerate(group):
             for m, i in enumerate(row):
-                values[i] = logprobs_RL[r, (microbatch.segments_RL[r] == m + 1) & microbatch.mask_RL[r]]
+                values[i] = logprobs_RL[r, (arrays.segments_RL[0, r] == m + 1) & arrays.mask_RL[0, r]]
     return values
 
 

@@ -12,6 +12,7 @@ import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
+from o1p_jax import processes
 from o1p_jax.config import RunConfig, flatten, from_dict, to_dict
 from o1p_jax.errors import BadInput, CorruptData
 from o1p_jax.files import read_json, write_json
@@ -28,7 +29,8 @@ def open_run(cfg: RunConfig) -> Path:
     """The run's folder, made if there is none. Raises BadInput that names a field in which it differs from `cfg`."""
     check_run(cfg)
     run = Path(cfg.run)
-    write_json(run / "config.json", to_dict(cfg))
+    if processes.leader():
+        write_json(run / "config.json", to_dict(cfg))
     return run
 
 
@@ -36,7 +38,8 @@ def check_run(cfg: RunConfig) -> None:
     """Raises BadInput where the run's folder was made with another configuration, or isn't one; writes nothing."""
     run, path = Path(cfg.run), Path(cfg.run) / "config.json"
     if not path.exists():
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        # Another process of the job may be writing config.json right now.
+        if run.exists() and (not run.is_dir() or any(not f.name.startswith(".config.json") for f in run.iterdir())):
             raise BadInput(f"run={run}: exists and is not a run folder; name another")
         return
     then, now = flatten(load_run_config(run)), flatten(cfg)

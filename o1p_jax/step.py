@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
@@ -70,6 +71,27 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(None, DATA_AXES))
 
 
+def rows_here(mesh: Mesh, rows: int) -> list[int]:
+    """Which of a microbatch's `rows` this process's devices hold, ascending."""
+    held = batch_sharding(mesh).addressable_devices_indices_map((1, rows)).values()
+    return sorted({row for index in held if index is not None for row in range(*index[1].indices(rows))})
+
+
+def place(batch: Batch, mesh: Mesh, rows: int) -> Batch:
+    """A step's batch on the devices; of each microbatch of `rows` rows it holds those of `rows_here`, in order."""
+    here = rows_here(mesh, rows)
+
+    def put(x: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            span = range(*index[1].indices(rows))
+            first = here.index(span.start)
+            return x[:, first : first + len(span)]
+
+        return jax.make_array_from_callback((x.shape[0], rows, *x.shape[2:]), batch_sharding(mesh), part)
+
+    return jax.tree.map(put, batch)
+
+
 def model_logprobs(
     graphdef: nnx.GraphDef, params: tuple[nnx.State, ...], batch: Batch, compute: ComputeConfig, mesh: Mesh
 ) -> Float[Array, "R L"]:
@@ -85,12 +107,14 @@ def model_logprobs(
 def make_logprob_fn(
     model: DecoderConfig, splits: tuple[int, ...] | None, compute: ComputeConfig, mesh: Mesh
 ) -> Callable[[tuple[nnx.State, ...], Batch], Float[Array, "R L"]]:
-    """The jitted `model_logprobs` of one microbatch, without gradients."""
+    """The jitted `model_logprobs` of a step's first microbatch, without gradients; the result is on every device."""
     graphdef = graph(model, splits)
-    return jax.jit(
-        lambda params, batch: model_logprobs(graphdef, params, batch, compute, mesh),
-        out_shardings=NamedSharding(mesh, P(DATA_AXES)),
-    )
+
+    def logprobs(params: tuple[nnx.State, ...], batch: Batch) -> Float[Array, "R L"]:
+        first = jax.tree.map(lambda x: x[0], batch)
+        return model_logprobs(graphdef, params, first, compute, mesh)
+
+    return jax.jit(logprobs, out_shardings=NamedSharding(mesh, P()))
 
 
 def make_train_step(

@@ -1,7 +1,9 @@
 """From kept samples to a trained checkpoint: read `train` from top to bottom."""
 
 import dataclasses
+import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,14 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
-from o1p_jax import checkpoint, files, progress
+from o1p_jax import checkpoint, files, processes, progress
 from o1p_jax.batches import Batch, fitting, plan_epochs, sample_length, step_iterator
 from o1p_jax.config import RunConfig, fingerprint, flatten
 from o1p_jax.errors import BadInput, CorruptData, NonFinite, Preempted
-from o1p_jax.mesh import DATA_AXES, devices_along
+from o1p_jax.mesh import devices_along
 from o1p_jax.metrics import MetricsLog
 from o1p_jax.models.decoder import param_shardings
 from o1p_jax.models.hf import load_config, load_params
@@ -26,9 +27,10 @@ from o1p_jax.records import TrainingSample
 from o1p_jax.reference import reference_logprobs
 from o1p_jax.step import (
     TrainState,
-    batch_sharding,
     make_logprob_fn,
     make_train_step,
+    place,
+    rows_here,
     state_shardings,
     train_state,
 )
@@ -60,12 +62,12 @@ def train(
     root = run / "checkpoints"
     weights = _weights_fingerprint(source)
     facts = {"weights": weights, "samples": fingerprint([dataclasses.astuple(s) for s in fits])}
-    facts |= flatten(cfg)
+    facts |= flatten(cfg) | {"processes": processes.count()}
     folder = checkpoint.newest(root)
     done = 0 if folder is None else int(folder.name)
     if folder is not None:
         _check_same_run(root, checkpoint.facts_of(folder), facts)
-        if done == last and (run / "digest.txt").exists():
+        if done == last and processes.agreed((run / "digest.txt").exists()):
             progress.say(f"{folder}: already the last step")
             return folder
 
@@ -76,12 +78,13 @@ def train(
 
         # -- Reference log-probs: once, by the model as it was loaded --
         logprob_fn = make_logprob_fn(model, splits, cfg.compute, mesh)
-        rows = NamedSharding(mesh, P(DATA_AXES))
+        rows, here = plan.rows, rows_here(mesh, plan.rows)
 
         def logprobs(batch: Batch) -> np.ndarray:
             if stopped:
                 raise Preempted(f"{run}/reference: stopped by {stopped[0]}; run the same command again to go on")
-            return np.asarray(logprob_fn((params, frozen), jax.device_put(batch, rows)))
+            batch = Batch(*(x[:, here] for x in batch))
+            return np.asarray(logprob_fn((params, frozen), place(batch, mesh, rows)))
 
         made_by = {"weights": weights, "dtype": cfg.compute.dtype}
         references = reference_logprobs(fits, cfg.batch, run / "reference", made_by, logprobs)
@@ -89,10 +92,10 @@ def train(
         # -- The state, new or restored --
         placed, _ = split_frozen(param_shardings(model, mesh, splits), splits)
         shardings = state_shardings(placed, params, cfg.optim, mesh)
-        data = step_iterator(fits, references, plan)
+        data = step_iterator(fits, references, plan, here, done)
         state = jax.jit(lambda p: train_state(p, cfg.optim), out_shardings=shardings, donate_argnums=0)(params)
         if folder is not None:
-            parts = checkpoint.restore(folder, _parts(state, data))
+            parts = checkpoint.restore(folder, _parts(state))
             state = dataclasses.replace(parts["optimizer"], params=parts["params"])
 
         # -- The loop: a step is on its way before the last one's metrics are read --
@@ -117,21 +120,25 @@ def train(
 
             pending = None
             for step in range(done + 1, last + 1):
-                state, metrics = step_fn(state, frozen, jax.device_put(next(data), batch_sharding(mesh)))
+                any_stopped = processes.any_of(stopped, mesh)
+                state, metrics = step_fn(state, frozen, place(next(data), mesh, rows))
                 if pending:
                     report(*pending)
                 pending = step, metrics
-                if step % cfg.checkpoint.every == 0 or step == last or stopped:
+                stop = any_stopped()
+                if step % cfg.checkpoint.every == 0 or step == last or stop:
                     report(*pending)
                     pending = None
-                    folder = checkpoint.save(root, step, _parts(state, data), facts, cfg.checkpoint.keep)
-                if stopped and step < last:
-                    raise Preempted(f"{folder}: saved on {stopped[0]}; run the same command again to go on")
+                    folder = checkpoint.save(root, step, _parts(state), facts, cfg.checkpoint.keep)
+                if stop and step < last:
+                    by = stopped[0] if stopped else "another process's signal"
+                    raise Preempted(f"{folder}: saved on {by}; run the same command again to go on")
 
     # -- The end --
     assert folder is not None
     digest = checkpoint.state_digest((state.params, state.opt_state))
-    files.write_atomic(run / "digest.txt", digest + "\n")
+    if processes.leader():
+        files.write_atomic(run / "digest.txt", digest + "\n")
     progress.say(f"SHA-256 of parameters and optimizer state: {digest}")
     return folder
 
@@ -153,14 +160,20 @@ def trained_params(folder: Path, source: Path, mesh: Mesh) -> tuple[nnx.State, t
     return nnx.merge_state(params, frozen), splits
 
 
-def _parts(state: TrainState, data: Any) -> dict[str, Any]:
-    """What a checkpoint holds; the parameters apart, because export needs nothing else."""
-    return {"params": state.params, "optimizer": dataclasses.replace(state, params=None), "data": data}
+def _parts(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds; the parameters apart, because export needs nothing else.
+
+    The step's number says where the data stands.
+    """
+    return {"params": state.params, "optimizer": dataclasses.replace(state, params=None)}
 
 
 def _weights_fingerprint(source: Path) -> str:
-    return fingerprint({f.name: files.sha256_file(f) for f in sorted(source.glob("*.safetensors"))})
+    names = sorted(f.name for f in source.glob("*.safetensors"))
+    return fingerprint(processes.share(names, lambda name: files.sha256_file(source / name)))
 
+
+_REPEATED_S = 3.0
 
 _FIXED = ("weights", "samples", "seed", "method.", "optim.", "batch.sequences", "batch.row_length", "compute.dtype",
           "compute.trainable_layers")  # fmt: skip
@@ -174,17 +187,28 @@ def _check_same_run(root: Path, then: Mapping[str, Any], now: Mapping[str, Any])
             raise BadInput(f"{root}: made with {what}; set it back or choose another run folder (--run)")
     if then["mesh"] != now["mesh"]:
         progress.say(f"{root}: made on mesh {then['mesh']}, going on on {now['mesh']}: equal to rounding only")
+    if then.get("processes", 1) != now["processes"]:
+        progress.say(f"{root}: made by {then.get('processes', 1)} processes, going on with {now['processes']}")
 
 
 @contextmanager
 def _stop_signals() -> Iterator[list[str]]:
-    """A list that the name of SIGTERM or SIGINT is put into when it comes; a second one acts as it always does."""
+    """A list that the name of SIGTERM or SIGINT is put into when it comes; a later one acts as it always does.
+
+    Not one at once: a stop often comes twice, to the whole group and passed on by the parent.
+    """
     stopped: list[str] = []
     before: dict[int, Any] = {}
+    first = 0.0
 
     def note(number: int, _frame: Any) -> None:
+        nonlocal first
+        if not stopped:
+            first = time.monotonic()
+        elif time.monotonic() - first > _REPEATED_S:
+            signal.signal(number, before[number])
+            os.kill(os.getpid(), number)
         stopped.append(signal.Signals(number).name)
-        signal.signal(number, before[number])
 
     for number in (signal.SIGTERM, signal.SIGINT):
         before[number] = signal.signal(number, note)

@@ -1,15 +1,18 @@
-"""A small training run as its own process: `python tests/drive_train.py RUN EVERY EPOCHS`; tests kill it.
+"""A small training run and its export, as a process of its own or one of several; tests kill it.
+
+    python tests/drive_train.py RUN EVERY EPOCHS [MESH] [--coordinator=... --processes=... --process=...]
 
 The model is a random two-layer Qwen3, which `tiny_model` wrote beside the run folder.
 """
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 
+from o1p_jax import cli
 from o1p_jax.config import BatchConfig, CheckpointConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
+from o1p_jax.launcher import find_place, in_worker, supervise
 from o1p_jax.records import TrainingSample
 
 MODEL = {
@@ -59,22 +62,25 @@ def tiny_config(run: Path, *, mesh: str = "8x1", every: int = 3, **parts) -> Run
     return RunConfig(run=str(run), mesh=mesh, model=str(run.parent / "model"), **(defaults | parts))
 
 
-def main() -> None:
-    run, every, epochs = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def command(argv: list[str]) -> None:
+    place, (run, every, epochs, *mesh) = find_place(argv)
+    if place and not in_worker():
+        return supervise(place)
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from o1p_jax.errors import O1pError
+    from o1p_jax import processes
     from o1p_jax.mesh import make_mesh, simulate_devices
 
-    cfg = tiny_config(run, every=every, optim=OptimConfig(learning_rate=1e-3, epochs=epochs))
+    processes.start(place)
+    optim = OptimConfig(learning_rate=1e-3, epochs=int(epochs))
+    cfg = tiny_config(Path(run), every=int(every), optim=optim, mesh=mesh[0] if mesh else "8x1")
     simulate_devices(cfg.mesh)
+    from o1p_jax.export import export
     from o1p_jax.train import train
 
-    try:
-        train(cfg, tiny_samples(160), Path(cfg.model), make_mesh(cfg.mesh), run)
-    except O1pError as e:
-        print(f"error: {e}", file=sys.stderr)
-        raise SystemExit(e.exit_code) from None
+    devices = make_mesh(cfg.mesh)
+    train(cfg, tiny_samples(160), Path(cfg.model), devices, Path(run))
+    export(Path(run), Path(run) / "model", devices)
 
 
 if __name__ == "__main__":
-    main()
+    cli.main(command)

@@ -3,8 +3,10 @@
 Only safetensors are read (the other formats run code when loaded), and no code that a model brings along is ever run.
 """
 
+import os
 import shutil
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -197,12 +199,14 @@ def load_params(
 
 
 def export_params(
-    state: nnx.State, cfg: DecoderConfig, out: Path, *, source: Path | None = None, config: Entries | None = None
+    state: nnx.State, cfg: DecoderConfig, out: Path | None, *, source: Path | None = None, config: Entries | None = None
 ) -> None:
     """Writes weights, configuration and tokenizer into the folder `out`, for transformers and vLLM to load.
 
     Names and types of the tensors, and all other files, are those of `source`; a model without one has `config` as its
     config.json and keeps its types. An import that was not trained on is exported with the same bytes.
+
+    In a job of several processes one writes; the others, with None as `out`, hand their devices' parts over.
     """
     if (source is None) == (config is None):
         raise ValueError("source or config: give one of them")
@@ -213,13 +217,14 @@ def export_params(
         checkpoint = _Checkpoint(source)
         checkpoint.check(tensors, cfg, source)
         dtypes = {t.name: np.dtype(DTYPES[checkpoint.tensors[t.name].dtype]) for t in tensors}
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        for name in _COPIED if source is not None else ():
-            if source is not None and (source / name).is_file():
-                shutil.copyfile(source / name, out / name)
-    if config is not None:
-        write_json(out / "config.json", config | {"torch_dtype": str(dtypes[tensors[0].name])})
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            for name in _COPIED if source is not None else ():
+                if source is not None and (source / name).is_file():
+                    shutil.copyfile(source / name, out / name)
+        if config is not None:
+            write_json(out / "config.json", config | {"torch_dtype": str(dtypes[tensors[0].name])})
 
     specs = {t.name: TensorSpec(t.shape, dtypes[t.name]) for t in tensors}
     by_name = {t.name: t for t in tensors}
@@ -233,10 +238,10 @@ def export_params(
         weight_map: dict[str, str] = {}
         for i, shard in enumerate(shards):
             file = _WEIGHTS if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
-            with atomic_path(out / file) as temporary:
-                write_safetensors(temporary, {name: specs[name] for name in shard}, make)
+            with nullcontext(Path(os.devnull)) if out is None else atomic_path(out / file) as path:
+                write_safetensors(path, {name: specs[name] for name in shard}, make)
             weight_map |= dict.fromkeys(shard, file)
-    if len(shards) > 1:
+    if len(shards) > 1 and out is not None:
         total = sum(spec.nbytes for spec in specs.values())
         write_json(out / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 

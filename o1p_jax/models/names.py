@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 from numpy.typing import DTypeLike
 
+from o1p_jax import processes
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params
 from o1p_jax.models.families import FAMILIES
@@ -129,6 +130,11 @@ def stack_lengths(params: nnx.State) -> tuple[int, ...]:
 
 def _copy(weight: jax.Array, at: tuple[int, ...], out: np.ndarray) -> None:
     """Copies `weight[at]` (a layer, an expert of a layer, or with () all of it) from the devices, shard by shard."""
+    if not weight.is_fully_addressable:  # other processes, which do the same now, hold parts of it
+        for i in at:
+            weight = jax.lax.dynamic_index_in_dim(weight, i, keepdims=False)
+        out[...] = processes.whole(weight)
+        return
     for shard in weight.addressable_shards:
         spans = [range(*s.indices(n)) for s, n in zip(shard.index, weight.shape, strict=True)]
         if shard.replica_id == 0 and all(i in span for i, span in zip(at, spans, strict=False)):

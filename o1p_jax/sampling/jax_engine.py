@@ -16,8 +16,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from o1p_jax import processes
 from o1p_jax.errors import NonFinite
-from o1p_jax.mesh import SAMPLING_AXES, SERVING_RULES, devices_along, make_mesh
+from o1p_jax.mesh import SAMPLING_AXES, SERVING_RULES, devices_along, local_mesh
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, param_shardings
 from o1p_jax.models.hf import load_config, load_params
@@ -52,8 +53,9 @@ class JaxSampler:
 
     @classmethod
     def load(cls, folder: Path, *, mesh: str, dtype: str, slots: int) -> "JaxSampler":
-        """From a Hugging Face folder."""
-        cfg, devices = load_config(folder), make_mesh(mesh)
+        """From a Hugging Face folder. `slots` are those of the whole job: each process has its devices' share."""
+        cfg, devices = load_config(folder), local_mesh(mesh)
+        slots = -(-slots // processes.count())
         params = load_params(
             folder, cfg, devices, dtype=jnp.dtype(dtype), shardings=param_shardings(cfg, devices, rules=SERVING_RULES)
         )

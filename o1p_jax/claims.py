@@ -1,0 +1,124 @@
+"""Who makes which shard: any number of processes on any hosts fill one folder, with nothing but the file system between.
+
+A claim is a file beside the shard, made by one process only; it is kept fresh while its owner lives. What a lost owner
+had claimed is taken over by the others. Two that make the same shard all the same (a clock or a file system at fault)
+write the same rows, whole or not at all: claims save work, they guard nothing.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from o1p_jax.files import disk_errors
+from o1p_jax.progress import say
+from o1p_jax.rollouts import RolloutFolder
+
+_BEAT_S = 10.0
+_STALE_S = 120.0  # file systems of many hosts show a file's time up to a minute late
+_LOOK_S = 2.0
+
+
+def shards_to_make(folder: RolloutFolder, by_others: Callable[[int], None] = lambda _: None) -> Iterator[int]:
+    """Claims and yields one missing shard after the other, until the folder is complete.
+
+    Where all that are missing are claimed by others, it waits for them. `by_others` is called with each shard that
+    another process finished meanwhile.
+    """
+    left, waiting = set(folder.missing_shards()), False
+    while left:
+        there = left - set(folder.missing_shards())
+        for shard in sorted(there):
+            by_others(shard)
+        left -= there
+        claimed = False
+        for shard in sorted(left):
+            with _claim(_path(folder, shard)) as claimed:
+                if claimed and not folder.shard_path(shard).exists():
+                    yield shard
+                    left.remove(shard)
+            if claimed:
+                break
+        if left and not claimed:
+            if not waiting:
+                say(f"{folder.path}: the last {len(left)} shards are being made by other processes; waiting for them")
+            waiting = True
+            time.sleep(_LOOK_S)
+
+
+def _path(folder: RolloutFolder, shard: int) -> Path:
+    return folder.shard_path(shard).with_suffix(".claim")
+
+
+@contextmanager
+def _claim(path: Path) -> Iterator[bool]:
+    """Whether the claim could be made; it is given up at the end of the block."""
+    if not _make(path) and not (_lost(path) and _make(path)):
+        yield False
+        return
+    ended = threading.Event()
+    beat = threading.Thread(target=_keep_fresh, args=(path, ended), daemon=True)
+    beat.start()
+    try:
+        yield True
+    finally:
+        ended.set()
+        beat.join()
+        path.unlink(missing_ok=True)
+
+
+def _make(path: Path) -> bool:
+    with disk_errors(path):
+        try:
+            with path.open("x") as file:
+                json.dump({"host": socket.gethostname(), "process": os.getpid()}, file)
+        except FileExistsError:
+            return False
+    return True
+
+
+def _keep_fresh(path: Path, ended: threading.Event) -> None:
+    while not ended.wait(_BEAT_S):
+        try:
+            os.utime(path)
+        except OSError:  # taken away: the worst of it is a shard made twice
+            return
+
+
+def _lost(path: Path) -> bool:
+    """Removes the claim of an owner that is gone: of this host, or silent for long."""
+    try:
+        owner, then = json.loads(path.read_text()), path.stat().st_mtime
+    except (OSError, ValueError):  # given up just now; or being written
+        owner, then = {}, None
+    # A container that was started again has its processes' numbers again, this one's too.
+    mine = owner.get("host") == socket.gethostname()
+    gone = mine and (owner["process"] == os.getpid() or not _alive(owner["process"]))
+    gone = gone or (then is not None and _file_system_time(path.parent) - then > _STALE_S)
+    if gone:
+        path.unlink(missing_ok=True)
+    return gone
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _file_system_time(folder: Path) -> float:
+    """The time by the clock that stamps the folder's files: hosts' own clocks differ."""
+    probe = folder / f".clock.{socket.gethostname()}.{os.getpid()}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)

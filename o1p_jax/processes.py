@@ -1,0 +1,132 @@
+"""The processes of a job working together: one starts things, all share work, and what one knows all get to know.
+
+Alone, a process is the leader of itself, and every function here does at once what it is asked. Small things travel by
+JAX's coordination service rather than by the devices, so that waiting for hours is no fault.
+"""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax._src.distributed import global_state  # the only way to the coordination service; Orbax takes it too
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from o1p_jax import launcher, progress
+from o1p_jax.launcher import Place
+
+T = TypeVar("T")
+
+_HEARTBEAT_S = 20  # a silent process is given up after at most this long, and the others end
+_LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000
+_calls = itertools.count()
+
+
+def start(place: Place | None) -> None:
+    """Joins the job's other processes. Before anything uses JAX's devices; None: this process is alone."""
+    if place is None:
+        return
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours
+    if launcher.in_worker():
+        threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    if place.coordinator is None:
+        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_S)
+    else:
+        progress.say(f"process {place.index} of {place.count}: joining the others at {place.coordinator}")
+        jax.distributed.initialize(
+            place.coordinator,
+            place.count,
+            place.index,
+            None if place.local_device is None else [place.local_device],
+            cluster_detection_method="deactivate",
+            heartbeat_timeout_seconds=_HEARTBEAT_S,
+        )
+    hosts = gather(socket.gethostname())
+    if launcher.in_worker():
+        launcher.tell_supervisor(hosts)
+    if not leader():
+        progress.silence()
+    progress.say(f"{count()} processes on {len(set(hosts))} hosts; process 0 on {hosts[0]} writes the log")
+
+
+def _end_with_supervisor() -> None:
+    os.read(0, 1)  # returns when the supervisor is gone
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def count() -> int:
+    """How many processes the job has."""
+    return global_state.num_processes
+
+
+def index() -> int:
+    """Which of them this is, from 0."""
+    return global_state.process_id
+
+
+def leader() -> bool:
+    """Whether this is the one that writes what is written once."""
+    return index() == 0
+
+
+def gather(text: str) -> list[str]:
+    """Each process's `text`, by index. All must call it, in the same order as other calls of this module."""
+    if count() == 1:
+        return [text]
+    client, call = global_state.client, next(_calls)
+    assert client is not None
+    client.key_value_set(f"o1p/{call}/{index():08}", text)
+    client.wait_at_barrier(f"o1p/{call}/set", _LONGEST_WAIT_MS)
+    texts = [value for _, value in sorted(client.key_value_dir_get(f"o1p/{call}/"))]
+    client.wait_at_barrier(f"o1p/{call}/got", _LONGEST_WAIT_MS)
+    if leader():
+        client.key_value_delete(f"o1p/{call}/")
+    return texts
+
+
+def agreed(flag: bool) -> bool:
+    """Whether `flag` is true on all."""
+    return "" not in gather("yes" if flag else "")
+
+
+def once(function: Callable[[], T]) -> T:
+    """What `function` returns on the leader (a JSON value), on all; the others wait and do not call it."""
+    if count() == 1:
+        return function()
+    return json.loads(gather(json.dumps(function()) if leader() else "")[0])
+
+
+def share(items: Iterable[str], function: Callable[[str], Any]) -> dict[str, Any]:
+    """item -> `function(item)` (a JSON value) for all items, each process calling it for a share of them."""
+    mine = {item: function(item) for item in list(items)[index() :: count()]}
+    return {item: value for part in gather(json.dumps(mine)) for item, value in json.loads(part).items()}
+
+
+def any_of(flags: list, mesh: Mesh) -> Callable[[], bool]:
+    """Whether `flags` is not empty on any process, now: asked by the devices between two steps, told when called."""
+    if count() == 1:
+        return lambda: bool(flags)
+    by_device = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    mine = np.full(1, bool(flags))
+    array = jax.make_array_from_callback((mesh.size,), by_device, lambda _: mine)
+    answer = _any(array)
+    return lambda: bool(answer)
+
+
+def _any(array: jax.Array) -> jax.Array:
+    return jax.jit(jnp.any, out_shardings=NamedSharding(array.sharding.mesh, PartitionSpec()))(array)  # type: ignore[attr-defined]
+
+
+def whole(array: jax.Array) -> np.ndarray:
+    """The array on this host. Where other processes hold parts of it, all must call this."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
+    return np.asarray(jax.jit(lambda x: x, out_shardings=everywhere)(array))

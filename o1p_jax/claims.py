@@ -1,4 +1,4 @@
-"""Who makes which shard: any number of processes on any hosts fill one folder, with nothing but the file system between.
+"""Who makes which shard: any number of processes, on any hosts, fill one folder with nothing but files between them.
 
 A claim is a file beside the shard, made by one process only; it is kept fresh while its owner lives. What a lost owner
 had claimed is taken over by the others. Two that make the same shard all the same (a clock or a file system at fault)
@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _STALE_S = 120.0  # file systems of many hosts show a file's time up to a minute
 _LOOK_S = 2.0
 
 
-def shards_to_make(folder: RolloutFolder, by_others: Callable[[int], None] = lambda _: None) -> Iterator[int]:
+def shards_to_make(folder: RolloutFolder, by_others: Callable[[int], None]) -> Generator[int, None, None]:
     """Claims and yields one missing shard after the other, until the folder is complete.
 
     Where all that are missing are claimed by others, it waits for them. `by_others` is called with each shard that
@@ -35,15 +35,16 @@ def shards_to_make(folder: RolloutFolder, by_others: Callable[[int], None] = lam
         for shard in sorted(there):
             by_others(shard)
         left -= there
-        claimed = False
+        if not left:
+            return
         for shard in sorted(left):
-            with _claim(_path(folder, shard)) as claimed:
-                if claimed and not folder.shard_path(shard).exists():
+            with _claim(_path(folder, shard)) as made:
+                if made and not folder.shard_path(shard).exists():
                     yield shard
                     left.remove(shard)
-            if claimed:
+            if made:
                 break
-        if left and not claimed:
+        else:
             if not waiting:
                 say(f"{folder.path}: the last {len(left)} shards are being made by other processes; waiting for them")
             waiting = True
@@ -92,13 +93,18 @@ def _keep_fresh(path: Path, ended: threading.Event) -> None:
 def _lost(path: Path) -> bool:
     """Removes the claim of an owner that is gone: of this host, or silent for long."""
     try:
-        owner, then = json.loads(path.read_text()), path.stat().st_mtime
-    except (OSError, ValueError):  # given up just now; or being written
-        owner, then = {}, None
+        then = path.stat().st_mtime
+        text = path.read_text()
+    except FileNotFoundError:  # given up just now
+        return True
+    try:
+        owner = json.loads(text)
+    except ValueError:  # being written, or its owner was lost then
+        owner = {}
     # A container that was started again has its processes' numbers again, this one's too.
     mine = owner.get("host") == socket.gethostname()
     gone = mine and (owner["process"] == os.getpid() or not _alive(owner["process"]))
-    gone = gone or (then is not None and _file_system_time(path.parent) - then > _STALE_S)
+    gone = gone or _file_system_time(path.parent) - then > _STALE_S
     if gone:
         path.unlink(missing_ok=True)
     return gone

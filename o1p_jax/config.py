@@ -57,12 +57,21 @@ class ProblemConfig:
 class VllmConfig:
     """What only the vLLM engine needs."""
 
+    FLAG: ClassVar[str] = "sampling.vllm."
+
     python: str | None = None
     """Interpreter of the environment that holds vLLM; left out, the one that runs this command."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     kv_cache_gib: float | None = None
     """KV cache size; left out, vLLM takes its share of the accelerator's memory (4 GiB on a CPU)."""
     tensor_parallel: int = 1
+    """GPUs an engine."""
+    replicas: int = 1
+    """Engines on this host at a time, which share the problems out: one for every `tensor_parallel` GPUs is best."""
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel", "replicas"):
+            _check(self, name, getattr(self, name) >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

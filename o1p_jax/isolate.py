@@ -11,50 +11,69 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from o1p_jax import errors
 from o1p_jax.errors import BadInput, O1pError, Preempted, SamplerGone
 from o1p_jax.files import read_json, write_json
+from o1p_jax.progress import say
 
 _GRACE_S = 30.0
 
 
 def run_child(module: str, job: Any, python: str | None = None) -> None:
     """Runs `module` on `job` (a JSON value) under the interpreter `python`, this one if left out."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "job.json"
-        write_json(path, job)
+    run_children(module, job, [{}], python)
+
+
+def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], python: str | None = None) -> None:
+    """Runs `module` on the same `job` in several processes at a time, which share it out among themselves.
+
+    `environments` are what each one's variables differ in from this process's. One that fails leaves its share to the
+    others: its failure is raised only if none ended well.
+    """
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         package = str(Path(__file__).parents[1])  # another interpreter's environment may lack o1p_jax
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        }
-        try:
-            child = subprocess.Popen(
-                [python or sys.executable, "-m", module, str(path)], stdin=subprocess.PIPE, env=environment
-            )
-        except OSError as e:
-            raise BadInput(f"sampling.vllm.python={python}: can't be run ({e.strerror}); name an interpreter") from None
-        with child:
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        children = []
+        for i, environment in enumerate(environments):
+            file = Path(scratch) / f"job-{i}.json"
+            write_json(file, job)
             try:
-                with preemptible():
-                    code = child.wait()
-            except Preempted:
+                child = subprocess.Popen(
+                    [python or sys.executable, "-m", module, str(file)],
+                    stdin=subprocess.PIPE,
+                    env=os.environ | {"PYTHONPATH": path} | environment,
+                )
+            except OSError as e:
+                what = f"sampling.vllm.python={python}: can't be run ({e.strerror}); name an interpreter"
+                raise BadInput(what) from None
+            children.append((stack.enter_context(child), file))
+        try:
+            with preemptible():
+                codes = [child.wait() for child, _ in children]
+        except Preempted:
+            for child, _ in children:
                 child.terminate()
-                child.wait()
-                raise
-        if code == 0:
-            return
-        if not _failure_path(path).exists():
-            raise SamplerGone(
-                f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
-                "-9 is most often too little memory"
-            )
-        name, message = read_json(_failure_path(path))
-        raise getattr(errors, name)(message)
+            raise
+        failures = [_failure(module, file, code) for (_, file), code in zip(children, codes, strict=True) if code]
+    if len(failures) == len(codes):
+        raise failures[0]
+    for failure in failures:
+        say(f"{failure} (the others did its share)")
+
+
+def _failure(module: str, job: Path, code: int) -> O1pError:
+    if _failure_path(job).exists():
+        name, message = read_json(_failure_path(job))
+        return getattr(errors, name)(message)
+    return SamplerGone(
+        f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
+        "-9 is most often too little memory"
+    )
 
 
 def child_main(run: Callable[[Any], Any]) -> None:

@@ -3,6 +3,7 @@
 Every stage skips what an earlier run of the same command has finished.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,10 +14,11 @@ import jax
 
 from o1p_jax import processes, table
 from o1p_jax.annotate import WeightReport, grade_rollouts, training_samples, weigh_rollouts
-from o1p_jax.config import RunConfig, from_dict, to_dict
+from o1p_jax.config import RunConfig, VllmConfig, from_dict, to_dict
+from o1p_jax.errors import BadInput
 from o1p_jax.evaluate import Graded, Result, compare
 from o1p_jax.export import export, write_card
-from o1p_jax.isolate import child_main, preemptible, run_child
+from o1p_jax.isolate import child_main, preemptible, run_child, run_children
 from o1p_jax.launcher import Place
 from o1p_jax.mesh import check_divides, make_mesh, simulate_devices
 from o1p_jax.models.hf import load_config, resolve_model
@@ -142,9 +144,7 @@ def _make_samples(cfg: RunConfig, run: Path) -> WeightReport:
     _sample(RolloutJob(config=cfg, part="train", model=cfg.model, out=str(run / "rollouts")))
     with preemptible():
         grade_rollouts(run / "rollouts", run / "graded")
-        report = processes.once(
-            lambda: asdict(weigh_rollouts(run / "graded", run / "weighed", cfg.method, cfg.seed))
-        )
+        report = processes.once(lambda: asdict(weigh_rollouts(run / "graded", run / "weighed", cfg.method, cfg.seed)))
     return WeightReport(**report)
 
 
@@ -171,9 +171,30 @@ def _train_and_export(cfg: RunConfig, report: WeightReport) -> None:
 def _sample(job: RolloutJob) -> None:
     if job.config.sampling.sampler == "vllm":
         folder = resolve_model(job.model, job.config.revision)  # the child's environment may lack JAX
-        run_child("o1p_jax.presample", to_dict(replace(job, folder=str(folder))), job.config.sampling.vllm.python)
+        vllm = job.config.sampling.vllm
+        run_children(
+            "o1p_jax.presample",
+            to_dict(replace(job, folder=str(folder))),
+            [_gpus(i, vllm) for i in range(vllm.replicas)],
+            vllm.python,
+        )
     else:
         presample(job)
+
+
+def _gpus(replica: int, vllm: VllmConfig) -> dict[str, str]:
+    """The variable that gives an engine GPUs of its own; where there is one engine, it sees what this process does."""
+    if vllm.replicas == 1:
+        return {}
+    here = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    seen = here.split(",") if here else [str(i) for i in range(vllm.replicas * vllm.tensor_parallel)]
+    if len(seen) < vllm.replicas * vllm.tensor_parallel:
+        raise BadInput(
+            f"sampling.vllm.replicas={vllm.replicas}: x tensor_parallel={vllm.tensor_parallel} is more GPUs than the "
+            f"{len(seen)} of CUDA_VISIBLE_DEVICES={here}"
+        )
+    first = replica * vllm.tensor_parallel
+    return {"CUDA_VISIBLE_DEVICES": ",".join(seen[first : first + vllm.tensor_parallel])}
 
 
 def _outside_vllm(cfg: RunConfig, job: dict[str, Any], place: Place | None = None) -> None:

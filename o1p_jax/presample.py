@@ -2,8 +2,8 @@
 
 A shard holds all samples of a few problems and is written whole or not at all; a run that was killed goes on with the
 shards that are missing. Any number of processes, on any hosts that see the folder, share them out (`o1p_jax.claims`);
-what one that is lost has not finished, the others do. `python -m o1p_jax.presample JOB.json` does one job in a process of its own, as vLLM needs
-it: its memory comes back when the process ends, and it may live in another environment.
+what one that is lost has not finished, the others do. `python -m o1p_jax.presample JOB.json` does one job in a process
+of its own, as vLLM needs it: its memory comes back when the process ends, and it may live in another environment.
 """
 
 import hashlib

@@ -26,8 +26,8 @@ def reference_logprobs(
 ) -> list[np.ndarray]:  # fmt: skip
     """float32 log-probabilities (nats) of each sample's completion tokens, in the order of `samples`.
 
-    `logprobs` maps a batch of one microbatch to [R, L]. Parts already in `folder` are read if they were made by `made_by` from
-    the same tokens and their checksums hold; else they are computed again.
+    `logprobs` maps a batch of one microbatch to [R, L]. Parts already in `folder` are read if they were made by
+    `made_by` from the same tokens and their checksums hold; else they are computed again.
     """
     parts = [samples[i : i + SAMPLES_PER_PART] for i in range(0, len(samples), SAMPLES_PER_PART)]
     found: list[np.ndarray] = []
@@ -36,7 +36,7 @@ def reference_logprobs(
             path = folder / f"part-{n:05d}.parquet"
             key = fingerprint([made_by, [(s.prompt_ids, s.completion_ids) for s in part]])
             values = _read(path, key)
-            if not processes.agreed(values is not None):
+            if not processes.agreed(values is not None) or values is None:
                 values = _compute(part, batch, logprobs)
                 if processes.leader():
                     _write(path, key, part, values)

@@ -21,7 +21,15 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.hf import check_weights, load_config
 from o1p_jax.problems import Prompter, load_problems
 
-_MAY_CHANGE = ("run", "mesh", "checkpoint.", "sampling.servers", "sampling.timeout_s", "sampling.vllm.python")
+_MAY_CHANGE = (
+    "run",
+    "mesh",
+    "checkpoint.",
+    "sampling.servers",
+    "sampling.timeout_s",
+    "sampling.vllm.python",
+    "sampling.vllm.replicas",
+)
 """Fields in which a run may be continued with another value: they do not decide what comes out."""
 
 

@@ -82,7 +82,8 @@ def place(batch: Batch, mesh: Mesh, rows: int) -> Batch:
     here = rows_here(mesh, rows)
 
     def put(x: np.ndarray) -> jax.Array:
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None
             span = range(*index[1].indices(rows))
             first = here.index(span.start)
             return x[:, first : first + len(span)]

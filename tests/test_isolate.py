@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from o1p_jax.errors import BadInput, DiskError, Preempted, SamplerGone
-from o1p_jax.isolate import preemptible, run_child
+from o1p_jax.isolate import preemptible, run_child, run_children
 
 CHILD = """
 import os, signal, sys, time
@@ -51,6 +51,15 @@ def test_failures_are_raised_here(child):
         run_child(child, {"code": 9})
     with pytest.raises(BadInput, match="/no/such: can't be run"):
         run_child(child, {}, python="/no/such")
+
+
+def test_several_share_a_job_and_one_that_fails_leaves_it_to_the_others(child, tmp_path, capfd):
+    out = {"out": str(tmp_path / "out")}
+    run_children(child, out, [{}, {"PYTHONPATH": "/nowhere"}])
+    assert (tmp_path / "out").exists()
+    assert "exit code 1" in capfd.readouterr().err.splitlines()[-1]
+    with pytest.raises(DiskError, match="x: disk full"):
+        run_children(child, {"fail": "x: disk full"}, [{}, {}])
 
 
 def _wait_for(path: Path) -> None:

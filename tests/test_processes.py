@@ -39,9 +39,7 @@ class Job:
             "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         command = [sys.executable, ROOT / "tests" / "drive_train.py", self.run, "4", "2", mesh]
-        places = [
-            [f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={i}"] for i in range(count)
-        ]
+        places = [[f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={i}"] for i in range(count)]
         self.logs = [home / f"{name}.{i}.log" for i in range(count)]
         self.processes = []
         for log, place in zip(self.logs, places, strict=True):

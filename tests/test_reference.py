@@ -17,7 +17,7 @@ class Model:
 
     def __call__(self, batch):
         self.calls += 1
-        return batch.targets_RL.astype(np.float32)
+        return batch.targets_RL[0].astype(np.float32)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from o1p_jax.batches import Batch, Plan, assemble, plan_epochs, sample_length
 from o1p_jax.config import BatchConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
 from o1p_jax.losses import policy_loss
-from o1p_jax.mesh import DATA_AXES, make_mesh
+from o1p_jax.mesh import make_mesh
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, init_params, param_shardings
 from o1p_jax.models.families import read_config
@@ -24,6 +24,8 @@ from o1p_jax.step import (
     make_logprob_fn,
     make_train_step,
     model_logprobs,
+    place,
+    rows_here,
     state_shardings,
     train_state,
 )
@@ -67,7 +69,7 @@ class Trainer:
 
     def run(self, *batches: Batch) -> dict[str, float]:
         for batch in batches:
-            placed = jax.device_put(batch, batch_sharding(self.mesh))
+            placed = place(batch, self.mesh, batch.ids_RL.shape[1])
             self.state, metrics = self.step(self.state, self.frozen, placed)
         return {name: float(value) for name, value in metrics.items()}
 
@@ -243,9 +245,10 @@ def test_reference_logprobs_make_the_first_ratio_one():
     batch = one_batch(CONFIG.batch)
     assert batch.ids_RL.shape[0] == 1
     logprob_fn = make_logprob_fn(TINY, None, CONFIG.compute, trainer.mesh)
-    rows = NamedSharding(trainer.mesh, P(DATA_AXES))
-    logprobs = logprob_fn((trainer.state.params, nnx.State({})), jax.device_put(Batch(*(x[0] for x in batch)), rows))
-    assert logprobs.sharding.is_equivalent_to(rows, 2)
+    rows = batch.ids_RL.shape[1]
+    assert rows_here(trainer.mesh, rows) == list(range(rows))
+    logprobs = logprob_fn((trainer.state.params, nnx.State({})), place(batch, trainer.mesh, rows))
+    assert logprobs.shape == batch.ids_RL.shape[1:] and logprobs.is_fully_replicated
     batch.ref_logprobs_RL[:] = np.where(batch.mask_RL, np.asarray(logprobs)[None], 0)
     metrics = trainer.run(batch)
     for name in ("ratio_min", "ratio_mean", "ratio_max"):

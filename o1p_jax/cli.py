@@ -20,11 +20,10 @@ import tyro
 from o1p_jax.config import RunConfig, flatten, from_dict
 from o1p_jax.errors import BadInput, O1pError, Preempted
 from o1p_jax.files import read_json
-from o1p_jax.launcher import in_worker
+from o1p_jax.launcher import await_verdict, in_worker
 
 T = TypeVar("T")
 
-_VERDICT_S = 30.0
 _LAST_WORDS_S = 2.0  # for the others, who fail of the same cause, to say so themselves
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "embedded.py"
@@ -41,8 +40,7 @@ def main(command: Callable[[list[str]], Any]) -> None:
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from what is finished", Preempted.exit_code, debug)
     except Exception as e:
-        if in_worker() and not debug:  # most often another process died; JAX is about to know and to end this one
-            time.sleep(_VERDICT_S)
+        await_verdict()
         _fail(f"internal error, please report it (--debug shows where): {type(e).__name__}: {e}", 70, debug)
 
 

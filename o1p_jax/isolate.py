@@ -19,6 +19,7 @@ from typing import Any
 from o1p_jax import errors
 from o1p_jax.errors import BadInput, O1pError, Preempted, SamplerGone
 from o1p_jax.files import read_json, write_json
+from o1p_jax.launcher import await_verdict, in_worker
 from o1p_jax.progress import say
 
 _GRACE_S = 30.0
@@ -84,7 +85,12 @@ def child_main(run: Callable[[Any], Any]) -> None:
         run(read_json(path))
     except O1pError as e:
         write_json(_failure_path(path), [type(e).__name__, str(e)])
+        if in_worker():
+            os._exit(e.exit_code)  # the interpreter's own end would wait for the job's other processes
         sys.exit(e.exit_code)
+    except Exception:
+        await_verdict()
+        raise
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from o1p_jax.errors import BadInput, O1pError, ProcessLost
 
 _WORKER = "O1P_WORKER"
 """Set in a worker's environment: the folder where it leaves the hosts' names for its supervisor."""
+
+
+_VERDICT_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,12 @@ def _on_tpu(variables: os._Environ | dict[str, str]) -> Place | None:
 def in_worker() -> bool:
     """Whether a supervisor runs above this process."""
     return _WORKER in os.environ
+
+
+def await_verdict() -> None:
+    """After a failure that has most often one reason, another process's death: JAX is about to know it and to abort."""
+    if in_worker():
+        time.sleep(_VERDICT_S)
 
 
 def tell_supervisor(hosts: list[str]) -> None:

@@ -4,6 +4,7 @@ Alone, a process is the leader of itself, and every function here does at once w
 JAX's coordination service rather than by the devices, so that waiting for hours is no fault.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -116,17 +117,19 @@ def any_of(flags: list, mesh: Mesh) -> Callable[[], bool]:
     by_device = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
     mine = np.full(1, bool(flags))
     array = jax.make_array_from_callback((mesh.size,), by_device, lambda _: mine)
-    answer = _any(array)
+    answer = _to_all(jnp.any, mesh)(array)
     return lambda: bool(answer)
-
-
-def _any(array: jax.Array) -> jax.Array:
-    return jax.jit(jnp.any, out_shardings=NamedSharding(array.sharding.mesh, PartitionSpec()))(array)  # type: ignore[attr-defined]
 
 
 def whole(array: jax.Array) -> np.ndarray:
     """The array on this host. Where other processes hold parts of it, all must call this."""
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
-    everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
-    return np.asarray(jax.jit(lambda x: x, out_shardings=everywhere)(array))
+    assert isinstance(array.sharding, NamedSharding) and isinstance(array.sharding.mesh, Mesh)
+    return np.asarray(_to_all(jnp.copy, array.sharding.mesh)(array))
+
+
+@functools.cache  # a new `jit` would compile again
+def _to_all(function: Callable[[jax.Array], jax.Array], mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    """`function`, its result whole on every device."""
+    return jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec()))

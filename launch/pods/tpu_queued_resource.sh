@@ -1,0 +1,56 @@
+#!/bin/bash
+# The whole job on a TPU pod that is asked for as a queued resource, from a machine with gcloud:
+#
+#   NAME=o1p ZONE=us-east5-a NFS=10.0.0.2:/runs bash launch/pods/tpu_queued_resource.sh
+#
+# The same command runs on every host; on a TPU VM the processes find each other. NFS is a file system that all hosts
+# can write (Filestore). A preempted pod is asked for again, and the job goes on from the last checkpoint.
+set -euo pipefail
+: "${NAME:?a name for the pod}" "${ZONE:?its zone}" "${NFS:?HOST:/SHARE for the run folder}"
+type=${TYPE:-v5p-128}
+version=${VERSION:-v2-alpha-tpuv5}
+source=${SOURCE:-https://github.com/YOUR/o1p_jax}
+
+read -r -d '' job << 'REMOTE' || true
+set -euo pipefail
+sudo mkdir -p /runs && { mountpoint -q /runs || sudo mount -t nfs NFS_SHARE /runs; }
+[ -d o1p_jax ] || git clone -q SOURCE_URL o1p_jax
+cd o1p_jax
+[ -x .venv/bin/python ] || python3 -m venv .venv
+.venv/bin/pip install --quiet -c constraints.txt -e '.[tpu]'
+# vLLM for TPUs lives in an environment or on servers of its own (docs/install.md).
+.venv/bin/python launch/train.py --config=configs/qwq_32b.py --run=/runs/qwq_32b \
+  --sampling.vllm.python="$HOME/venv-vllm/bin/python"
+REMOTE
+job=${job//NFS_SHARE/$NFS}
+job=${job//SOURCE_URL/$source}
+
+state() {
+  gcloud compute tpus queued-resources describe "$NAME" --zone="$ZONE" --format='value(state.state)' 2> /dev/null ||
+    echo ABSENT
+}
+
+while true; do
+  case $(state) in
+    ABSENT)
+      gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" --zone="$ZONE" \
+        --accelerator-type="$type" --runtime-version="$version" --spot --async
+      ;;
+    ACTIVE)
+      code=0
+      gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all --command="$job" || code=$?
+      if [ "$code" -eq 0 ]; then
+        gcloud compute tpus queued-resources delete "$NAME" --zone="$ZONE" --force --quiet
+        exit 0
+      fi
+      # 75: preempted or a host lost, and 255: the connection was; anything else will not get better by itself.
+      if [ "$code" -ne 75 ] && [ "$code" -ne 255 ]; then
+        exit "$code"
+      fi
+      ;;
+    SUSPENDED | FAILED)
+      gcloud compute tpus queued-resources delete "$NAME" --zone="$ZONE" --force --quiet
+      ;;
+  esac
+  sleep 30
+done

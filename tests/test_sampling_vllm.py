@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from o1p_jax.config import SamplingConfig, VllmConfig
+import o1p_jax
+from o1p_jax.config import ProblemConfig, RunConfig, SamplingConfig, VllmConfig, to_dict
 from o1p_jax.errors import BadInput
+from o1p_jax.presample import RolloutJob
 from o1p_jax.records import Request
+from o1p_jax.rollouts import RolloutFolder
 from o1p_jax.sampling import vllm_engine
 from o1p_jax.sampling.base import SamplingParams
 
@@ -149,6 +152,32 @@ def wait_for(url: str, process: subprocess.Popen, log: Path, timeout_s: float = 
         except OSError:
             time.sleep(1)
     raise AssertionError(f"the server did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does(tmp_path):
+    pytest.importorskip("vllm")
+    model = Path(o1p_jax.__file__).parent / "embedded" / "model"
+    config = RunConfig(
+        problems=ProblemConfig(limit_train=8),
+        sampling=SamplingConfig(
+            sampler="vllm", samples_per_problem=2, max_tokens=160, problems_per_shard=1, vllm=VllmConfig(**SETTINGS)
+        ),
+    )
+    job = RolloutJob(config=config, part="train", model="embedded", out=str(tmp_path / "r"), folder=str(model))
+    (tmp_path / "job.json").write_text(json.dumps(to_dict(job)))
+    command = [sys.executable, "-m", "o1p_jax.presample", tmp_path / "job.json"]
+    root = Path(__file__).parents[1]
+    engines = [subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root) for _ in range(2)]
+    while len(list((tmp_path / "r").glob("*.claim"))) < 2:  # both are at work
+        assert all(engine.poll() is None for engine in engines)
+        time.sleep(0.02)
+    engines[0].kill()
+    assert engines[1].wait(timeout=300) == 0 and engines[0].wait() == -9
+    rows = RolloutFolder(tmp_path / "r").read(["problem_id", "sample_idx", "completion_ids"]).to_pylist()
+    assert len({(row["problem_id"], row["sample_idx"]) for row in rows}) == len(rows) == 16
+    assert all(row["completion_ids"] for row in rows)
 
 
 def test_without_vllm_one_line_names_the_remedy(tmp_path, monkeypatch):

@@ -15,7 +15,6 @@ from o1p_jax.config import MethodConfig
 from o1p_jax.errors import BadInput
 from o1p_jax.grading import Grader
 from o1p_jax.progress import say, track
-from o1p_jax.records import TrainingSample
 from o1p_jax.rewards import length_harmonizing, normalize
 from o1p_jax.rollouts import SCHEMA, RolloutFolder
 
@@ -117,23 +116,6 @@ def weigh_rollouts(src: Path, dst: Path, method: MethodConfig, seed: int) -> Wei
             values = {name: _nullable(column[rows]) for name, column in filled.items()}
             folder.write_shard(shard, _with(table, **values))
     return report
-
-
-def training_samples(folder: Path) -> list[TrainingSample]:
-    """The kept samples, in order of (problem_id, sample_idx)."""
-    columns = ["problem_id", "sample_idx", "prompt_ids", "completion_ids", "weight"]
-    table = RolloutFolder(folder).read(columns)
-    table = table.filter(table["weight"].is_valid()).sort_by([("problem_id", "ascending"), ("sample_idx", "ascending")])
-    return [
-        TrainingSample(
-            problem_id=row["problem_id"],
-            sample_idx=row["sample_idx"],
-            weight=row["weight"],
-            prompt_ids=tuple(row["prompt_ids"]),
-            completion_ids=tuple(row["completion_ids"]),
-        )
-        for row in table.to_pylist()
-    ]
 
 
 @dataclass(frozen=True)

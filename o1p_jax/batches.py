@@ -4,7 +4,7 @@ Shapes: A microbatches a step, R rows a microbatch, L tokens a row, M segments (
 Packing is first-fit-decreasing (1.01 slots a token over 256 lognormal lengths, where padding needs 3.5).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,9 +14,15 @@ import numpy as np
 from o1p_jax.config import BatchConfig
 from o1p_jax.errors import BadInput
 from o1p_jax.records import TrainingSample
+from o1p_jax.samples import TrainingSet
 
 Rows = list[list[int]]
 """Rows of sample indices."""
+
+Samples = Mapping[int, TrainingSample] | Sequence[TrainingSample]
+"""By index; those that are needed suffice."""
+Values = Mapping[int, np.ndarray] | Sequence[np.ndarray]
+"""Of samples, by their index."""
 
 
 class Batch(NamedTuple):
@@ -56,6 +62,10 @@ class Plan:
     fill: float
     """Share of the used rows' token slots that hold a token."""
 
+    def samples_at(self, rows_here: Sequence[int]) -> set[int]:
+        """Those of the rows `rows_here` of all microbatches of all steps."""
+        return {i for rows in self.steps for row in rows_of(rows, self.rows, self.microbatches, rows_here) for i in row}
+
 
 def pack(lengths: Sequence[int], row_length: int) -> Rows:
     """Rows of indices into `lengths`, none longer than `row_length` together: first-fit-decreasing."""
@@ -71,21 +81,15 @@ def pack(lengths: Sequence[int], row_length: int) -> Rows:
     return rows
 
 
-def fitting(samples: Sequence[TrainingSample], row_length: int) -> list[TrainingSample]:
+def fitting(samples: TrainingSet, row_length: int) -> TrainingSet:
     """The samples that a row has room for; the others are never cut (the end-of-sequence token would be lost)."""
-    fits = [s for s in samples if sample_length(s) <= row_length]
+    fits = [i for i, length in enumerate(samples.lengths) if length <= row_length]
     if not fits:
-        shortest = min(map(sample_length, samples), default=0)
         raise BadInput(
             f"batch.row_length={row_length}: none of {len(samples)} samples fits in a row; the shortest has "
-            f"{shortest} tokens"
+            f"{min(samples.lengths, default=0)} tokens"
         )
-    return fits
-
-
-def sample_length(sample: TrainingSample) -> int:
-    """Tokens of prompt and completion."""
-    return len(sample.prompt_ids) + len(sample.completion_ids)
+    return samples.only(fits)
 
 
 def plan_epochs(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, row_multiple: int = 1) -> Plan:
@@ -116,8 +120,14 @@ def plan_epochs(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: i
     )
 
 
+def rows_of(rows: Rows, plan_rows: int, microbatches: int, rows_here: Sequence[int]) -> Rows:
+    """Of a step's rows those that lie at `rows_here` of its microbatches of `plan_rows`; what is left over is empty."""
+    here = [a * plan_rows + r for a in range(microbatches) for r in rows_here]
+    return [rows[i] if i < len(rows) else [] for i in here]
+
+
 def assemble(
-    samples: Sequence[TrainingSample], ref_logprobs: Sequence[np.ndarray] | None, rows: Rows,
+    samples: Samples, ref_logprobs: Values | None, rows: Rows,
     microbatches: int, rows_per_microbatch: int, row_length: int, segments: int,
 ) -> Batch:  # fmt: skip
     """The arrays of one step, [A, R, ...]; `ref_logprobs[i]` has one value a completion token of sample i."""
@@ -154,8 +164,7 @@ def assemble(
 
 
 def step_iterator(
-    samples: Sequence[TrainingSample], ref_logprobs: Sequence[np.ndarray], plan: Plan, rows_here: Sequence[int],
-    done: int = 0,
+    samples: Samples, ref_logprobs: Values, plan: Plan, rows_here: Sequence[int], done: int = 0
 ) -> grain.DatasetIterator[Batch]:  # fmt: skip
     """The batches of the plan's steps after the first `done`, of each microbatch only the rows `rows_here`.
 
@@ -163,8 +172,7 @@ def step_iterator(
     """
 
     def build(rows: Rows) -> Batch:
-        here = [a * plan.rows + r for a in range(plan.microbatches) for r in rows_here]
-        mine = [rows[i] if i < len(rows) else [] for i in here]
+        mine = rows_of(rows, plan.rows, plan.microbatches, rows_here)
         shape = plan.microbatches, len(rows_here), plan.row_length, plan.segments
         return assemble(samples, ref_logprobs, mine, *shape)
 

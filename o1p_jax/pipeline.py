@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from o1p_jax import processes, table
-from o1p_jax.annotate import WeightReport, grade_rollouts, training_samples, weigh_rollouts
+from o1p_jax.annotate import WeightReport, grade_rollouts, weigh_rollouts
 from o1p_jax.config import RunConfig, VllmConfig, from_dict, to_dict
 from o1p_jax.errors import BadInput
 from o1p_jax.evaluate import Graded, Result, compare
@@ -26,6 +26,7 @@ from o1p_jax.presample import RolloutJob, presample
 from o1p_jax.report import write_report
 from o1p_jax.rollouts import RolloutFolder
 from o1p_jax.runs import check_inputs, check_run, load_run_config, mesh_sizes, open_run
+from o1p_jax.samples import TrainingSet
 from o1p_jax.train import train
 
 BEFORE, AFTER = "before", "after"
@@ -152,7 +153,7 @@ def _train_and_export(cfg: RunConfig, report: WeightReport) -> None:
     run, mesh = Path(cfg.run), make_mesh(cfg.mesh)
     checkpoint = train(
         cfg,
-        training_samples(run / "weighed"),
+        TrainingSet.weighed(run / "weighed"),
         resolve_model(cfg.model, cfg.revision),
         mesh,
         run,

@@ -11,58 +11,84 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from o1p_jax import files, processes, progress
-from o1p_jax.batches import Batch, assemble, pack, sample_length
+from o1p_jax.batches import Batch, Rows, Samples, assemble, pack, rows_of
 from o1p_jax.config import BatchConfig, fingerprint
-from o1p_jax.records import TrainingSample
+from o1p_jax.samples import TrainingSet
 
 SAMPLES_PER_PART = 256  # what a killed run computes again at most
 
 _SCHEMA = pa.schema([("problem_id", pa.string()), ("sample_idx", pa.int32()), ("logprobs", pa.list_(pa.float32()))])
 
 
-def reference_logprobs(
-    samples: Sequence[TrainingSample], batch: BatchConfig, folder: Path, made_by: dict,
-    logprobs: Callable[[Batch], np.ndarray],
-) -> list[np.ndarray]:  # fmt: skip
-    """float32 log-probabilities (nats) of each sample's completion tokens, in the order of `samples`.
+class References:
+    """The reference model's log-probabilities of the samples' completions, in parts of `SAMPLES_PER_PART` samples."""
 
-    `logprobs` maps a batch of one microbatch to [R, L]. Parts already in `folder` are read if they were made by
-    `made_by` from the same tokens and their checksums hold; else they are computed again.
-    """
-    parts = [samples[i : i + SAMPLES_PER_PART] for i in range(0, len(samples), SAMPLES_PER_PART)]
-    found: list[np.ndarray] = []
-    with progress.track("reference log-probs", total=len(samples), unit="samples") as bar:
-        for n, part in enumerate(parts):
-            path = folder / f"part-{n:05d}.parquet"
-            key = fingerprint([made_by, [(s.prompt_ids, s.completion_ids) for s in part]])
-            values = _read(path, key)
-            if not processes.agreed(values is not None) or values is None:
-                values = _compute(part, batch, logprobs)
-                if processes.leader():
-                    _write(path, key, part, values)
-            found += values
-            bar.advance(len(part))
-    return found
+    def __init__(self, samples: TrainingSet, batch: BatchConfig, rows_here: Sequence[int]):
+        """Of each microbatch this process makes the rows `rows_here`."""
+        self._samples, self._batch, self._here = samples, batch, rows_here
+        parts = [range(i, min(i + SAMPLES_PER_PART, len(samples))) for i in range(0, len(samples), SAMPLES_PER_PART)]
+        lengths, size = samples.lengths, batch.rows_per_microbatch
+        self._parts: list[list[Rows]] = []
+        """Of each part its microbatches' rows."""
+        for part in parts:
+            rows = [[part[j] for j in row] for row in pack([lengths[i] for i in part], batch.row_length)]
+            self._parts.append([rows[r : r + size] for r in range(0, len(rows), size)])
+
+    @property
+    def wanted(self) -> set[int]:
+        """The samples whose tokens this process needs to compute all parts."""
+        groups = [group for part in self._parts for group in part]
+        return {i for group in groups for row in self._rows_here(group) for i in row}
+
+    def compute(
+        self, mine: Samples, folder: Path, made_by: dict, logprobs: Callable[[Batch], np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        """float32 log-probabilities (nats) of each sample's completion tokens, by index.
+
+        `logprobs` maps a batch of one microbatch, of which it is given the rows here, to all of [R, L]. Parts already
+        in `folder` are read if they were made by `made_by` from the same samples and their checksums hold; else they
+        are computed again.
+        """
+        found: dict[int, np.ndarray] = {}
+        with progress.track("reference log-probs", total=len(self._samples), unit="samples") as bar:
+            for n, part in enumerate(self._parts):
+                path, numbers = (
+                    folder / f"part-{n:05d}.parquet",
+                    sorted(i for group in part for row in group for i in row),
+                )
+                key = fingerprint([made_by, [self._samples.digests[i] for i in numbers]])
+                values = _read(path, key)
+                if not processes.agreed(values is not None) or values is None:
+                    by_index = self._compute(part, mine, logprobs)
+                    values = [by_index[i] for i in numbers]
+                    if processes.leader():
+                        _write(path, key, [self._samples.names[i] for i in numbers], values)
+                found |= zip(numbers, values, strict=True)
+                bar.advance(len(numbers))
+        return found
+
+    def _rows_here(self, group: Rows) -> Rows:
+        return rows_of(group, self._batch.rows_per_microbatch, 1, self._here)
+
+    def _compute(
+        self, part: list[Rows], mine: Samples, logprobs: Callable[[Batch], np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        segments = max(len(row) for group in part for row in group)
+        values = {}
+        for group in part:
+            rows = self._rows_here(group)
+            logprobs_RL = logprobs(assemble(mine, None, rows, 1, len(rows), self._batch.row_length, segments))
+            for r, row in enumerate(group):
+                end = 0
+                for i in row:
+                    answer = end + self._samples.prompt_tokens[i]
+                    end = answer + self._samples.completion_tokens[i]
+                    values[i] = logprobs_RL[r, answer - 1 : end - 1]
+        return values
 
 
-def _compute(
-    samples: Sequence[TrainingSample], batch: BatchConfig, logprobs: Callable[[Batch], np.ndarray]
-) -> list[np.ndarray]:
-    rows = pack([sample_length(s) for s in samples], batch.row_length)
-    segments = max(map(len, rows))
-    values = [np.empty(0, np.float32)] * len(samples)
-    for start in range(0, len(rows), batch.rows_per_microbatch):
-        group = rows[start : start + batch.rows_per_microbatch]
-        arrays = assemble(samples, None, group, 1, batch.rows_per_microbatch, batch.row_length, segments)
-        logprobs_RL = logprobs(arrays)
-        for r, row in enumerate(group):
-            for m, i in enumerate(row):
-                values[i] = logprobs_RL[r, (arrays.segments_RL[0, r] == m + 1) & arrays.mask_RL[0, r]]
-    return values
-
-
-def _write(path: Path, key: str, samples: Sequence[TrainingSample], values: list[np.ndarray]) -> None:
-    columns = [[s.problem_id for s in samples], [s.sample_idx for s in samples], values]
+def _write(path: Path, key: str, names: Sequence[tuple[str, int]], values: list[np.ndarray]) -> None:
+    columns = [[problem for problem, _ in names], [k for _, k in names], values]
     table = pa.table(dict(zip(_SCHEMA.names, columns, strict=True)), _SCHEMA).replace_schema_metadata({"key": key})
     with files.atomic_path(path) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)

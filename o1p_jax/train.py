@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from o1p_jax import checkpoint, files, processes, progress
-from o1p_jax.batches import Batch, fitting, plan_epochs, sample_length, step_iterator
+from o1p_jax.batches import Batch, fitting, plan_epochs, step_iterator
 from o1p_jax.config import RunConfig, fingerprint, flatten
 from o1p_jax.errors import BadInput, CorruptData, NonFinite, Preempted
 from o1p_jax.mesh import devices_along
@@ -23,8 +23,8 @@ from o1p_jax.metrics import MetricsLog
 from o1p_jax.models.decoder import param_shardings
 from o1p_jax.models.hf import load_config, load_params
 from o1p_jax.optimizer import layer_splits, split_frozen
-from o1p_jax.records import TrainingSample
-from o1p_jax.reference import reference_logprobs
+from o1p_jax.reference import References
+from o1p_jax.samples import TrainingSet
 from o1p_jax.step import (
     TrainState,
     make_logprob_fn,
@@ -37,7 +37,7 @@ from o1p_jax.step import (
 
 
 def train(
-    cfg: RunConfig, samples: list[TrainingSample], source: Path, mesh: Mesh, run: Path,
+    cfg: RunConfig, samples: TrainingSet, source: Path, mesh: Mesh, run: Path,
     constants: Mapping[str, float] | None = None,
 ) -> Path:  # fmt: skip
     """Trains the model in the folder `source` on `samples`; returns the last checkpoint's folder.
@@ -55,13 +55,13 @@ def train(
             f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
             f"{cfg.batch.row_length} and are left out"
         )
-    plan = plan_epochs([sample_length(s) for s in fits], cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
-    last = len(plan.steps)
+    plan = plan_epochs(fits.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
+    last, rows, here = len(plan.steps), plan.rows, rows_here(mesh, plan.rows)
 
     # -- What an earlier run left --
     root = run / "checkpoints"
     weights = _weights_fingerprint(source)
-    facts = {"weights": weights, "samples": fingerprint([dataclasses.astuple(s) for s in fits])}
+    facts = {"weights": weights, "samples": fingerprint(fits.digests)}
     facts |= flatten(cfg) | {"processes": processes.count()}
     folder = checkpoint.newest(root)
     done = 0 if folder is None else int(folder.name)
@@ -78,21 +78,21 @@ def train(
 
         # -- Reference log-probs: once, by the model as it was loaded --
         logprob_fn = make_logprob_fn(model, splits, cfg.compute, mesh)
-        rows, here = plan.rows, rows_here(mesh, plan.rows)
 
         def logprobs(batch: Batch) -> np.ndarray:
             if stopped:
                 raise Preempted(f"{run}/reference: stopped by {stopped[0]}; run the same command again to go on")
-            batch = Batch(*(x[:, here] for x in batch))
             return np.asarray(logprob_fn((params, frozen), place(batch, mesh, rows)))
 
         made_by = {"weights": weights, "dtype": cfg.compute.dtype}
-        references = reference_logprobs(fits, cfg.batch, run / "reference", made_by, logprobs)
+        references = References(fits, cfg.batch, here)
+        mine = fits.read(references.wanted | plan.samples_at(here))
+        ref_logprobs = references.compute(mine, run / "reference", made_by, logprobs)
 
         # -- The state, new or restored --
         placed, _ = split_frozen(param_shardings(model, mesh, splits), splits)
         shardings = state_shardings(placed, params, cfg.optim, mesh)
-        data = step_iterator(fits, references, plan, here, done)
+        data = step_iterator(mine, ref_logprobs, plan, here, done)
         state = jax.jit(lambda p: train_state(p, cfg.optim), out_shardings=shardings, donate_argnums=0)(params)
         if folder is not None:
             parts = checkpoint.restore(folder, _parts(state))

@@ -14,6 +14,7 @@ from o1p_jax import cli
 from o1p_jax.config import BatchConfig, CheckpointConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
 from o1p_jax.launcher import find_place, in_worker, supervise
 from o1p_jax.records import TrainingSample
+from o1p_jax.samples import TrainingSet
 
 MODEL = {
     "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 48, "hidden_size": 32,
@@ -78,7 +79,7 @@ def command(argv: list[str]) -> None:
     from o1p_jax.train import train
 
     devices = make_mesh(cfg.mesh)
-    train(cfg, tiny_samples(160), Path(cfg.model), devices, Path(run))
+    train(cfg, TrainingSet.of(tiny_samples(160)), Path(cfg.model), devices, Path(run))
     export(Path(run), Path(run) / "model", devices)
 
 

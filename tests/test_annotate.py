@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from o1p_jax.annotate import grade_rollouts, training_samples, weigh_rollouts
+from o1p_jax.annotate import grade_rollouts, weigh_rollouts
 from o1p_jax.config import MethodConfig
 from o1p_jax.errors import BadInput
 from o1p_jax.rewards import length_harmonizing
 from o1p_jax.rollouts import RolloutFolder
+from o1p_jax.samples import TrainingSet
 
 KEEP_ALL = MethodConfig(keep=4)
 
@@ -59,7 +60,8 @@ def test_golden_values_reach_the_trainer(tmp_path):
     rows, report = weigh(tmp_path, GOLDEN)
     assert [rows["p", k]["reward"] for k in range(4)] == pytest.approx([2.0, 0.75, -5 / 3, 0.125])
     assert {(r["ref_mean_len"], r["ref_acc"]) for r in rows.values()} == {(250.0, 0.75)}
-    samples = training_samples(tmp_path / "dst")
+    kept = TrainingSet.weighed(tmp_path / "dst")
+    samples = [kept.read(range(4))[i] for i in range(4)]
     assert [s.weight for s in samples] == pytest.approx([1.284341, 0.338814, -1.489205, -0.133950], abs=1e-6)
     assert [len(s.completion_ids) for s in samples] == [100, 200, 300, 400]
     assert (report.kept, report.wrong, report.wrong_positive, report.truncated) == (4, 1, 0, 0)

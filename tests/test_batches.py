@@ -4,9 +4,10 @@ from drive_train import tiny_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from o1p_jax.batches import assemble, fitting, pack, plan_epochs, sample_length, step_iterator
+from o1p_jax.batches import assemble, fitting, pack, plan_epochs, step_iterator
 from o1p_jax.config import BatchConfig
 from o1p_jax.errors import BadInput
+from o1p_jax.samples import TrainingSet
 
 BATCH = BatchConfig(sequences=16, row_length=48, rows_per_microbatch=4)
 
@@ -48,10 +49,11 @@ def test_epochs_and_seeds_shuffle_differently():
 
 def test_too_long_samples_are_left_out_and_rows_must_spread_over_the_devices():
     samples = tiny_samples(20)
-    kept = fitting(samples, 20)
-    assert kept == [s for s in samples if sample_length(s) <= 20] and 0 < len(kept) < 20
+    kept = fitting(TrainingSet.of(samples), 20)
+    short = [s for s in samples if len(s.prompt_ids) + len(s.completion_ids) <= 20]
+    assert 0 < len(kept) < 20 and kept.read(range(len(kept))) == dict(enumerate(short))
     with pytest.raises(BadInput, match=r"batch.row_length=2: none of 20 samples"):
-        fitting(samples, 2)
+        fitting(TrainingSet.of(samples), 2)
     with pytest.raises(BadInput, match=r"batch.rows_per_microbatch=4: must be a multiple .* 8"):
         plan_epochs([5], BATCH, 1, 0, row_multiple=8)
 
@@ -59,7 +61,7 @@ def test_too_long_samples_are_left_out_and_rows_must_spread_over_the_devices():
 def test_every_token_stands_where_it_is_predicted():
     samples = tiny_samples(16)
     references = [np.arange(len(s.completion_ids), dtype=np.float32) - 50 * i for i, s in enumerate(samples)]
-    plan = plan_epochs([sample_length(s) for s in samples], BATCH, 1, 0)
+    plan = plan_epochs(TrainingSet.of(samples).lengths, BATCH, 1, 0)
     batch = assemble(samples, references, plan.steps[0], plan.microbatches, plan.rows, plan.row_length, plan.segments)
     assert batch.ids_RL.shape == (plan.microbatches, plan.rows, 48)
     flat = [x.reshape(-1, x.shape[-1]) for x in batch]
@@ -84,7 +86,7 @@ def test_every_token_stands_where_it_is_predicted():
 def test_an_iterator_begins_after_the_steps_that_are_done_and_makes_the_rows_asked_for():
     samples = tiny_samples(64)
     references = [np.zeros(len(s.completion_ids), np.float32) for s in samples]
-    plan = plan_epochs([sample_length(s) for s in samples], BATCH, 1, 0)
+    plan = plan_epochs(TrainingSet.of(samples).lengths, BATCH, 1, 0)
     batches = list(step_iterator(samples, references, plan, range(plan.rows)))
     assert len(batches) == 4
     for expected, got in zip(batches[2:], step_iterator(samples, references, plan, [1, 3], done=2), strict=True):

@@ -15,6 +15,7 @@ from o1p_jax.errors import BadInput, CorruptData
 from o1p_jax.export import PROVENANCE, export, write_card
 from o1p_jax.mesh import make_mesh
 from o1p_jax.models.hf import load_config, load_params
+from o1p_jax.samples import TrainingSet
 from o1p_jax.train import train, trained_params
 
 
@@ -25,7 +26,7 @@ def run(tmp_path_factory) -> Path:
     source = tiny_model(folder.parent / "model")
     (source / "tokenizer_config.json").write_text('{"chat_template": "as it was"}')
     cfg = tiny_config(folder, compute=ComputeConfig(dtype="float32", logprob_chunk=16, trainable_layers=1))
-    train(cfg, tiny_samples(32), source, make_mesh("1x1"), folder)
+    train(cfg, TrainingSet.of(tiny_samples(32)), source, make_mesh("1x1"), folder)
     return folder
 
 

@@ -4,7 +4,8 @@ from drive_train import tiny_samples
 
 from o1p_jax import reference
 from o1p_jax.config import BatchConfig
-from o1p_jax.reference import reference_logprobs
+from o1p_jax.reference import References
+from o1p_jax.samples import TrainingSet
 
 BATCH = BatchConfig(row_length=48, rows_per_microbatch=4)
 SAMPLES = tiny_samples(20)
@@ -25,13 +26,17 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(reference, "SAMPLES_PER_PART", 8)
 
 
-def compute(folder, made_by="m", samples=SAMPLES) -> tuple[list[np.ndarray], int]:
-    model = Model()
-    return reference_logprobs(samples, BATCH, folder, {"model": made_by}, model), model.calls
+def compute(folder, made_by="m", samples=SAMPLES) -> tuple[dict[int, np.ndarray], int]:
+    model, kept = Model(), TrainingSet.of(samples)
+    references = References(kept, BATCH, range(BATCH.rows_per_microbatch))
+    assert references.wanted == set(range(len(samples)))
+    return references.compute(kept.read(references.wanted), folder, {"model": made_by}, model), model.calls
 
 
 def assert_right(values, samples=SAMPLES):
-    assert [v.tolist() for v in values] == [list(map(float, s.completion_ids)) for s in samples]
+    assert {i: v.tolist() for i, v in values.items()} == {
+        i: list(map(float, s.completion_ids)) for i, s in enumerate(samples)
+    }
 
 
 def test_each_sample_gets_the_values_of_its_completion_tokens_once(tmp_path):
@@ -62,3 +67,9 @@ def test_another_model_or_other_samples_do_not_use_the_parts(tmp_path):
     values, calls = compute(tmp_path, "other", SAMPLES[::-1])
     assert_right(values, SAMPLES[::-1])
     assert calls > 0
+
+
+def test_a_process_needs_the_samples_of_its_rows_alone():
+    kept = TrainingSet.of(SAMPLES)
+    shares = [References(kept, BATCH, rows).wanted for rows in ([0, 1], [2, 3])]
+    assert shares[0] | shares[1] == set(range(20)) and not shares[0] & shares[1] and all(shares)

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from o1p_jax.batches import Batch, Plan, assemble, plan_epochs, sample_length
+from o1p_jax.batches import Batch, Plan, assemble, plan_epochs
 from o1p_jax.config import BatchConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
 from o1p_jax.losses import policy_loss
 from o1p_jax.mesh import make_mesh
@@ -18,6 +18,7 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph, init_params, param_shardings
 from o1p_jax.models.families import read_config
 from o1p_jax.optimizer import layer_splits, split_frozen
+from o1p_jax.samples import TrainingSet
 from o1p_jax.step import (
     TrainState,
     batch_sharding,
@@ -43,7 +44,7 @@ SAMPLES = tiny_samples(24)
 
 
 def plan_of(batch: BatchConfig) -> Plan:
-    return plan_epochs([sample_length(s) for s in SAMPLES], batch, 1, 0)
+    return plan_epochs(TrainingSet.of(SAMPLES).lengths, batch, 1, 0)
 
 
 def one_batch(batch: BatchConfig, samples=SAMPLES) -> Batch:

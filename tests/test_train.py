@@ -19,6 +19,7 @@ from o1p_jax.config import BatchConfig, OptimConfig, RunConfig
 from o1p_jax.errors import BadInput, CorruptData, NonFinite, Preempted
 from o1p_jax.mesh import make_mesh
 from o1p_jax.models.hf import load_config, load_params
+from o1p_jax.samples import TrainingSet
 from o1p_jax.train import train, trained_params
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def config(run: Path, **changes) -> RunConfig:
 
 def start(cfg: RunConfig, samples=SAMPLES, **more) -> Path:
     run = Path(cfg.run)
-    return train(cfg, samples, Path(cfg.model), make_mesh(cfg.mesh), run, **more)
+    return train(cfg, TrainingSet.of(samples), Path(cfg.model), make_mesh(cfg.mesh), run, **more)
 
 
 def logged(run: Path) -> list[dict]:

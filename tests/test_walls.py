@@ -18,6 +18,7 @@ FLOORS = [
     {"processes"},
     {"isolate", "collectives", "mesh", "rewards", "answers", "rollouts", "embedded.problems", "models.config",
      "models.splash"},
+    {"samples"},
     {"claims", "problems", "grading", "batches", "checkpoint", "metrics", "optimizer", "models.attention",
      "models.rope", "sampling.base", "embedded.traces", "embedded.tokenizer", "models.families.common",
      "models.stream"},
@@ -34,7 +35,7 @@ FLOORS = [
     {"pipeline", "cli"},
 ]  # fmt: skip
 HOST_SIDE = ["launcher", "claims", "errors", "config", "records", "files", "progress", "isolate", "problems",
-             "grading", "answers", "rewards", "rollouts", "annotate", "presample", "sampling", "sampling.base",
+             "grading", "answers", "rewards", "rollouts", "samples", "annotate", "presample", "sampling", "sampling.base",
              "sampling.server", "cli", "sampling.vllm_engine"]  # fmt: skip
 
 

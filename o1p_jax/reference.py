@@ -52,10 +52,8 @@ class References:
         found: dict[int, np.ndarray] = {}
         with progress.track("reference log-probs", total=len(self._samples), unit="samples") as bar:
             for n, part in enumerate(self._parts):
-                path, numbers = (
-                    folder / f"part-{n:05d}.parquet",
-                    sorted(i for group in part for row in group for i in row),
-                )
+                path = folder / f"part-{n:05d}.parquet"
+                numbers = sorted(i for group in part for row in group for i in row)
                 key = fingerprint([made_by, [self._samples.digests[i] for i in numbers]])
                 values = _read(path, key)
                 if not processes.agreed(values is not None) or values is None:

@@ -35,8 +35,8 @@ FLOORS = [
     {"pipeline", "cli"},
 ]  # fmt: skip
 HOST_SIDE = ["launcher", "claims", "errors", "config", "records", "files", "progress", "isolate", "problems",
-             "grading", "answers", "rewards", "rollouts", "samples", "annotate", "presample", "sampling", "sampling.base",
-             "sampling.server", "cli", "sampling.vllm_engine"]  # fmt: skip
+             "grading", "answers", "rewards", "rollouts", "samples", "annotate", "presample", "sampling",
+             "sampling.base", "sampling.server", "cli", "sampling.vllm_engine"]  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

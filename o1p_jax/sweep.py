@@ -36,7 +36,7 @@ def candidates(cfg: RunConfig, topology: Topology) -> list[Candidate]:
 
 
 def _variants(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> Iterator[RunConfig]:
-    experts = (1,) if model.experts is None else (1, 4, 8, 16)
+    experts = (1,) if model.experts is None else (1, 2, 4, 8, 16)
     for tensor, context, expert, remat, rows in itertools.product(
         (1, 2, 4, 8), (1, 2, 4, 8), experts, _REMATS, (1, 2, 4)
     ):

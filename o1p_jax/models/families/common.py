@@ -167,8 +167,11 @@ def windows_every_other_layer(hf: Entries) -> list[LayerKind]:
 
 def read_experts(hf: Entries, **switches: bool) -> ExpertsConfig:
     """transformers writes `num_local_experts` and reads `num_experts` as well."""
-    count = hf.get("num_experts") or hf["num_local_experts"]
-    return ExpertsConfig(count=count, per_token=hf["num_experts_per_tok"], **switches)
+    count, per_token = hf.get("num_experts") or hf["num_local_experts"], hf["num_experts_per_tok"]
+    for name, value in (("num_experts", count), ("num_experts_per_tok", per_token)):
+        if not isinstance(value, int):
+            raise BadInput(f"config.json: {name}={value!r}: must be a whole number")
+    return ExpertsConfig(count=count, per_token=per_token, **switches)
 
 
 _ROPE_TYPES = {

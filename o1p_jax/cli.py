@@ -49,6 +49,7 @@ def _fail(message: str, exit_code: int, debug: bool) -> None:
         traceback.print_exc()
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     if in_worker():
+        sys.stdout.flush()
         time.sleep(_LAST_WORDS_S)
         os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes
     sys.exit(exit_code)

@@ -39,13 +39,14 @@ def export(trained: Path, out: Path, mesh: Mesh, *, data: Mapping[str, Any] | No
         return out
     source = resolve_model(facts["model"], facts["revision"])
     params, _ = trained_params(folder, source, mesh)
-    if not processes.leader():
+    if processes.leader():
+        with atomic_folder(out) as temporary:
+            export_params(params, load_config(source), temporary, source=source)
+            write_json(temporary / PROVENANCE, provenance)
+            write_card(temporary)
+    else:
         export_params(params, load_config(source), None, source=source)
-        return out
-    with atomic_folder(out) as temporary:
-        export_params(params, load_config(source), temporary, source=source)
-        write_json(temporary / PROVENANCE, provenance)
-        write_card(temporary)
+    processes.once(lambda: None)  # nobody goes on before the folder is there
     return out
 
 

@@ -5,6 +5,7 @@ process of the job dies, JAX aborts the others from C++; the supervisor puts one
 """
 
 import glob
+import importlib.util
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from o1p_jax.errors import BadInput, O1pError, ProcessLost
@@ -38,14 +39,6 @@ class Place:
     index: int = 0
     local_device: int | None = None
     """The only GPU that is this process's own; None: all that it sees."""
-
-    @property
-    def beside(self) -> "Place":
-        """The same place in a second job of the same processes at the same time: on the next port."""
-        if self.coordinator is None:
-            return self
-        host, port = self.coordinator.rsplit(":", 1)
-        return replace(self, coordinator=f"{host}:{int(port) + 1}")
 
 
 def find_place(argv: list[str]) -> tuple[Place | None, list[str]]:
@@ -115,7 +108,7 @@ def _on_tpu(variables: os._Environ | dict[str, str]) -> Place | None:
     if "TPU_SKIP_MDS_QUERY" in variables or variables.get("JAX_PLATFORMS", "tpu") not in ("", "tpu"):
         return None
     hosts = "," in variables.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in variables
-    there = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
+    there = bool(glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")) and importlib.util.find_spec("libtpu")
     return Place(coordinator=None) if hosts or there else None
 
 

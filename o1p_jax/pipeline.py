@@ -201,7 +201,8 @@ def _gpus(replica: int, vllm: VllmConfig) -> dict[str, str]:
 def _outside_vllm(cfg: RunConfig, job: dict[str, Any], place: Place | None = None) -> None:
     """Does `job` here; in a process of its own where vLLM samples, so that the accelerator is free for vLLM."""
     if cfg.sampling.sampler == "vllm":
-        run_child("o1p_jax.pipeline", job | {"place": asdict(place.beside) if place else None})
+        beside = processes.beside(place)
+        run_child("o1p_jax.pipeline", job | {"place": beside and asdict(beside)})
     else:
         _do(job)
 

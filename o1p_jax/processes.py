@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
@@ -38,7 +39,10 @@ def start(place: Place | None) -> None:
     if launcher.in_worker():
         threading.Thread(target=_end_with_supervisor, daemon=True).start()
     if place.coordinator is None:
-        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_S)
+        try:
+            jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_S)
+        except ValueError:  # no pod: JAX found no coordinator
+            return
     else:
         progress.say(f"process {place.index} of {place.count}: joining the others at {place.coordinator}")
         jax.distributed.initialize(
@@ -55,6 +59,15 @@ def start(place: Place | None) -> None:
     if not leader():
         progress.silence()
     progress.say(f"{count()} processes on {len(set(hosts))} hosts; process 0 on {hosts[0]} writes the log")
+
+
+def beside(place: Place | None) -> Place | None:
+    """The same place in a second job of the same processes at the same time, on the next port; None where alone."""
+    if place is None or count() == 1:
+        return None
+    assert global_state.coordinator_address is not None
+    host, port = global_state.coordinator_address.rsplit(":", 1)
+    return replace(place, coordinator=f"{host}:{int(port) + 1}", count=count(), index=index())
 
 
 def _end_with_supervisor() -> None:

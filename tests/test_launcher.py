@@ -34,7 +34,6 @@ def test_flags_come_before_variables(monkeypatch):
     assert find_place([])[0] == Place(coordinator="a:1", count=2, index=1)
     place, rest = find_place(["--coordinator=b:2", "--mesh=8x1", "--processes=4", "--process=3"])
     assert place == Place(coordinator="b:2", count=4, index=3) and rest == ["--mesh=8x1"]
-    assert place.beside == Place(coordinator="b:3", count=4, index=3)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +80,9 @@ def test_a_tpu_host_asks_jax(monkeypatch):
     assert find_place([])[0] == Place(coordinator=None)
     monkeypatch.setattr(launcher.os, "environ", {})
     monkeypatch.setattr(launcher.glob, "glob", lambda pattern: ["/dev/accel0"] if "accel" in pattern else [])
+    monkeypatch.setattr(launcher.importlib.util, "find_spec", lambda name: None)
+    assert find_place([])[0] is None  # another device's driver
+    monkeypatch.setattr(launcher.importlib.util, "find_spec", lambda name: name == "libtpu")
     assert find_place([])[0] == Place(coordinator=None)
     monkeypatch.setattr(launcher.os, "environ", {"JAX_PLATFORMS": "cpu"})
     assert find_place([])[0] is None

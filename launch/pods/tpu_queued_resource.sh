@@ -16,7 +16,9 @@ set -euo pipefail
 sudo mkdir -p /runs && { mountpoint -q /runs || sudo mount -t nfs NFS_SHARE /runs; }
 [ -d o1p_jax ] || git clone -q SOURCE_URL o1p_jax
 cd o1p_jax
-[ -x .venv/bin/python ] || python3 -m venv .venv
+# The image's Python may be too old.
+python3 -m pip install --quiet --user uv
+[ -x .venv/bin/python ] || "$HOME/.local/bin/uv" venv --quiet --seed --python 3.11 .venv
 .venv/bin/pip install --quiet -c constraints.txt -e '.[tpu]'
 # vLLM for TPUs lives in an environment or on servers of its own (docs/install.md).
 .venv/bin/python launch/train.py --config=configs/qwq_32b.py --run=/runs/qwq_32b \
@@ -30,6 +32,7 @@ state() {
     echo ABSENT
 }
 
+failures=0
 while true; do
   case $(state) in
     ABSENT)
@@ -43,8 +46,9 @@ while true; do
         gcloud compute tpus queued-resources delete "$NAME" --zone="$ZONE" --force --quiet
         exit 0
       fi
-      # 75: preempted or a host lost, and 255: the connection was; anything else will not get better by itself.
-      if [ "$code" -ne 75 ] && [ "$code" -ne 255 ]; then
+      # Preempted, a host or the connection lost; or something that will not get better by itself.
+      failures=$((failures + 1))
+      if [ "$failures" -eq 20 ]; then
         exit "$code"
       fi
       ;;

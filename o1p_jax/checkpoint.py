@@ -27,6 +27,7 @@ from o1p_jax.errors import CorruptData, DiskError
 
 MANIFEST = "manifest.json"
 FACTS = "facts.json"
+_BLOCK_BYTES = 256 * 2**20
 
 
 def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, Any], keep: int) -> Path:
@@ -127,12 +128,20 @@ def state_digest(state: Any) -> str:
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
-        # A leaf that other processes hold parts of comes a layer at a time.
-        layers = range(len(leaf)) if leaf.ndim > 1 and not leaf.is_fully_addressable else None
-        for part in [leaf] if layers is None else (jax.lax.dynamic_index_in_dim(leaf, i) for i in layers):
+        for part in _blocks(leaf):
             array = processes.whole(part)
             digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     return digest.hexdigest()
+
+
+def _blocks(leaf: Any) -> Iterator[Any]:
+    """The leaf; in blocks of its first axis where other processes hold parts of it, so that a host has room for one."""
+    if leaf.ndim == 0 or leaf.is_fully_addressable:
+        yield leaf
+        return
+    size = max(1, _BLOCK_BYTES * len(leaf) // max(leaf.nbytes, 1))
+    for start in range(0, len(leaf), size):
+        yield jax.lax.slice_in_dim(leaf, start, min(start + size, len(leaf)))
 
 
 def _numbered(root: Path) -> list[Path]:
@@ -162,7 +171,8 @@ def _removed_on_failure(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as e:
-        _remove(folder)
+        if not _finished(folder):
+            _remove(folder)
         for partial in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
             shutil.rmtree(partial, ignore_errors=True)
         text = str(e)

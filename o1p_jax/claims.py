@@ -2,7 +2,7 @@
 
 A claim is a file beside the shard, made by one process only; it is kept fresh while its owner lives. What a lost owner
 had claimed is taken over by the others. Two that make the same shard all the same (a clock or a file system at fault)
-write the same rows, whole or not at all: claims save work, they guard nothing.
+write rows of the same seeds, whole or not at all: claims save work, they guard nothing.
 """
 
 import json
@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from o1p_jax.files import disk_errors
@@ -86,8 +86,10 @@ def _keep_fresh(path: Path, ended: threading.Event) -> None:
     while not ended.wait(_BEAT_S):
         try:
             os.utime(path)
-        except OSError:  # taken away: the worst of it is a shard made twice
+        except FileNotFoundError:  # taken away: the worst of it is a shard made twice
             return
+        except OSError:
+            continue
 
 
 def _lost(path: Path) -> bool:
@@ -97,6 +99,8 @@ def _lost(path: Path) -> bool:
         text = path.read_text()
     except FileNotFoundError:  # given up just now
         return True
+    except OSError:  # a network's file system, about the same
+        return False
     try:
         owner = json.loads(text)
     except ValueError:  # being written, or its owner was lost then
@@ -105,9 +109,22 @@ def _lost(path: Path) -> bool:
     mine = owner.get("host") == socket.gethostname()
     gone = mine and (owner["process"] == os.getpid() or not _alive(owner["process"]))
     gone = gone or _file_system_time(path.parent) - then > _STALE_S
-    if gone:
-        path.unlink(missing_ok=True)
-    return gone
+    return gone and _removed(path, then)
+
+
+def _removed(path: Path, then: float) -> bool:
+    """Removes the claim if it is still the one with the time `then`: another process may have taken it over."""
+    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    try:
+        path.rename(aside)
+        mine = aside.stat().st_mtime == then
+        if not mine:
+            with suppress(FileExistsError):
+                os.link(aside, path)
+        aside.unlink()
+    except OSError:
+        return False
+    return mine
 
 
 def _alive(process: int) -> bool:
@@ -116,14 +133,18 @@ def _alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
-    return True
+        return True
+    try:  # a child that ended and was not waited for yet is still listed
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return True
 
 
 def _file_system_time(folder: Path) -> float:
     """The time by the clock that stamps the folder's files: hosts' own clocks differ."""
     probe = folder / f".clock.{socket.gethostname()}.{os.getpid()}"
-    probe.touch()
+    with disk_errors(probe):
+        probe.touch()
     try:
         return probe.stat().st_mtime
     finally:

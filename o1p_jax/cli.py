@@ -7,8 +7,8 @@ import importlib.util
 import io
 import os
 import re
+import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,17 +20,17 @@ import tyro
 from o1p_jax.config import RunConfig, flatten, from_dict
 from o1p_jax.errors import BadInput, O1pError, Preempted
 from o1p_jax.files import read_json
-from o1p_jax.launcher import await_verdict, in_worker
+from o1p_jax.launcher import await_verdict, end_with_supervisor, in_worker, leave
 
 T = TypeVar("T")
-
-_LAST_WORDS_S = 2.0  # for the others, who fail of the same cause, to say so themselves
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "embedded.py"
 
 
 def main(command: Callable[[list[str]], Any]) -> None:
     """Runs `command` on the arguments and exits. A failure is one line; `--debug` shows its traceback too."""
+    if in_worker():
+        end_with_supervisor()
     argv = sys.argv[1:]
     debug = "--debug" in argv
     try:
@@ -45,14 +45,12 @@ def main(command: Callable[[list[str]], Any]) -> None:
 
 
 def _fail(message: str, exit_code: int, debug: bool) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):  # it is ending; a second one must not change how
+        signal.signal(number, signal.SIG_IGN)
     if debug:
         traceback.print_exc()
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    if in_worker():
-        sys.stdout.flush()
-        time.sleep(_LAST_WORDS_S)
-        os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes
-    sys.exit(exit_code)
+    leave(exit_code)
 
 
 def parse_run_config(argv: list[str]) -> RunConfig:

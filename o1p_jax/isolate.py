@@ -19,7 +19,7 @@ from typing import Any
 from o1p_jax import errors
 from o1p_jax.errors import BadInput, O1pError, Preempted, SamplerGone
 from o1p_jax.files import read_json, write_json
-from o1p_jax.launcher import await_verdict, in_worker
+from o1p_jax.launcher import await_verdict, leave
 from o1p_jax.progress import say
 
 _GRACE_S = 30.0
@@ -53,13 +53,15 @@ def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], 
                 what = f"sampling.vllm.python={python}: can't be run ({e.strerror}); name an interpreter"
                 raise BadInput(what) from None
             children.append((stack.enter_context(child), file))
-        try:
-            with preemptible():
+        with preemptible():
+            try:
                 codes = [child.wait() for child, _ in children]
-        except Preempted:
-            for child, _ in children:
-                child.terminate()
-            raise
+            except Preempted:
+                for child, _ in children:
+                    child.terminate()
+                for child, _ in children:  # before their stdin is closed, which ends them at once
+                    child.wait()
+                raise
         failures = [_failure(module, file, code) for (_, file), code in zip(children, codes, strict=True) if code]
     if len(failures) == len(codes):
         raise failures[0]
@@ -85,9 +87,7 @@ def child_main(run: Callable[[Any], Any]) -> None:
         run(read_json(path))
     except O1pError as e:
         write_json(_failure_path(path), [type(e).__name__, str(e)])
-        if in_worker():
-            os._exit(e.exit_code)  # the interpreter's own end would wait for the job's other processes
-        sys.exit(e.exit_code)
+        leave(e.exit_code)
     except Exception:
         await_verdict()
         raise

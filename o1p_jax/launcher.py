@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from o1p_jax.errors import BadInput, O1pError, ProcessLost
 
@@ -27,6 +28,7 @@ _WORKER = "O1P_WORKER"
 
 
 _VERDICT_S = 30.0
+_LAST_WORDS_S = 2.0  # for the others, who fail of the same cause, to say so themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class Place:
     count: int = 0
     index: int = 0
     local_device: int | None = None
-    """The only GPU that is this process's own; None: all that it sees."""
+    """Which of the GPUs that it sees is this process's own; None: all."""
 
 
 def find_place(argv: list[str]) -> tuple[Place | None, list[str]]:
@@ -105,11 +107,15 @@ def _in_slurm(variables: os._Environ | dict[str, str]) -> Place | None:
 
 def _on_tpu(variables: os._Environ | dict[str, str]) -> Place | None:
     """A TPU host may be one of several: JAX finds out, from variables (GKE) or from the machine's metadata."""
-    if "TPU_SKIP_MDS_QUERY" in variables or variables.get("JAX_PLATFORMS", "tpu") not in ("", "tpu"):
+    if variables.get("JAX_PLATFORMS", "tpu") not in ("", "tpu"):
         return None
-    hosts = "," in variables.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in variables
+    several = [variables.get(name, "") for name in ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")]
+    if any("," in hosts for hosts in several) or "MEGASCALE_COORDINATOR_ADDRESS" in variables:
+        return Place(coordinator=None)
+    if "TPU_SKIP_MDS_QUERY" in variables:
+        return None
     there = bool(glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")) and importlib.util.find_spec("libtpu")
-    return Place(coordinator=None) if hosts or there else None
+    return Place(coordinator=None) if there else None
 
 
 def in_worker() -> bool:
@@ -121,6 +127,25 @@ def await_verdict() -> None:
     """After a failure that has most often one reason, another process's death: JAX is about to know it and to abort."""
     if in_worker():
         time.sleep(_VERDICT_S)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """Ends a process that failed."""
+    if not in_worker():
+        sys.exit(exit_code)
+    sys.stdout.flush()
+    time.sleep(_LAST_WORDS_S)
+    os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes
+
+
+def end_with_supervisor() -> None:
+    """Has this worker end when its supervisor is gone, as by kill -9."""
+
+    def watch() -> None:
+        os.read(0, 1)  # returns then
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def tell_supervisor(hosts: list[str]) -> None:
@@ -159,15 +184,18 @@ def supervise(place: Place) -> None:
     again = "run the same command again to go on from what is saved"
     if code == 0:
         return
+    if words.error and words.error_first:
+        raise _Ended(f"{name(here)}: {words.error}" if here else words.error, code)
     if words.lost:
         who = " and ".join(map(name, sorted(words.lost)))
         raise ProcessLost(f"{who} of this job was lost: its own last line may say why; {again}")
     if words.error:
-        raise _Ended(f"{name(here)}: {words.error}" if here else words.error, code)
+        raise _Ended(words.error, code)
     if code == -signal.SIGABRT:
         raise ProcessLost(f"{name(here)}: aborted, most often because another process ended or never came; {again}")
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    raise ProcessLost(f"{name(here)} {how}; SIGKILL is most often too little memory; {again}")
+    why = " (most often: too little memory)" if code == -signal.SIGKILL else ""
+    raise ProcessLost(f"{name(here)} {how}{why}; {again}")
 
 
 class _Ended(O1pError):
@@ -175,7 +203,7 @@ class _Ended(O1pError):
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code if exit_code > 0 else ProcessLost.exit_code
 
 
 class _LastWords:
@@ -183,6 +211,8 @@ class _LastWords:
 
     def __init__(self) -> None:
         self.error = ""
+        self.error_first = False
+        """It came before anything about lost processes."""
         self.lost: set[int] = set()
 
     def listen(self, lines: Iterable[str]) -> None:
@@ -196,6 +226,6 @@ class _LastWords:
             elif listing and line.strip().isdecimal():
                 self.lost.add(int(line))
             elif line.startswith("error: "):
-                self.error = line.removeprefix("error: ").strip()
+                self.error, self.error_first = line.removeprefix("error: ").strip(), not aborting
             elif not aborting:
                 print(line, end="", file=sys.stderr, flush=True)

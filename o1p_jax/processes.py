@@ -8,9 +8,7 @@ import functools
 import itertools
 import json
 import os
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -21,12 +19,14 @@ import numpy as np
 from jax._src.distributed import global_state  # the only way to the coordination service; Orbax takes it too
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from o1p_jax import launcher, progress
+from o1p_jax import errors, launcher, progress
+from o1p_jax.errors import O1pError
 from o1p_jax.launcher import Place
 
 T = TypeVar("T")
 
 _HEARTBEAT_S = 20  # a silent process is given up after at most this long, and the others end
+_JOINING_S = 1800  # machines of a pod may come one by one
 _LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000
 _calls = itertools.count()
 
@@ -36,11 +36,12 @@ def start(place: Place | None) -> None:
     if place is None:
         return
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours
-    if launcher.in_worker():
-        threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    if place.local_device is not None:  # for vLLM's processes too
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(place.local_device) if seen == [""] else seen[place.local_device]
     if place.coordinator is None:
         try:
-            jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_S)
+            jax.distributed.initialize(initialization_timeout=_JOINING_S, heartbeat_timeout_seconds=_HEARTBEAT_S)
         except ValueError:  # no pod: JAX found no coordinator
             return
     else:
@@ -49,8 +50,8 @@ def start(place: Place | None) -> None:
             place.coordinator,
             place.count,
             place.index,
-            None if place.local_device is None else [place.local_device],
             cluster_detection_method="deactivate",
+            initialization_timeout=_JOINING_S,
             heartbeat_timeout_seconds=_HEARTBEAT_S,
         )
     hosts = gather(socket.gethostname())
@@ -68,11 +69,6 @@ def beside(place: Place | None) -> Place | None:
     assert global_state.coordinator_address is not None
     host, port = global_state.coordinator_address.rsplit(":", 1)
     return replace(place, coordinator=f"{host}:{int(port) + 1}", count=count(), index=index())
-
-
-def _end_with_supervisor() -> None:
-    os.read(0, 1)  # returns when the supervisor is gone
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def count() -> int:
@@ -111,10 +107,22 @@ def agreed(flag: bool) -> bool:
 
 
 def once(function: Callable[[], T]) -> T:
-    """What `function` returns on the leader (a JSON value), on all; the others wait and do not call it."""
+    """What `function` returns on the leader (a JSON value), on all; the others wait and do not call it.
+
+    An `O1pError` that it raises is raised on all.
+    """
     if count() == 1:
         return function()
-    return json.loads(gather(json.dumps(function()) if leader() else "")[0])
+    told = ""
+    if leader():
+        try:
+            told = json.dumps({"result": function()})
+        except O1pError as e:
+            told = json.dumps({"error": type(e).__name__, "message": str(e)})
+    answer = json.loads(gather(told)[0])
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(answer["message"])
+    return answer["result"]
 
 
 def share(items: Iterable[str], function: Callable[[str], Any]) -> dict[str, Any]:

@@ -88,7 +88,12 @@ class RolloutFolder:
         return [i for i in range(self.shards) if not self.shard_path(i).exists()]
 
     def write_shard(self, index: int, rows: pa.Table | list[dict[str, Any]]) -> None:
-        """Writes shard `index`, whole or not at all; columns that `rows` (dicts) leave out are null."""
+        """Writes shard `index`, whole or not at all; columns that `rows` (dicts) leave out are null.
+
+        One that is there stays: another process made it meanwhile, and may have read it already.
+        """
+        if self.shard_path(index).exists():
+            return
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=SCHEMA)
         table = table.cast(SCHEMA).replace_schema_metadata({_KEY: json.dumps(self.metadata, sort_keys=True)})
         buffer = io.BytesIO()

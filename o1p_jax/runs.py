@@ -48,6 +48,8 @@ def check_run(cfg: RunConfig) -> None:
     if not path.exists():
         # Another process of the job may be writing config.json right now.
         if run.exists() and (not run.is_dir() or any(not f.name.startswith(".config.json") for f in run.iterdir())):
+            if path.exists():  # it has written it
+                return check_run(cfg)
             raise BadInput(f"run={run}: exists and is not a run folder; name another")
         return
     then, now = flatten(load_run_config(run)), flatten(cfg)

@@ -78,6 +78,9 @@ def test_one_task_of_an_array_or_a_shell_in_an_allocation_is_alone(monkeypatch):
 def test_a_tpu_host_asks_jax(monkeypatch):
     monkeypatch.setattr(launcher.os, "environ", {"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"})
     assert find_place([])[0] == Place(coordinator=None)
+    variables = {"TPU_PROCESS_ADDRESSES": "a:1,b:1", "TPU_SKIP_MDS_QUERY": "true"}  # as on GKE
+    monkeypatch.setattr(launcher.os, "environ", variables)
+    assert find_place([])[0] == Place(coordinator=None)
     monkeypatch.setattr(launcher.os, "environ", {})
     monkeypatch.setattr(launcher.glob, "glob", lambda pattern: ["/dev/accel0"] if "accel" in pattern else [])
     monkeypatch.setattr(launcher.importlib.util, "find_spec", lambda name: None)
@@ -118,7 +121,7 @@ def test_last_words_name_the_lost_processes_and_drop_the_trace(capfd):
     assert capfd.readouterr().err == "load model: 13/13 weights done\n"
     words = launcher._LastWords()
     words.listen(LEADER.splitlines(keepends=True))
-    assert words.lost == {0} and words.error.startswith("internal error")
+    assert words.lost == {0} and words.error.startswith("internal error") and not words.error_first
     assert capfd.readouterr().err == ""
 
 

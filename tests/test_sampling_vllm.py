@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import o1p_jax
-from o1p_jax.config import ProblemConfig, RunConfig, SamplingConfig, VllmConfig, to_dict
+from o1p_jax.config import EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig, to_dict
 from o1p_jax.errors import BadInput
 from o1p_jax.presample import RolloutJob
 from o1p_jax.records import Request
@@ -160,7 +160,8 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
     pytest.importorskip("vllm")
     model = Path(o1p_jax.__file__).parent / "embedded" / "model"
     config = RunConfig(
-        problems=ProblemConfig(limit_train=8),
+        problems=ProblemConfig(limit_train=16),
+        evaluation=EvaluationConfig(max_tokens=160),
         sampling=SamplingConfig(
             sampler="vllm", samples_per_problem=2, max_tokens=160, problems_per_shard=1, vllm=VllmConfig(**SETTINGS)
         ),
@@ -170,13 +171,14 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
     command = [sys.executable, "-m", "o1p_jax.presample", tmp_path / "job.json"]
     root = Path(__file__).parents[1]
     engines = [subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root) for _ in range(2)]
-    while len(list((tmp_path / "r").glob("*.claim"))) < 2:  # both are at work
+    found = (tmp_path / "r").glob
+    while len(list(found("*.claim"))) < 2 or not list(found("*.parquet")):  # both are at work
         assert all(engine.poll() is None for engine in engines)
         time.sleep(0.02)
     engines[0].kill()
     assert engines[1].wait(timeout=300) == 0 and engines[0].wait() == -9
     rows = RolloutFolder(tmp_path / "r").read(["problem_id", "sample_idx", "completion_ids"]).to_pylist()
-    assert len({(row["problem_id"], row["sample_idx"]) for row in rows}) == len(rows) == 16
+    assert len({(row["problem_id"], row["sample_idx"]) for row in rows}) == len(rows) == 32
     assert all(row["completion_ids"] for row in rows)
 
 

@@ -13,6 +13,9 @@ source=${SOURCE:-https://github.com/YOUR/o1p_jax}
 
 read -r -d '' job << 'REMOTE' || true
 set -euo pipefail
+# Where only the connection was lost, the job goes on without it: wait for its end.
+exec 9> /tmp/o1p.lock
+flock 9
 sudo mkdir -p /runs && { mountpoint -q /runs || sudo mount -t nfs NFS_SHARE /runs; }
 [ -d o1p_jax ] || git clone -q SOURCE_URL o1p_jax
 cd o1p_jax
@@ -20,9 +23,15 @@ cd o1p_jax
 python3 -m pip install --quiet --user uv
 [ -x .venv/bin/python ] || "$HOME/.local/bin/uv" venv --quiet --seed --python 3.11 .venv
 .venv/bin/pip install --quiet -c constraints.txt -e '.[tpu]'
-# vLLM for TPUs lives in an environment or on servers of its own (docs/install.md).
+# vLLM (docs/install.md) on the four chips of a v5p host alone, not on the whole slice.
+cat > vllm_python << 'VLLM'
+#!/bin/bash
+export TPU_PROCESS_BOUNDS=1,1,1 TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1 TPU_VISIBLE_CHIPS=0,1,2,3
+exec "$HOME/venv-vllm/bin/python" "$@"
+VLLM
+chmod +x vllm_python
 .venv/bin/python launch/train.py --config=configs/qwq_32b.py --run=/runs/qwq_32b \
-  --sampling.vllm.python="$HOME/venv-vllm/bin/python"
+  --sampling.vllm.python=./vllm_python --sampling.vllm.tensor_parallel=4
 REMOTE
 job=${job//NFS_SHARE/$NFS}
 job=${job//SOURCE_URL/$source}
@@ -37,7 +46,7 @@ while true; do
   case $(state) in
     ABSENT)
       gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" --zone="$ZONE" \
-        --accelerator-type="$type" --runtime-version="$version" --spot --async
+        --accelerator-type="$type" --runtime-version="$version" --spot --async || true
       ;;
     ACTIVE)
       code=0

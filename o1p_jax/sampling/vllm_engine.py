@@ -19,6 +19,8 @@ _CPU_KV_CACHE_GIB = 4.0  # vLLM would take most of the host's memory
 
 _CPU_BATCHED_TOKENS = 2048
 
+_SHOWN = 400  # characters of an error
+
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # the model is a folder
     "VLLM_NO_USAGE_STATS": "1",
@@ -83,7 +85,8 @@ class VllmSampler:
                 )
             )
         except Exception as e:
-            raise SamplerGone(f"vLLM did not start on {folder}: {_first_line(e)}") from e
+            why = " ".join(str(e).split())[:_SHOWN] or type(e).__name__  # pydantic's first line says nothing
+            raise SamplerGone(f"vLLM did not start on {folder}: {why}") from e
 
     def sample(
         self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]

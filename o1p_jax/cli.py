@@ -7,7 +7,6 @@ import importlib.util
 import io
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -45,8 +44,6 @@ def main(command: Callable[[list[str]], Any]) -> None:
 
 
 def _fail(message: str, exit_code: int, debug: bool) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):  # it is ending; a second one must not change how
-        signal.signal(number, signal.SIG_IGN)
     if debug:
         traceback.print_exc()
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)

@@ -133,6 +133,8 @@ def leave(exit_code: int) -> NoReturn:
     """Ends a process that failed."""
     if not in_worker():
         sys.exit(exit_code)
+    for number in (signal.SIGTERM, signal.SIGINT):  # it is ending; a second one must not change how
+        signal.signal(number, signal.SIG_IGN)
     sys.stdout.flush()
     time.sleep(_LAST_WORDS_S)
     os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes

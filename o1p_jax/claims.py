@@ -52,7 +52,7 @@ def shards_to_make(folder: RolloutFolder, by_others: Callable[[int], None]) -> G
 
 
 def _path(folder: RolloutFolder, shard: int) -> Path:
-    return folder.shard_path(shard).with_suffix(".claim")
+    return folder.path / f".{folder.shard_path(shard).stem}.claim"
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def _lost(path: Path) -> bool:
 
 def _removed(path: Path, then: float) -> bool:
     """Removes the claim if it is still the one with the time `then`: another process may have taken it over."""
-    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    aside = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
     try:
         path.rename(aside)
         mine = aside.stat().st_mtime == then

@@ -69,7 +69,7 @@ def folder(tmp_path) -> RolloutFolder:
 
 
 def claim_of_another_host(folder: RolloutFolder, age_s: float) -> Path:
-    path = folder.shard_path(0).with_suffix(".claim")
+    path = folder.path / ".part-00000.claim"
     path.write_text('{"host": "elsewhere", "process": 1}')
     os.utime(path, (time.time() - age_s,) * 2)
     return path
@@ -98,7 +98,7 @@ def shards_to_make_and_make(folder: RolloutFolder):
 
 
 def test_a_claim_of_this_process_in_an_earlier_life_or_half_written_does_not_hold_for_ever(folder):
-    path = folder.shard_path(0).with_suffix(".claim")
+    path = folder.path / ".part-00000.claim"
     path.write_text(f'{{"host": "{claims.socket.gethostname()}", "process": {os.getpid()}}}')
     assert list(shards_to_make_and_make(folder)) == [0]
     folder.shard_path(0).unlink()
@@ -109,7 +109,7 @@ def test_a_claim_of_this_process_in_an_earlier_life_or_half_written_does_not_hol
 
 def test_a_claim_is_kept_fresh_and_given_up_on_failure(folder, monkeypatch):
     monkeypatch.setattr(claims, "_BEAT_S", 0.02)
-    path = folder.shard_path(0).with_suffix(".claim")
+    path = folder.path / ".part-00000.claim"
     todo = shards_to_make(folder, lambda _: None)
     assert next(todo) == 0
     os.utime(path, (0, 0))

@@ -38,10 +38,10 @@ def whole_job(cfg: RunConfig, place: Place | None = None) -> None:
     `place` is this process's among those that do the job together; None: it is alone.
     """
     processes.start(place)
-    preflight(cfg, "train", "test", place=place)
+    preflight(cfg, "train", "test")
     run = open_run(cfg)
     report = _make_samples(cfg, run)
-    _outside_vllm(cfg, {"do": "train", "config": to_dict(cfg), "report": asdict(report)}, place)
+    _outside_vllm(cfg, {"do": "train", "config": to_dict(cfg), "report": asdict(report)})
     results = compare_models(
         cfg,
         {BEFORE: cfg.model, AFTER: str(run / "model")},
@@ -99,12 +99,12 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
     print(f"report {out / 'report.html'}")
 
 
-def preflight(cfg: RunConfig, *parts: str, place: Place | None = None) -> None:
+def preflight(cfg: RunConfig, *parts: str) -> None:
     """Raises BadInput, within seconds and with nothing written, for what would fail hours later."""
     check_run(cfg)
     folder = resolve_model(cfg.model, cfg.revision)
     check_inputs(cfg, folder, parts)
-    _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": mesh_sizes(cfg, load_config(folder))}, place)
+    _outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": mesh_sizes(cfg, load_config(folder))})
 
 
 def compare_models(
@@ -198,11 +198,11 @@ def _gpus(replica: int, vllm: VllmConfig) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(seen[first : first + vllm.tensor_parallel])}
 
 
-def _outside_vllm(cfg: RunConfig, job: dict[str, Any], place: Place | None = None) -> None:
+def _outside_vllm(cfg: RunConfig, job: dict[str, Any]) -> None:
     """Does `job` here; in a process of its own where vLLM samples, so that the accelerator is free for vLLM."""
     if cfg.sampling.sampler == "vllm":
-        beside = processes.beside(place)
-        run_child("o1p_jax.pipeline", job | {"place": beside and asdict(beside)})
+        place = processes.place_beside()
+        run_child("o1p_jax.pipeline", job | {"place": place and asdict(place)})
     else:
         _do(job)
 

@@ -91,8 +91,11 @@ def presample(job: RolloutJob, make_sampler: Callable[..., Sampler] = default_sa
         track(f"presample {job.part}", total=total, unit="samples", done=total - todo) as bar,
     ):
         sampler = None
-        others = lambda shard: bar.advance(samples * len(shards[shard]))  # noqa: E731
-        for shard in stack.enter_context(closing(shards_to_make(folder, others))):
+
+        def made_by_another(shard: int) -> None:
+            bar.advance(samples * len(shards[shard]))
+
+        for shard in stack.enter_context(closing(shards_to_make(folder, made_by_another))):
             if sampler is None:  # where others make all that is missing, none is needed
                 sampler = stack.enter_context(closing(make_sampler(cfg.sampling.sampler, model, cfg, longest)))
             rows = [

@@ -10,7 +10,6 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
@@ -62,13 +61,13 @@ def start(place: Place | None) -> None:
     progress.say(f"{count()} processes on {len(set(hosts))} hosts; process 0 on {hosts[0]} writes the log")
 
 
-def beside(place: Place | None) -> Place | None:
-    """The same place in a second job of the same processes at the same time, on the next port; None where alone."""
-    if place is None or count() == 1:
+def place_beside() -> Place | None:
+    """This process's place in a second job of the same processes at the same time, on the next port; None if alone."""
+    if count() == 1:
         return None
     assert global_state.coordinator_address is not None
     host, port = global_state.coordinator_address.rsplit(":", 1)
-    return replace(place, coordinator=f"{host}:{int(port) + 1}", count=count(), index=index())
+    return Place(coordinator=f"{host}:{int(port) + 1}", count=count(), index=index())
 
 
 def count() -> int:

@@ -51,15 +51,16 @@ def find_place(argv: list[str]) -> tuple[Place | None, list[str]]:
     """
     given: dict[str, str] = {}
     rest = []
-    for argument in argv:
-        name, _, value = argument.partition("=")
-        if name in ("--coordinator", "--processes", "--process"):
-            given[name] = value
+    names = ("--coordinator", "--processes", "--process")
+    arguments = iter(argv)
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name in names:
+            given[name] = value if equals else next(arguments, "")
         else:
             rest.append(argument)
     if given.get("--processes") == "1":
         return None, rest
-    names = ("--coordinator", "--processes", "--process")
     if not given:
         names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
         given = {name: os.environ[name] for name in names if name in os.environ}

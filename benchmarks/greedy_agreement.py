@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from o1p_jax import cli
+from o1p_jax.stages import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,11 @@ def command(argv: list[str]) -> None:
     args = cli.parse(Arguments, argv)
     from dataclasses import replace
 
-    from o1p_jax.config import ComputeConfig, ProblemConfig, RunConfig, VllmConfig
-    from o1p_jax.models.hf import resolve_model
-    from o1p_jax.problems import Prompter, load_problems
-    from o1p_jax.records import Request
+    from o1p_jax.config.tree import ComputeConfig, ProblemConfig, RunConfig, VllmConfig
+    from o1p_jax.data.problems import load_problems
+    from o1p_jax.data.prompts import Prompter
+    from o1p_jax.data.records import Request
+    from o1p_jax.models.hf.hub import resolve_model
     from o1p_jax.sampling import SamplingParams, make_sampler
 
     cfg = RunConfig(

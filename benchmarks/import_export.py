@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from o1p_jax import cli
+from o1p_jax.stages import cli
 
 _LAYER_BYTES = 2**26  # of the model made here, about
 
@@ -52,10 +52,10 @@ def command(argv: list[str]) -> None:
 
 def make_model(folder: Path, layers: int) -> None:
     """A random model whose layers have `_LAYER_BYTES` each, written a tensor at a time."""
-    from o1p_jax.files import atomic_folder, write_json
     from o1p_jax.models.families import read_config
-    from o1p_jax.models.names import hf_tensors
-    from o1p_jax.models.stream import TensorSpec, write_safetensors
+    from o1p_jax.models.hf.names import hf_tensors
+    from o1p_jax.models.hf.safetensors import TensorSpec, write_safetensors
+    from o1p_jax.runtime.files import atomic_folder, write_json
 
     config = {
         "model_type": "qwen3", "vocab_size": 32768, "hidden_size": 1024, "intermediate_size": 4096,
@@ -71,12 +71,14 @@ def make_model(folder: Path, layers: int) -> None:
 
 
 def measure(model: Path, out: Path, mesh: str) -> None:
-    from o1p_jax.mesh import make_mesh, simulate_devices
+    from o1p_jax.devices.mesh import make_mesh, simulate_devices
 
     simulate_devices(mesh)
     import shutil
 
-    from o1p_jax.models.hf import export_params, load_config, load_params
+    from o1p_jax.models.hf.export import export_params
+    from o1p_jax.models.hf.hub import load_config
+    from o1p_jax.models.hf.load import load_params
 
     shutil.rmtree(out, ignore_errors=True)
     devices = make_mesh(mesh)

@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from o1p_jax import cli
-from o1p_jax.progress import track
+from o1p_jax.runtime.progress import track
+from o1p_jax.stages import cli
 
 _MODELS = {
     "1.5B": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",

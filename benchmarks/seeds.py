@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from o1p_jax import cli
-from o1p_jax.errors import O1pError
-from o1p_jax.table import OVERALL
+from o1p_jax.evaluation.table import OVERALL
+from o1p_jax.runtime.errors import O1pError
+from o1p_jax.stages import cli
 
 ROOT = Path(__file__).parents[1]
 

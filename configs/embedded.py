@@ -3,7 +3,7 @@
 python launch/train.py --mesh=8x1
 """
 
-from o1p_jax.config import (
+from o1p_jax.config.tree import (
     BatchConfig,
     CheckpointConfig,
     ComputeConfig,

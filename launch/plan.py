@@ -12,9 +12,9 @@ import json
 import math
 from pathlib import Path
 
-from o1p_jax import cli
-from o1p_jax.errors import BadInput
-from o1p_jax.pods import Topology
+from o1p_jax.config.chips import Topology
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages import cli
 
 
 def command(argv: list[str]) -> None:
@@ -31,8 +31,8 @@ def command(argv: list[str]) -> None:
     pod = Topology.parse(topology)
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise BadInput(f"--json={out}: no such folder")
-    from o1p_jax.plan import lines, plan
-    from o1p_jax.sweep import sweep, table
+    from o1p_jax.planning.compile import lines, plan
+    from o1p_jax.planning.sweep import sweep, table
 
     if several:
         print("\n".join(table(sweep(cfg, pod))))

@@ -3,12 +3,12 @@
 python launch/presample.py --config=configs/embedded.py --run=runs/mine
 """
 
-from o1p_jax import cli
+from o1p_jax.stages import cli
 
 
 def command(argv: list[str]) -> None:
     cfg = cli.parse_run_config(argv)
-    from o1p_jax.pipeline import samples_only
+    from o1p_jax.stages.pipeline import samples_only
 
     samples_only(cfg)
 

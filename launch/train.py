@@ -7,8 +7,9 @@ The same command on every host of a pod does the job together: under SLURM and o
 --coordinator=HOST:PORT --processes=N --process=I (docs/processes.md).
 """
 
-from o1p_jax import cli
-from o1p_jax.launcher import find_place, in_worker, supervise
+from o1p_jax.runtime.place import find_place
+from o1p_jax.runtime.supervisor import in_worker, supervise
+from o1p_jax.stages import cli
 
 
 def command(argv: list[str]) -> None:
@@ -16,7 +17,7 @@ def command(argv: list[str]) -> None:
     cfg = cli.parse_run_config(argv)
     if place and not in_worker():
         return supervise(place)
-    from o1p_jax.pipeline import whole_job
+    from o1p_jax.stages.pipeline import whole_job
 
     whole_job(cfg, place)
 

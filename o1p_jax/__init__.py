@@ -8,7 +8,7 @@ __all__ = ["check_parity"]
 
 def __getattr__(name: str) -> Any:
     if name in __all__:  # imported when asked for: the host side works without JAX
-        from o1p_jax.parity import check_parity
+        from o1p_jax.models.parity import check_parity
 
         return check_parity
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,6 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Modules whose signatures hold array shapes; elsewhere the checks would only cost time.
-_SHAPED = ("batches", "evaluate", "losses", "mesh", "models", "optimizer", "reference", "rewards", "sampling", "step")
+# Folders whose signatures hold array shapes; elsewhere the checks would only cost time.
+_SHAPED = ("devices", "evaluation", "methods", "models", "sampling", "training")
 install_import_hook([f"o1p_jax.{name}" for name in _SHAPED], "beartype.beartype")

@@ -1,4 +1,4 @@
-"""The floors of the house: imports go downward, and the host side works where JAX is not installed."""
+"""The rooms of the house: a folder imports only those above it, and the upper ones work where JAX is not installed."""
 
 import ast
 import subprocess
@@ -10,84 +10,108 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "o1p_jax"
 
-FLOORS = [
-    {"errors"},
-    {"pods"},
-    {"config", "records"},
-    {"files", "progress", "launcher"},
-    {"processes"},
-    {"isolate", "collectives", "mesh", "rewards", "answers", "rollouts", "embedded.problems", "models.config",
-     "models.splash"},
-    {"samples"},
-    {"claims", "problems", "grading", "batches", "checkpoint", "metrics", "optimizer", "models.attention",
-     "models.rope", "sampling.base", "embedded.traces", "embedded.tokenizer", "models.families.common",
-     "models.stream"},
-    {"models.families." + name for name in ("gemma2", "gpt_oss", "granite", "mistral", "mixtral", "olmo2", "phi3",
-                                            "qwen2", "qwen3_moe", "smollm3")} | {"models.experts"},
-    {"models.families." + name for name in ("gemma3_text", "olmo3", "qwen3")} | {"models.layers"},
-    {"models.families", "models.decoder", "annotate", "sampling", "sampling.server", "sampling.vllm_engine",
-     "evaluate"},
-    {"losses", "presample", "models.names", "table", "plots"},
-    {"models.hf", "step", "reference", "report", "sampling.jax_decode", "roofline"},
-    {"job", "train", "sampling.jax_engine", "embedded.pretrain", "runs"},
-    {"export", "parity", "plan"},
-    {"sweep"},
-    {"pipeline", "cli"},
-]  # fmt: skip
-HOST_SIDE = ["launcher", "claims", "errors", "config", "records", "files", "progress", "isolate", "problems",
-             "grading", "answers", "rewards", "rollouts", "samples", "annotate", "presample", "sampling",
-             "sampling.base", "sampling.server", "cli", "sampling.vllm_engine"]  # fmt: skip
+FOLDERS = (
+    "runtime",
+    "grading",
+    "config",
+    "evaluation",
+    "data",
+    "devices",
+    "methods",
+    "models",
+    "sampling",
+    "training",
+    "stages",
+    "planning",
+)
+WITHOUT_JAX = FOLDERS[: FOLDERS.index("devices")]
+KNOW_THE_RUN_CONFIG = ("config", "stages", "planning")
 
 
-def modules() -> dict[str, Path]:
+def modules(*folders: str) -> dict[str, ast.Module]:
+    """Dotted name -> parsed source."""
     found = {}
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name and path.read_text().count("\n") > 5:
-            found[name] = path
+    for folder in folders:
+        for path in (PACKAGE / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(path.read_text())
     return found
 
 
-def imports(path: Path, top_level_only: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else ast.walk(tree)
+def imports(tree: ast.Module, inside: bool = True) -> set[str]:
+    """All that a module imports, `inside` functions too."""
     names = set()
-    for node in nodes:
+    for node in ast.walk(tree) if inside else tree.body:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-def test_every_module_has_a_floor():
-    assert set(modules()) == set().union(*FLOORS)
+def test_every_module_lies_in_a_folder_of_the_list():
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py"}
+    assert {path.parent.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*/*.py")} == set(FOLDERS)
 
 
-def test_imports_go_downward():
-    floor = {name: i for i, names in enumerate(FLOORS) for name in names}
-    upward = []
-    for name, path in modules().items():
-        for imported in imports(path, top_level_only=True):
-            other = imported.removeprefix("o1p_jax.")
-            if imported.startswith("o1p_jax.") and other in floor and floor[other] >= floor[name] and other != name:
-                upward.append(f"{name} (floor {floor[name]}) imports {other} (floor {floor[other]})")
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_imports_only_those_above_it(folder):
+    allowed = FOLDERS[: FOLDERS.index(folder) + 1]
+    upward = [
+        f"{name} imports {imported}"
+        for name, tree in modules(folder).items()
+        for imported in imports(tree)
+        if imported.startswith("o1p_jax.") and imported.split(".")[1] not in allowed
+    ]
     assert not upward
 
 
-@pytest.mark.parametrize("name", HOST_SIDE)
-def test_host_side_imports_no_jax(name):
-    code = f"import sys, o1p_jax.{name}; assert not {{'jax', 'flax', 'torch', 'vllm'}} & set(sys.modules)"
+def circles(folder: str) -> list[str]:
+    """Modules of a folder that import each other in a circle at their top level."""
+    trees = modules(folder)
+    edges = {
+        name: {
+            other
+            for imported in imports(
+                ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
+            )
+            for other in trees
+            if imported == other or imported.rpartition(".")[0] == other
+        }
+        - {name}
+        for name, tree in trees.items()
+    }
+    while free := [name for name, others in edges.items() if not others]:
+        edges = {name: others - set(free) for name, others in edges.items() if name not in free}
+    return sorted(edges)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_modules_import_each_other_in_a_circle(folder):
+    assert not circles(folder)
+
+
+def test_only_config_stages_and_planning_know_the_whole_config():
+    others = [folder for folder in FOLDERS if folder not in KNOW_THE_RUN_CONFIG]
+    knowing = [
+        name for name, tree in modules(*others).items() if "RunConfig" in {i.split(".")[-1] for i in imports(tree)}
+    ]
+    assert not knowing
+
+
+@pytest.mark.parametrize("name", sorted(modules(*WITHOUT_JAX)))
+def test_the_upper_folders_import_no_jax(name):
+    code = f"import sys, {name}; assert not {{'jax', 'flax', 'torch', 'vllm'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_files_stay_readable():
-    long = {str(p): n for p in [*PACKAGE.rglob("*.py"), *(ROOT / "launch").glob("*.py")]
-            if (n := p.read_text().count("\n")) > 350}  # fmt: skip
-    assert not long
+    paths = [path for place in ("o1p_jax", "launch", "tools") for path in (ROOT / place).rglob("*.py")]
+    assert not [path for path in paths if path.read_text().count("\n") > 350]
 
 
 def test_launch_files_are_thin():
     for path in (ROOT / "launch").glob("*.py"):
-        assert not {"jax", "flax", "numpy"} & imports(path, top_level_only=True), path
+        assert not {"jax", "flax", "numpy"} & {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}, (
+            path
+        )

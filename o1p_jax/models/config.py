@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from o1p_jax.errors import BadInput
+from o1p_jax.runtime.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from o1p_jax.mesh import RULES, MeshAxes, constrain, sharding
-from o1p_jax.models.attention import KEPT, Scoring, packed_attention
+from o1p_jax.devices.axes import RULES, MeshAxes, constrain, sharding
+from o1p_jax.models.attention.tiled import KEPT, Scoring, packed_attention
 from o1p_jax.models.config import DecoderConfig, LayerKind, RopeConfig
 from o1p_jax.models.layers import Stack, new_weight, norm_of, times
 from o1p_jax.models.rope import rope_angles, text_lengths

@@ -18,8 +18,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from o1p_jax.mesh import free_axes, partition
-from o1p_jax.models.attention import KEPT
+from o1p_jax.devices.axes import free_axes, partition
+from o1p_jax.models.attention.tiled import KEPT
 
 _TILES = (8, 512)
 """Fewest and most rows of a tile."""

@@ -14,8 +14,8 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from o1p_jax.mesh import constrain
-from o1p_jax.models.attention import KEPT
+from o1p_jax.devices.axes import constrain
+from o1p_jax.models.attention.tiled import KEPT
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.experts import Experts, expert_mlp, route
 from o1p_jax.models.rope import rotate

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from o1p_jax.config import RunConfig
+from o1p_jax.config.tree import RunConfig
 from o1p_jax.sampling.base import Sampler, SamplingParams
 
 __all__ = ["Sampler", "SamplingParams", "make_sampler"]
@@ -16,11 +16,11 @@ def make_sampler(kind: str, model_folder: Path, cfg: RunConfig, max_prompt_token
     """
     length = max_prompt_tokens + max(cfg.sampling.max_tokens, cfg.evaluation.max_tokens)
     if kind == "jax":
-        from o1p_jax.sampling.jax_engine import JaxSampler
+        from o1p_jax.sampling.engine import JaxSampler
 
         return JaxSampler.load(model_folder, mesh=cfg.mesh, dtype=cfg.compute.dtype, slots=cfg.sampling.slots)
     if kind == "vllm":
-        from o1p_jax.sampling.vllm_engine import VllmSampler
+        from o1p_jax.sampling.vllm import VllmSampler
 
         return VllmSampler(model_folder, cfg.sampling.vllm, max_length=length)
     from o1p_jax.sampling.server import ServerSampler

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from o1p_jax.config import EvaluationConfig, SamplingConfig
-from o1p_jax.records import Completion, Request
+from o1p_jax.config.tree import EvaluationConfig, SamplingConfig
+from o1p_jax.data.records import Completion, Request
 
 
 @dataclass(frozen=True, kw_only=True)

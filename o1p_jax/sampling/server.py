@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-from o1p_jax.config import SamplingConfig
-from o1p_jax.errors import BadInput, SamplerGone
-from o1p_jax.records import Completion, Request
+from o1p_jax.config.tree import SamplingConfig
+from o1p_jax.data.records import Completion, Request
+from o1p_jax.runtime.errors import BadInput, SamplerGone
 from o1p_jax.sampling.base import SamplingParams
 
 _ATTEMPTS = 6  # of one request, each at the next server; with the waits between them about half a minute

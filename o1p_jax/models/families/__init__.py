@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from o1p_jax.errors import BadInput
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.families.common import Entries, Family, read
+from o1p_jax.runtime.errors import BadInput
 
 FAMILIES: dict[str, Family] = {
     module.name: importlib.import_module(f"{__name__}.{module.name}").FAMILY

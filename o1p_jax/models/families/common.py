@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from o1p_jax.errors import BadInput
 from o1p_jax.models.config import DecoderConfig, ExpertsConfig, LayerKind, RopeConfig
+from o1p_jax.runtime.errors import BadInput
 
 Entries = dict[str, Any]
 """The content of a config.json."""

@@ -2,13 +2,7 @@
 
 from typing import Any
 
-from o1p_jax.models.families.common import (
-    LLAMA_NAMES,
-    POST_NORM_NAMES,
-    Entries,
-    Family,
-    windows_every_other_layer,
-)
+from o1p_jax.models.families.common import LLAMA_NAMES, POST_NORM_NAMES, Entries, Family, windows_every_other_layer
 
 NAMES = LLAMA_NAMES | POST_NORM_NAMES | {"mlp_norm": ("model.layers.{}.pre_feedforward_layernorm.weight", "D -> D")}
 DEFAULTS = {

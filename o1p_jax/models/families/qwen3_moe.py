@@ -2,16 +2,9 @@
 
 from typing import Any
 
-from o1p_jax.errors import BadInput
 from o1p_jax.models.config import LayerKind
-from o1p_jax.models.families.common import (
-    LLAMA_NAMES,
-    QK_NORM_NAMES,
-    Entries,
-    Family,
-    read_experts,
-    windows_everywhere,
-)
+from o1p_jax.models.families.common import LLAMA_NAMES, QK_NORM_NAMES, Entries, Family, read_experts, windows_everywhere
+from o1p_jax.runtime.errors import BadInput
 
 _EXPERT = "model.layers.{}.mlp.experts.{}."
 

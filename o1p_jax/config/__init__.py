@@ -1,0 +1,1 @@
+"""The whole configuration of a run: the tree, meshes and chips by name, and what depends on which field."""

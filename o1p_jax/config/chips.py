@@ -1,0 +1,84 @@
+"""Meshes and pods by name: how many devices, how they are joined, and what one of them can do."""
+
+import math
+from dataclasses import dataclass
+
+from o1p_jax.runtime.errors import BadInput
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """One kind of accelerator. Rates are a chip's peaks; JAX sees `devices` devices in it."""
+
+    flops: float
+    """bfloat16, multiply and add counted as two, a second."""
+    memory: float
+    """Bytes."""
+    memory_bandwidth: float
+    """Bytes a second."""
+    link_bandwidth: float
+    """Bytes a second in one direction: of one link of a torus, or of all of a GPU's NVLink."""
+    torus: int = 0
+    """Dimensions of the torus; 0 is a switch that joins the chips of a host."""
+    network_bandwidth: float = 0.0
+    """Bytes a second and chip in one direction between hosts; a torus is one."""
+    devices: int = 1
+    cores: int = 1
+    """What names such as v5p-64 count."""
+    usable: float = 1.0
+    """Share of the memory that JAX takes; of a GPU's, XLA_PYTHON_CLIENT_MEM_FRACTION."""
+    price: float | None = None
+    """US dollars a chip and hour, on demand, where a list price is known."""
+
+
+CHIPS = {
+    "v5e": Chip(flops=197e12, memory=16 * GIB, memory_bandwidth=819e9, link_bandwidth=50e9, torus=2,
+                price=1.2),
+    "v5p": Chip(flops=459e12, memory=95 * GIB, memory_bandwidth=2765e9, link_bandwidth=100e9, torus=3,
+                cores=2, price=4.2),
+    "v6e": Chip(flops=918e12, memory=32 * GIB, memory_bandwidth=1638e9, link_bandwidth=100e9, torus=2,
+                price=2.7),
+    "7x": Chip(flops=2307e12, memory=192 * GIB, memory_bandwidth=7380e9, link_bandwidth=100e9, torus=3,
+               devices=2, cores=2),
+    "h100": Chip(flops=989e12, memory=80e9, memory_bandwidth=3350e9, link_bandwidth=450e9,
+                 network_bandwidth=50e9, usable=0.75),
+}  # fmt: skip
+"""TPUs: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e,tpu7x}, where a chip's links are summed over both directions; H100
+SXM: NVIDIA's data sheet (dense), one 400 Gb/s adapter a GPU. Prices: cloud.google.com/tpu/pricing, on demand in the
+US; others differ too much between sellers to stand here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """A pod: a chip's name and the shape they are joined in; for GPUs hosts x GPUs a host."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @property
+    def chip(self) -> Chip:
+        return CHIPS[self.kind]
+
+    @property
+    def chips(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def devices(self) -> int:
+        return self.chips * self.chip.devices
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{'x'.join(map(str, self.shape))}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Topology":
+        """'v5p:4x4x4' (chips of a torus) or 'h100:8x8' (hosts x GPUs a host); raises `BadInput`."""
+        kind, _, shape = text.lower().partition(":")
+        numbers = shape.split("x")
+        wrong = kind not in CHIPS or not all(n.isascii() and n.isdigit() and int(n) >= 1 for n in numbers)
+        if wrong or len(numbers) != (CHIPS[kind].torus or 2):
+            shapes = ", ".join(f"{name}:{'x'.join('4' * (chip.torus or 2))}" for name, chip in CHIPS.items())
+            raise BadInput(f"topology={text}: must be a chip and the shape of the pod, such as {shapes}")
+        return cls(kind=kind, shape=tuple(map(int, numbers)))

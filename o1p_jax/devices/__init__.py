@@ -1,0 +1,1 @@
+"""Processes, meshes and axes: on which devices what lies."""

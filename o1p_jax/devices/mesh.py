@@ -1,0 +1,71 @@
+"""Devices: "8x1" becomes a mesh with named axes, and one table maps the model's axes onto them.
+
+All axes are in Auto mode: the compiler places intermediate results, and every array that lives longer than a step
+(weights, moments, caches) is given its `NamedSharding` explicitly from `RULES`. "pjit" is `jax.jit` with shardings now.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import jax
+from jax.experimental.mesh_utils import create_device_mesh
+from jax.sharding import AxisType, Mesh
+
+from o1p_jax.config.mesh import MESH_AXES, parse_mesh
+from o1p_jax.devices import processes
+from o1p_jax.devices.axes import DATA_AXES
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.progress import say
+
+
+def simulate_devices(mesh: str) -> None:
+    """Lets a CPU host show as many devices as `mesh` asks for, or this process's share of them.
+
+    Call it before anything else uses JAX's backend.
+    """
+    devices = math.prod(parse_mesh(mesh, processes.count()).values())
+    jax.config.update("jax_num_cpu_devices", max(1, devices // processes.count()))
+
+
+def make_mesh(spec: str) -> Mesh:
+    """The mesh of the first devices, as many as `spec` (see `parse_mesh`) asks for; too few raise `BadInput`.
+
+    In a job of several processes it must ask for all of them.
+    """
+    devices = jax.devices()
+    shape = tuple(parse_mesh(spec, len(devices)).values())
+    needed = math.prod(shape)
+    if len(devices) < needed:
+        raise BadInput(
+            f"mesh={spec}: needs {needed} devices, there are {len(devices)} ({devices[0].platform}); "
+            f"ask for a smaller mesh, such as {len(devices)}x1"
+        )
+    if processes.count() > 1 and needed < len(devices):
+        raise BadInput(
+            f"mesh={spec}: {needed} devices leave some of the {len(devices)} of {processes.count()} processes out; "
+            f"ask for all, such as {len(devices)}x1"
+        )
+    if devices[0].platform == "cpu" and needed > 1:
+        say(f"mesh {spec}: {needed} simulated devices on this CPU")
+    return mesh_of(devices[:needed], shape)
+
+
+def local_mesh(spec: str) -> Mesh:
+    """What one process has of `make_mesh(spec)`, for work that each does by itself: as much "tensor" as it can hold."""
+    if processes.count() == 1:
+        return make_mesh(spec)
+    devices = jax.local_devices()
+    tensor = math.gcd(parse_mesh(spec, len(jax.devices()))["tensor"], len(devices))
+    shape = {"fsdp": len(devices) // tensor, "tensor": tensor}
+    return mesh_of(devices, tuple(shape.get(axis, 1) for axis in MESH_AXES))
+
+
+def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
+    """The devices with MESH_AXES; neighbours along an axis are neighbours on the torus, as far as that can be done."""
+    placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:
+    """The number of devices along these axes together; for DATA_AXES, what shares the rows of a batch out."""
+    return math.prod(mesh.shape[axis] for axis in axes)

@@ -1,0 +1,156 @@
+"""The processes of a job working together: one starts things, all share work, and what one knows all get to know.
+
+Alone, a process is the leader of itself, and every function here does at once what it is asked. Small things travel by
+JAX's coordination service rather than by the devices, so that waiting for hours is no fault.
+"""
+
+import functools
+import itertools
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax._src.distributed import global_state  # the only way to the coordination service; Orbax takes it too
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from o1p_jax.runtime import errors, progress
+from o1p_jax.runtime import supervisor as launcher
+from o1p_jax.runtime.errors import O1pError
+from o1p_jax.runtime.place import JobPlace
+
+T = TypeVar("T")
+
+_HEARTBEAT_S = 20  # a silent process is given up after at most this long, and the others end
+_JOINING_S = 1800  # machines of a pod may come one by one
+_LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000
+_calls = itertools.count()
+
+
+def start(place: JobPlace | None) -> None:
+    """Joins the job's other processes. Before anything uses JAX's devices; None: this process is alone."""
+    if place is None:
+        return
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours
+    if place.local_device is not None:  # for vLLM's processes too
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(place.local_device) if seen == [""] else seen[place.local_device]
+    if place.coordinator is None:
+        try:
+            jax.distributed.initialize(initialization_timeout=_JOINING_S, heartbeat_timeout_seconds=_HEARTBEAT_S)
+        except ValueError:  # no pod: JAX found no coordinator
+            return
+    else:
+        progress.say(f"process {place.index} of {place.count}: joining the others at {place.coordinator}")
+        jax.distributed.initialize(
+            place.coordinator,
+            place.count,
+            place.index,
+            cluster_detection_method="deactivate",
+            initialization_timeout=_JOINING_S,
+            heartbeat_timeout_seconds=_HEARTBEAT_S,
+        )
+    hosts = gather(socket.gethostname())
+    if launcher.in_worker():
+        launcher.tell_supervisor(hosts)
+    if not leader():
+        progress.silence()
+    progress.say(f"{count()} processes on {len(set(hosts))} hosts; process 0 on {hosts[0]} writes the log")
+
+
+def place_beside() -> JobPlace | None:
+    """This process's place in a second job of the same processes at the same time, on the next port; None if alone."""
+    if count() == 1:
+        return None
+    assert global_state.coordinator_address is not None
+    host, port = global_state.coordinator_address.rsplit(":", 1)
+    return JobPlace(coordinator=f"{host}:{int(port) + 1}", count=count(), index=index())
+
+
+def count() -> int:
+    """How many processes the job has."""
+    return global_state.num_processes
+
+
+def index() -> int:
+    """Which of them this is, from 0."""
+    return global_state.process_id
+
+
+def leader() -> bool:
+    """Whether this is the one that writes what is written once."""
+    return index() == 0
+
+
+def gather(text: str) -> list[str]:
+    """Each process's `text`, by index. All must call it, in the same order as other calls of this module."""
+    if count() == 1:
+        return [text]
+    client, call = global_state.client, next(_calls)
+    assert client is not None
+    client.key_value_set(f"o1p/{call}/{index():08}", text)
+    client.wait_at_barrier(f"o1p/{call}/set", _LONGEST_WAIT_MS)
+    texts = [value for _, value in sorted(client.key_value_dir_get(f"o1p/{call}/"))]
+    client.wait_at_barrier(f"o1p/{call}/got", _LONGEST_WAIT_MS)
+    if leader():
+        client.key_value_delete(f"o1p/{call}/")
+    return texts
+
+
+def agreed(flag: bool) -> bool:
+    """Whether `flag` is true on all."""
+    return "" not in gather("yes" if flag else "")
+
+
+def once(function: Callable[[], T]) -> T:
+    """What `function` returns on the leader (a JSON value), on all; the others wait and do not call it.
+
+    An `O1pError` that it raises is raised on all.
+    """
+    if count() == 1:
+        return function()
+    told = ""
+    if leader():
+        try:
+            told = json.dumps({"result": function()})
+        except O1pError as e:
+            told = json.dumps({"error": type(e).__name__, "message": str(e)})
+    answer = json.loads(gather(told)[0])
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(answer["message"])
+    return answer["result"]
+
+
+def share(items: Iterable[str], function: Callable[[str], Any]) -> dict[str, Any]:
+    """item -> `function(item)` (a JSON value) for all items, each process calling it for a share of them."""
+    mine = {item: function(item) for item in list(items)[index() :: count()]}
+    return {item: value for part in gather(json.dumps(mine)) for item, value in json.loads(part).items()}
+
+
+def any_of(flags: list, mesh: Mesh) -> Callable[[], bool]:
+    """Whether `flags` is not empty on any process, now: asked by the devices between two steps, told when called."""
+    if count() == 1:
+        return lambda: bool(flags)
+    by_device = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    mine = np.full(1, bool(flags))
+    array = jax.make_array_from_callback((mesh.size,), by_device, lambda _: mine)
+    answer = _to_all(jnp.any, mesh)(array)
+    return lambda: bool(answer)
+
+
+def whole(array: jax.Array) -> np.ndarray:
+    """The array on this host. Where other processes hold parts of it, all must call this."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    assert isinstance(array.sharding, NamedSharding) and isinstance(array.sharding.mesh, Mesh)
+    return np.asarray(_to_all(jnp.copy, array.sharding.mesh)(array))
+
+
+@functools.cache  # a new `jit` would compile again
+def _to_all(function: Callable[[jax.Array], jax.Array], mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    """`function`, its result whole on every device."""
+    return jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec()))

@@ -1,0 +1,1 @@
+"""Graded samples in, figures, tables and pages out."""

@@ -1,0 +1,217 @@
+"""One self-contained page that shows what a fine-tuning did, next to the JSON it was drawn from.
+
+The page holds text from models and problem files: everything is escaped, characters that could hide or reorder text
+are shown by their code, and a content security policy forbids scripts and every address.
+"""
+
+import dataclasses
+import math
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from o1p_jax.evaluation import plots, table
+from o1p_jax.evaluation.summary import Graded, Result, fates
+from o1p_jax.grading.extract import first_answer
+from o1p_jax.runtime.files import write_atomic, write_json
+
+FATES = {
+    "kept": "right before and after",
+    "gained": "wrong before, right after",
+    "lost": "right before, wrong after",
+    "neither": "wrong before and after",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """One model's first sample for a problem."""
+
+    model: str
+    tokens: int
+    grade: str
+    pred: str | None
+    finish_reason: str
+    text: str
+    answered: int | None
+    """Where the first correct answer ends, in characters; what follows is checking."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A problem with every model's solution."""
+
+    problem: str
+    answer: str
+    level: str
+    fate: str | None
+    """Of the last model against the base; None with one model."""
+    solutions: list[Solution]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that stands on the page."""
+
+    title: str
+    facts: dict[str, str]
+    """Of the run, in the order they are shown."""
+    results: list[Result]
+    examples: dict[str, list[Example]]
+    """By problem set."""
+
+
+def write_report(
+    folder: Path,
+    runs: Sequence[Graded],
+    results: Sequence[Result],
+    *,
+    title: str,
+    facts: dict[str, str],
+    shown: int = 8,
+    seed: int = 0,
+) -> Path:
+    """Writes report.html, the report.json it is drawn from, and table.md to `folder`; returns the page's path.
+
+    `results` are `evaluate.compare(runs)`; `shown` problems of each set are shown in full.
+    """
+    by_set: dict[str, list[Graded]] = defaultdict(list)
+    for run in runs:
+        by_set[run.problem_set].append(run)
+    report = Report(
+        title=title,
+        facts=facts,
+        results=list(results),
+        examples={name: pick_examples(of_set, shown, seed) for name, of_set in by_set.items()},
+    )
+    write_json(folder / "report.json", to_json(report))
+    write_atomic(folder / "table.md", table.markdown(results))
+    write_atomic(folder / "report.html", render(report))
+    return folder / "report.html"
+
+
+def pick_examples(runs: Sequence[Graded], shown: int, seed: int) -> list[Example]:
+    """Problems of one set to show: drawn at random by `seed`, from each fate of the last model in turn.
+
+    So a rare loss is seen as surely as a common success. With one model, from right and wrong in turn.
+    """
+    base, last = runs[0], runs[-1]
+    by_fate: dict[str, list[str]] = defaultdict(list)
+    for problem, fate in sorted(fates(base.rows, last.rows).items()):
+        by_fate[fate].append(problem)
+    rng = random.Random(seed)
+    for problems in by_fate.values():
+        rng.shuffle(problems)
+    order = ("lost", "gained", "kept", "neither")
+    turns = [
+        (turn, order.index(fate), problem)
+        for fate, problems in by_fate.items()
+        for turn, problem in enumerate(problems)
+    ]
+    chosen = [(problem, order[fate]) for _, fate, problem in sorted(turns)[:shown]]
+    rows = [_first_samples(run.rows, [problem for problem, _ in chosen]) for run in runs]
+    return [
+        Example(
+            problem=rows[0][p]["problem"],
+            answer=rows[0][p]["answer"],
+            level=rows[0][p]["level"],
+            fate=fate if len(runs) > 1 else None,
+            solutions=[_solution(run.model, row[p]) for run, row in zip(runs, rows, strict=True)],
+        )
+        for p, fate in chosen
+    ]
+
+
+def render(report: Report) -> str:
+    """The page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("o1p_jax.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+    )
+    sections = [
+        _section(name, of_set, report.examples.get(name, []))
+        for name, of_set in table.problem_sets(report.results).items()
+    ]
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        sections=sections,
+        fate_names=FATES,
+        OVERALL=table.OVERALL,
+        light=plots.LIGHT,
+        dark=plots.DARK,
+        color=plots.color,
+    )
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses and named tuples as JSON objects; what is not a number as null."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        return to_json(value._asdict())
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _section(name: str, results: Sequence[Result], examples: Sequence[Example]) -> dict[str, Any]:
+    drawn = [plots.accuracy_against_tokens(results)]
+    if len(results[0].levels) > 1:
+        drawn.append(plots.tokens_by_level(results))
+    return {
+        "name": name,
+        "caption": table.caption(results),
+        "results": results,
+        "base": results[0].overall,
+        "last": results[-1].overall,
+        "columns": table.columns(results),
+        "groups": table.groups(results),
+        "plots": drawn,
+        "examples": examples,
+        "most": max((s.tokens for example in examples for s in example.solutions), default=1),
+    }
+
+
+def _first_samples(rows: pa.Table, problems: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Problem id -> its row with the lowest sample_idx."""
+    few = rows.filter(pc.is_in(rows["problem_id"], pa.array(problems, pa.string())))
+    return {row["problem_id"]: row for row in few.sort_by([("sample_idx", "descending")]).to_pylist()}
+
+
+def _solution(model: str, row: dict[str, Any]) -> Solution:
+    answered = first_answer(row["completion"], row["answer"]) if row["grade"] == "correct" else None
+    return Solution(
+        model=model,
+        tokens=len(row["completion_ids"]),
+        grade=row["grade"],
+        pred=row["pred"],
+        finish_reason=row["finish_reason"],
+        text=row["completion"],
+        answered=answered,
+    )
+
+
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def _visible(value: Any) -> Any:
+    """Control, zero-width and direction characters by their code: no text can hide, or reorder what stands beside."""
+    if type(value) is str:
+        return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
+    return value

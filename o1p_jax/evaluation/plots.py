@@ -1,0 +1,148 @@
+"""The report's figures, drawn without a display: SVG as data URIs, one for a light page and one for a dark."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from o1p_jax.evaluation.summary import Result, Summary
+
+LIGHT, DARK = "light", "dark"
+_INK = {LIGHT: "#3f4753", DARK: "#b6bfcc"}
+_GRID = {LIGHT: "#e3e7ec", DARK: "#2c333d"}
+_MODELS = {  # the base first; the last colour serves all further models
+    LIGHT: ("#7a828e", "#2563eb", "#c2570c", "#0f7b5f", "#8b3fd1"),
+    DARK: ("#98a2b0", "#6ea8fe", "#f2a65a", "#45c9a0", "#c79bff"),
+}
+
+
+class Plot(NamedTuple):
+    """One figure for both colour schemes."""
+
+    light: str
+    """data: URI."""
+    dark: str
+    alt: str
+    """What it shows, for those who can't see it."""
+
+
+def color(index: int, scheme: str) -> str:
+    """The colour of a problem set's model number `index`; the page's text uses the same."""
+    return _MODELS[scheme][min(index, len(_MODELS[scheme]) - 1)]
+
+
+def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
+    """All models on one problem set: whole set large with its intervals, each level small, arrows from the base."""
+
+    def draw(ax: Axes, scheme: str) -> None:
+        base = results[0]
+        for level in base.levels if len(base.levels) > 1 else ():
+            before = point = _point(base.levels[level])
+            for i, result in enumerate(results):
+                point = _point(result.levels[level])
+                ax.plot(*point, "o", color=color(i, scheme), markersize=4, alpha=0.7, markeredgewidth=0)
+                if i:
+                    _arrow(ax, before, point, color(i, scheme), width=0.8, alpha=0.5)
+            ax.annotate(
+                _short(level), point, (-5, 2), textcoords="offset points", ha="right", color=_INK[scheme], fontsize=8
+            )
+        for i, result in enumerate(results):
+            summary = result.overall
+            x, y = _point(summary)
+            errors = [
+                [[at - scale * e.low], [scale * e.high - at]]
+                for at, e, scale in ((x, summary.tokens, 1), (y, summary.accuracy, 100))
+            ]
+            ax.errorbar(
+                x,
+                y,
+                xerr=errors[0],
+                yerr=errors[1],
+                fmt="o",
+                color=color(i, scheme),
+                markersize=9,
+                elinewidth=1.4,
+                capsize=3,
+                zorder=3,
+            )
+            if i:
+                _arrow(ax, _point(base.overall), (x, y), color(i, scheme), width=1.8, alpha=0.9)
+        ax.set_xlabel("mean tokens of a solution (left is shorter)")
+        ax.set_ylabel("accuracy %")
+        ax.margins(0.1)
+        ax.set_xlim(left=0)
+
+    return _plot(draw, "Accuracy against mean tokens: " + _spoken(results))
+
+
+def tokens_by_level(results: Sequence[Result]) -> Plot:
+    """Mean tokens at each level, a dot a model: where the tokens went."""
+
+    def draw(ax: Axes, scheme: str) -> None:
+        levels = list(results[0].levels)
+        for y, level in enumerate(levels):
+            tokens = [result.levels[level].tokens.value for result in results]
+            ax.plot([min(tokens), max(tokens)], [y, y], color=_GRID[scheme], linewidth=5, solid_capstyle="round")
+            for i, x in enumerate(tokens):
+                ax.plot(x, y, "o", color=color(i, scheme), markersize=8, zorder=3)
+        ax.set_yticks(range(len(levels)), [_short(level) for level in levels])
+        ax.set_ylim(len(levels) - 0.4, -0.6)
+        ax.margins(x=0.1)
+        ax.set_xlim(left=0)
+        ax.set_ylabel("level")
+        ax.set_xlabel("mean tokens of a solution")
+
+    return _plot(draw, "Mean tokens by level.")
+
+
+def _plot(draw: Callable[[Axes, str], None], alt: str) -> Plot:
+    uris = {}
+    for scheme in (LIGHT, DARK):
+        style: Any = {
+            "text.parse_math": False,  # names come from outside; a '$' in one is a dollar
+            "svg.fonttype": "none",
+            "svg.hashsalt": "o1p_jax",
+            "font.size": 9,
+            "text.color": _INK[scheme],
+            "axes.labelcolor": _INK[scheme],
+            "axes.edgecolor": _GRID[scheme],
+            "xtick.color": _INK[scheme],
+            "ytick.color": _INK[scheme],
+            "grid.color": _GRID[scheme],
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+        with matplotlib.rc_context(style):
+            figure = Figure(figsize=(4.9, 3.6), layout="constrained")
+            axes = figure.subplots()
+            axes.grid(True, linewidth=0.7)
+            axes.set_axisbelow(True)
+            axes.tick_params(length=0)
+            draw(axes, scheme)
+            svg = io.BytesIO()
+            figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+        uris[scheme] = "data:image/svg+xml;base64," + base64.b64encode(svg.getvalue()).decode()
+    return Plot(**uris, alt=alt)
+
+
+def _point(summary: Summary) -> tuple[float, float]:
+    return summary.tokens.value, 100 * summary.accuracy.value
+
+
+def _arrow(ax: Axes, start, end, color: str, *, width: float, alpha: float) -> None:
+    style = {"arrowstyle": "-|>", "color": color, "linewidth": width, "alpha": alpha, "shrinkA": 5, "shrinkB": 5}
+    ax.annotate("", end, start, arrowprops=style, zorder=2)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else name[:13] + "…" + name[-14:]
+
+
+def _spoken(results: Sequence[Result]) -> str:
+    return "; ".join(
+        f"{r.model} {100 * r.overall.accuracy.value:.1f}% at {r.overall.tokens.value:.0f} tokens" for r in results
+    )

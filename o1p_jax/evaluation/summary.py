@@ -1,0 +1,222 @@
+"""Graded rollouts in, figures out: accuracy, tokens and AES, overall and per difficulty, each with an interval.
+
+Everything is grouped and paired by problem id, never by position. A mean is the mean over problems of the mean over a
+problem's samples, so that a problem with a lost sample counts like the others. Intervals are 95% percentile bootstrap
+intervals over problems; a model and its base see the same resamples.
+
+Axes: P problems, N samples, B bootstrap resamples, S statistics.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from o1p_jax.evaluation.scores import Interval, aes, bootstrap_means, pass_at_k
+from o1p_jax.grading.extract import first_answer
+from o1p_jax.runtime.errors import BadInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A model against its base on the same problems."""
+
+    accuracy: Interval
+    """Difference of the accuracies, -1 to 1."""
+    tokens: Interval
+    """Relative: -0.3 is 30% fewer tokens."""
+    aes: Interval
+    """Accuracy-efficiency score, `aes`."""
+    fates: dict[str, int]
+    """How many problems met which fate, `fates`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How a model did on some problems."""
+
+    problems: int
+    samples: int
+    accuracy: Interval
+    tokens: Interval
+    """Of a solution as sampled, its end-of-sequence token included."""
+    tokens_correct: float | None
+    """Mean over the correct samples; None without one."""
+    tokens_wrong: float | None
+    truncated: float
+    """Share of the samples that max_tokens cut off."""
+    pass_at: dict[int, float]
+    """k -> chance that one of k samples is correct; k = 1, 2, 4, ... and the most samples that every problem has."""
+    outcome_efficiency: float | None
+    """Mean over the correct samples of the share of the text up to the first correct answer (`first_answer`)."""
+    grades: dict[str, int]
+    """Samples by grade. All but 'correct' count as not correct; 'timeout' and 'bad_gold' tell of the grader."""
+    change: Change | None
+    """None for the base itself."""
+
+
+class Graded(NamedTuple):
+    """The graded rollouts of one model on one problem set; columns as in `rollouts.SCHEMA`."""
+
+    model: str
+    problem_set: str
+    rows: pa.Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One model on one problem set."""
+
+    model: str
+    problem_set: str
+    overall: Summary
+    levels: dict[str, Summary]
+    """By difficulty, in natural order."""
+
+
+def compare(runs: Sequence[Graded], *, resamples: int = 2000, seed: int = 0, as_printed: bool = False) -> list[Result]:
+    """Figures of every run; on each problem set the first model is the base of the others.
+
+    `as_printed` selects the paper's printed AES column, see `aes`.
+    Raises BadInput for rollouts without grades or without rows, and for a model and its base on different problems.
+    """
+    bases: dict[str, Graded] = {}
+    results = []
+    for run in runs:
+        base = bases.setdefault(run.problem_set, run)
+        _check(run, base)
+        parts = {
+            level: summarize(
+                _at_level(run.rows, level),
+                None if run is base else _at_level(base.rows, level),
+                resamples=resamples,
+                seed=seed,
+                as_printed=as_printed,
+            )
+            for level in (None, *sorted(set(run.rows["level"].to_pylist()), key=_natural))
+        }
+        overall = parts.pop(None)
+        results.append(
+            Result(
+                model=run.model,
+                problem_set=run.problem_set,
+                overall=overall,
+                levels={level: part for level, part in parts.items() if level is not None},
+            )
+        )
+    return results
+
+
+def summarize(
+    rows: pa.Table, base: pa.Table | None = None, *, resamples: int = 2000, seed: int = 0, as_printed: bool = False
+) -> Summary:
+    """The figures of one table of graded rollouts, and its change against `base` (the same problems)."""
+    grades_N = np.array(rows["grade"].to_pylist())
+    correct_N = grades_N == "correct"
+    tokens_N = pc.list_value_length(rows["completion_ids"]).to_numpy().astype(np.float64)
+    means_PS, count_P, correct_P = _per_problem(rows)
+    means_BS = bootstrap_means(means_PS, resamples, seed)
+    accuracy, tokens = (_estimate(value, draws) for value, draws in zip(means_PS.mean(0), means_BS.T, strict=True))
+
+    change = None
+    if base is not None:
+        base_PS, *_ = _per_problem(base)
+        draws = _change(bootstrap_means(base_PS, resamples, seed), means_BS, as_printed)
+        values = _change(base_PS.mean(0, keepdims=True), means_PS.mean(0, keepdims=True), as_printed)
+        estimates = [_estimate(value.item(), draw) for value, draw in zip(values, draws, strict=True)]
+        change = Change(
+            accuracy=estimates[0],
+            tokens=estimates[1],
+            aes=estimates[2],
+            fates=dict(Counter(fates(base, rows).values())),
+        )
+
+    most = int(count_P.min())
+    ks = sorted({2**i for i in range(most.bit_length())} | {most})
+    right = rows.filter(pa.array(correct_N))
+    shares = [
+        (first_answer(text, gold) or len(text)) / max(len(text), 1)
+        for text, gold in zip(right["completion"].to_pylist(), right["answer"].to_pylist(), strict=True)
+    ]
+    return Summary(
+        problems=len(count_P),
+        samples=len(rows),
+        accuracy=accuracy,
+        tokens=tokens,
+        tokens_correct=_mean(tokens_N[correct_N]),
+        tokens_wrong=_mean(tokens_N[~correct_N]),
+        truncated=float(np.mean(np.array(rows["finish_reason"].to_pylist()) == "length")),
+        pass_at={k: pass_at_k(count_P, correct_P, k) for k in ks},
+        outcome_efficiency=_mean(np.array(shares)),
+        grades=dict(Counter(grades_N.tolist())),
+        change=change,
+    )
+
+
+def fates(base: pa.Table, rows: pa.Table) -> dict[str, str]:
+    """Problem id -> what became of its first sample: 'kept' (right before and after), 'gained', 'lost' or 'neither'."""
+    before, after = _first_is_correct(base), _first_is_correct(rows)
+    names = {(True, True): "kept", (False, True): "gained", (True, False): "lost", (False, False): "neither"}
+    return {problem: names[before[problem], after[problem]] for problem in before}
+
+
+def _first_is_correct(rows: pa.Table) -> dict[str, bool]:
+    columns = (rows[name].to_pylist() for name in ("problem_id", "sample_idx", "grade"))
+    last_to_first = sorted(zip(*columns, strict=True), reverse=True)
+    return {problem: grade == "correct" for problem, _, grade in last_to_first}
+
+
+def _check(run: Graded, base: Graded) -> None:
+    where = f"{run.model} on {run.problem_set}"
+    if not len(run.rows):
+        raise BadInput(f"{where}: no rollouts; sample them with presample first")
+    if run.rows["grade"].null_count:
+        raise BadInput(f"{where}: {run.rows['grade'].null_count} rollouts have no grade; grade them first")
+    ours, theirs = (
+        set(zip(r.rows["problem_id"].to_pylist(), r.rows["level"].to_pylist(), strict=True)) for r in (run, base)
+    )
+    if ours != theirs:
+        raise BadInput(
+            f"{where}: {len(ours - theirs)} problems that {base.model} lacks, {len(theirs - ours)} missing; "
+            "sample both models on the same problem set"
+        )
+
+
+def _at_level(rows: pa.Table, level: str | None) -> pa.Table:
+    return rows if level is None else rows.filter(pc.equal(rows["level"], level))
+
+
+def _natural(text: str) -> list[tuple[bool, int, str]]:
+    """Sort key under which 'level 10' follows 'level 9'."""
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", text)]
+
+
+def _per_problem(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean correctness and mean tokens [P, 2], samples [P], correct samples [P]), sorted by problem id."""
+    _, which_N, count_P = np.unique(np.array(rows["problem_id"].to_pylist()), return_inverse=True, return_counts=True)
+    correct_P = np.bincount(which_N, weights=pc.equal(rows["grade"], "correct").to_numpy())
+    tokens_P = np.bincount(which_N, weights=pc.list_value_length(rows["completion_ids"]).to_numpy())
+    return np.stack([correct_P, tokens_P], axis=1) / count_P[:, None], count_P, correct_P.astype(np.int64)
+
+
+def _change(base_BS: np.ndarray, new_BS: np.ndarray, as_printed: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(difference of accuracy, relative change of tokens, AES), each [B]."""
+    (a0, l0), (a1, l1) = base_BS.T, new_BS.T
+    tokens = np.divide(l1 - l0, l0, out=np.full_like(l0, np.nan), where=l0 > 0)
+    return a1 - a0, tokens, aes(a0, l0, a1, l1, as_printed=as_printed)
+
+
+def _estimate(value: float, draws_B: np.ndarray) -> Interval:
+    """Resamples in which the figure is not defined (no correct base) are left out of the interval."""
+    defined = draws_B[np.isfinite(draws_B)]
+    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
+    return Interval(float(value), float(low), float(high))
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None

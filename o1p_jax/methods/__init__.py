@@ -1,0 +1,1 @@
+"""Methods: each turns graded samples into weights, and weights into an objective."""

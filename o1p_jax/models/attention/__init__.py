@@ -1,0 +1,1 @@
+"""Attention over packed rows: one function, an implementation a platform."""

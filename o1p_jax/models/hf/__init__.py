@@ -1,0 +1,1 @@
+"""Hugging Face folders: found, read into each device's shards, and written back."""

@@ -1,0 +1,81 @@
+"""Weights back into a Hugging Face folder."""
+
+import os
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+
+from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.families import Entries
+from o1p_jax.models.hf.hub import _COPIED, _INDEX, _WEIGHTS
+from o1p_jax.models.hf.load import _Checkpoint
+from o1p_jax.models.hf.names import hf_tensors, stack_lengths
+from o1p_jax.models.hf.safetensors import DTYPES, TensorSpec, write_safetensors
+from o1p_jax.runtime import progress
+from o1p_jax.runtime.files import atomic_path, disk_errors, write_json
+
+_MAX_SHARD_BYTES = 5 * 10**9
+
+
+def export_params(
+    state: nnx.State, cfg: DecoderConfig, out: Path | None, *, source: Path | None = None, config: Entries | None = None
+) -> None:
+    """Writes weights, configuration and tokenizer into the folder `out`, for transformers and vLLM to load.
+
+    Names and types of the tensors, and all other files, are those of `source`; a model without one has `config` as its
+    config.json and keeps its types. An import that was not trained on is exported with the same bytes.
+
+    In a job of several processes one writes; the others, with None as `out`, hand their devices' parts over.
+    """
+    if (source is None) == (config is None):
+        raise ValueError("source or config: give one of them")
+    weights = {path: weight.get_value() for path, weight in nnx.to_flat_state(state)}
+    tensors = hf_tensors(cfg, stack_lengths(state))
+    dtypes = {t.name: np.dtype(weights[t.parts[0].path].dtype) for t in tensors}
+    if source is not None:
+        checkpoint = _Checkpoint(source)
+        checkpoint.check(tensors, cfg, source)
+        dtypes = {t.name: np.dtype(DTYPES[checkpoint.tensors[t.name].dtype]) for t in tensors}
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            for name in _COPIED if source is not None else ():
+                if source is not None and (source / name).is_file():
+                    shutil.copyfile(source / name, out / name)
+        if config is not None:
+            write_json(out / "config.json", config | {"torch_dtype": str(dtypes[tensors[0].name])})
+
+    specs = {t.name: TensorSpec(t.shape, dtypes[t.name]) for t in tensors}
+    by_name = {t.name: t for t in tensors}
+    shards = _plan_shards(specs)
+    with progress.track("export model", total=len(tensors), unit="tensors") as bar:
+
+        def make(name: str) -> np.ndarray:
+            bar.advance()
+            return by_name[name].gather(weights, dtypes[name])
+
+        weight_map: dict[str, str] = {}
+        for i, shard in enumerate(shards):
+            file = _WEIGHTS if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
+            with nullcontext(Path(os.devnull)) if out is None else atomic_path(out / file) as path:
+                write_safetensors(path, {name: specs[name] for name in shard}, make)
+            weight_map |= dict.fromkeys(shard, file)
+    if len(shards) > 1 and out is not None:
+        total = sum(spec.nbytes for spec in specs.values())
+        write_json(out / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _plan_shards(specs: dict[str, TensorSpec]) -> list[list[str]]:
+    """Consecutive tensors in files of at most `_MAX_SHARD_BYTES`."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, spec in specs.items():
+        if shards[-1] and size + spec.nbytes > _MAX_SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += spec.nbytes
+    return shards

@@ -1,0 +1,66 @@
+"""Where a model's files lie: a folder, a name on the Hugging Face hub, or the embedded one."""
+
+from pathlib import Path
+
+from o1p_jax.config.tree import EMBEDDED
+from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.families import read_config
+from o1p_jax.runtime.errors import BadInput, CorruptData
+from o1p_jax.runtime.files import read_json
+
+_WEIGHTS = "model.safetensors"
+
+
+_INDEX = "model.safetensors.index.json"
+
+
+_COPIED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""What a model's folder holds besides its weights; exported as it came."""
+
+
+def resolve_model(path: str, revision: str | None = None, *, weights: bool = True) -> Path:
+    """The folder of a model: `embedded`, a folder, or a name on the Hugging Face hub (cached or fetched).
+
+    Without `weights` only config.json is fetched.
+    """
+    if path == EMBEDDED:
+        return Path(__file__).parents[2] / "embedded" / "model"
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path.count("/") > 1 or path.startswith((".", "~", "/")) or folder.exists():
+        raise BadInput(f"model={path}: no such folder")
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.safetensors", _INDEX, *_COPIED] if weights else ["config.json"]
+    try:
+        return Path(snapshot_download(path, revision=revision, etag_timeout=5, allow_patterns=wanted))
+    except Exception as e:  # the hub's client raises errors of several libraries
+        raise BadInput(
+            f"model={path}: neither a folder nor to be had from the Hugging Face hub "
+            f"({type(e).__name__}); check the name, the network and HF_TOKEN"
+        ) from e
+
+
+def load_config(folder: Path) -> DecoderConfig:
+    """The model's configuration; `BadInput` where it has no place in our decoder."""
+    hf = read_json(folder / "config.json")
+    if not isinstance(hf, dict):
+        raise CorruptData(f"{folder / 'config.json'}: not a JSON object; restore the file")
+    try:
+        return read_config(hf)
+    except BadInput as e:
+        raise BadInput(f"{folder}: {e}") from None

@@ -1,0 +1,105 @@
+"""Safetensors files read and written a part of a tensor at a time.
+
+The safetensors library checks a file; but it maps the whole of it into memory and writes only what is there at once,
+and a process that loads or exports a large model has no room for either.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes  # noqa: F401  (lets NumPy know bfloat16)
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from o1p_jax.runtime.errors import CorruptData
+
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Name of a floating type in the file -> in NumPy."""
+_NAMES = {name: key for key, name in DTYPES.items()}
+
+
+_BLOCK_BYTES = 16 * 2**20
+
+
+class StoredTensor(NamedTuple):
+    """A tensor in a file."""
+
+    file: Path
+    start: int
+    """Of its bytes in the file."""
+    dtype: str
+    """As the file names it; one that is no key of `DTYPES` can't be read."""
+    shape: tuple[int, ...]
+
+    def read(self, index: tuple[slice, ...]) -> np.ndarray:
+        """The part `index` (slices, of the first axis without a step), a block of rows at a time."""
+        dtype = np.dtype(DTYPES[self.dtype])
+        spans = [range(*s.indices(n)) for s, n in zip(index, self.shape, strict=True)]
+        assert spans[0].step == 1
+        out = np.empty([len(span) for span in spans], dtype)
+        row = math.prod(self.shape[1:]) * dtype.itemsize
+        block = max(1, _BLOCK_BYTES // max(row, 1))
+        with self.file.open("rb", buffering=0) as file:
+            for first in range(0, len(spans[0]), block):
+                rows = min(block, len(spans[0]) - first)
+                file.seek(self.start + (spans[0].start + first) * row)
+                data = file.read(rows * row)
+                if len(data) < rows * row:
+                    raise CorruptData(f"{self.file}: shorter than its header says; fetch it again")
+                whole = np.frombuffer(data, dtype).reshape(rows, *self.shape[1:])
+                out[first : first + rows] = whole[(slice(None), *index[1:])]
+        return out
+
+
+def stored_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors in a file, by name; raises `CorruptData` where the library finds the file damaged."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except (SafetensorError, OSError, ValueError) as e:
+        raise CorruptData(f"{path}: not a whole safetensors file ({e}); fetch it again") from None
+    header.pop("__metadata__", None)
+    return {
+        name: StoredTensor(path, 8 + length + entry["data_offsets"][0], entry["dtype"], tuple(entry["shape"]))
+        for name, entry in header.items()
+    }
+
+
+class TensorSpec(NamedTuple):
+    """A tensor to be written."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+def write_safetensors(path: Path, specs: Mapping[str, TensorSpec], make: Callable[[str], np.ndarray]) -> None:
+    """Writes the tensors `specs`; `make(name)` is called for each in turn and its array forgotten once written.
+
+    The order and the header are those of the safetensors library: wide types first, then by name, padded to 8 bytes.
+    """
+    names = sorted(specs, key=lambda name: (-specs[name].dtype.itemsize, _NAMES[specs[name].dtype.name], name))
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name in names:
+        spec = specs[name]
+        end = start + spec.nbytes
+        header[name] = {"dtype": _NAMES[spec.dtype.name], "shape": list(spec.shape), "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            array = np.ascontiguousarray(make(name))
+            assert array.shape == specs[name].shape and array.dtype == specs[name].dtype, name
+            file.write(array.reshape(-1).view(np.uint8).data)

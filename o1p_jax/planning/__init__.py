@@ -1,0 +1,1 @@
+"""What a run would take on a pod that is not here."""

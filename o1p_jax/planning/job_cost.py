@@ -1,0 +1,78 @@
+"""What a whole job takes on a pod at best: presampling, reference log-probabilities, training; hours and dollars.
+
+Bounds from below like those of roofline.py. Sampling is a decoder's bound: every token reads the weights once for the
+whole batch and each row's keys and values once.
+"""
+
+import math
+from dataclasses import dataclass
+
+from o1p_jax.config.chips import Topology
+from o1p_jax.config.tree import RunConfig
+from o1p_jax.models.config import DecoderConfig
+from o1p_jax.planning.roofline import model_sizes, step_flops
+from o1p_jax.planning.step_time import StepTime
+
+_BFLOAT16 = 2
+_USABLE = 0.9  # of the memory, as vLLM takes it
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCost:
+    """Seconds of each stage with all chips of the pod at work."""
+
+    problems: int
+    solution_tokens: int
+    """A solution's mean length."""
+    replica_chips: int
+    """Chips that hold a copy of the model together for sampling."""
+    batch: int
+    """Rows a replica decodes at a time."""
+    sampling: float
+    reference: float
+    training: float
+    steps: int
+    dollars: float | None
+
+    @property
+    def hours(self) -> float:
+        return (self.sampling + self.reference + self.training) / 3600
+
+
+def job_cost(
+    cfg: RunConfig, model: DecoderConfig, topology: Topology, estimate: StepTime, microbatches: int, problems: int,
+    solution_tokens: int, price: float | None,
+) -> JobCost:  # fmt: skip
+    """`estimate` is of a step of so many `microbatches`, of which packed solutions need fewer. `price` is a chip's hour
+    in US dollars; None leaves the cost out.
+    """
+    sampled = problems * cfg.sampling.samples_per_problem
+    chips, batch, rate = sampling_rate(model, topology, solution_tokens)
+    chips = min(chips, topology.chips)
+    replicas = topology.chips // chips
+    kept = problems * cfg.method.keep
+    steps = -(-kept // cfg.batch.sequences) * cfg.optim.epochs
+    rows = -(-cfg.batch.sequences // max(1, cfg.batch.row_length // solution_tokens))  # packed, all of the mean length
+    used = -(-rows // cfg.batch.rows_per_microbatch)
+    forward = step_flops(model, kept * solution_tokens, solution_tokens) / 3
+    sampling = sampled * solution_tokens / (rate * replicas)
+    reference, training = forward / estimate.peak_flops, steps * estimate.step * used / microbatches
+    hours = (sampling + reference + training) / 3600
+    return JobCost(
+        problems=problems, solution_tokens=solution_tokens, replica_chips=chips, batch=batch, sampling=sampling,
+        reference=reference, training=training, steps=steps,
+        dollars=None if price is None else hours * topology.chips * price,
+    )  # fmt: skip
+
+
+def sampling_rate(model: DecoderConfig, topology: Topology, tokens: int) -> tuple[int, int, float]:
+    """Chips a replica (the fewest whose memory is at most half full of weights), rows at a time, tokens a second."""
+    chip, sizes = topology.chip, model_sizes(model)
+    weights = sizes.total * _BFLOAT16
+    chips = 1 << max(0, math.ceil(math.log2(2 * weights / (_USABLE * chip.memory))))
+    cached = 2 * model.layers * model.kv_heads * model.head_dim * _BFLOAT16  # bytes a token
+    batch = max(1, int((_USABLE * chip.memory * chips - weights) // (cached * tokens)))
+    # All experts are read once some row goes to each of them; a row's keys and values are on average half of them all.
+    read = (weights + batch * cached * tokens / 2) / (chip.memory_bandwidth * chips)
+    computed = batch * 2 * sizes.multiplied / (chip.flops * chips)
+    return chips, batch, batch / max(read, computed)

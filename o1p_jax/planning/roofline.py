@@ -1,0 +1,90 @@
+"""How long a step takes at best: arithmetic, memory and links at their peaks, all at the same time.
+
+A bound from below, not a forecast: nothing here knows of launches, stragglers or kernels that reach a part of the peak.
+Formulas count a multiplication and an addition as two operations.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flax import nnx
+
+from o1p_jax.config.tree import ComputeConfig, RunConfig
+from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.decoder import abstract_params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """A model's numbers of parameters."""
+
+    total: int
+    multiplied: int
+    """Of those that a token is multiplied with: without the embedding's rows and the experts it does not go to."""
+    experts: int
+    """Of all experts together."""
+
+
+def model_sizes(model: DecoderConfig) -> Sizes:
+    """Counted from the declared weights."""
+    total = multiplied = experts = 0
+    for path, weight in nnx.to_flat_state(abstract_params(model)):
+        size = math.prod(weight.shape)
+        total += size
+        if path == ("embed",) and not model.tied:
+            continue
+        share = 1.0
+        if model.experts is not None and "experts" in weight.get_metadata("logical_axes"):
+            share = model.experts.per_token / model.experts.count
+            experts += size
+        multiplied += round(size * share)
+    return Sizes(total=total, multiplied=multiplied, experts=experts)
+
+
+def step_flops(model: DecoderConfig, tokens: int, row_length: int, trained: int | None = None) -> float:
+    """Of a step on `tokens` tokens in full rows of one text each; the last `trained` layers are trained (None: all).
+
+    A parameter takes 2 a token forward and 4 backward; the layers below the trained ones only the former, an output
+    projection that is not trained 4 in all. Attention takes 4 a head, head's width and visible key (scores and values)
+    forward and twice that backward.
+    """
+    layers = trained or model.layers
+    head = model.vocab_size * model.hidden_size
+    in_layers = (model_sizes(model).multiplied - head) / model.layers
+    visible = []
+    for kind in (model.kinds[i] for i in model.pattern or (0,) * model.layers):
+        window = min(kind.window or row_length, row_length)
+        visible.append(window - window * (window - 1) / (2 * row_length))  # a row's mean: it rises, then is full
+    flops = (6 if trained is None else 4) * head + in_layers * (6 * layers + 2 * (model.layers - layers))
+    attention = 3 * sum(visible[model.layers - layers :]) + sum(visible[: model.layers - layers])
+    return tokens * (flops + 4 * model.heads * model.head_dim * attention)
+
+
+def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: ComputeConfig) -> float:
+    """With what the backward pass computes again: logits always, the trained layers under full rematerialisation."""
+    layers = compute.trainable_layers or model.layers
+    head = 2 * tokens * model.vocab_size * model.hidden_size
+    flops = step_flops(model, tokens, row_length, compute.trainable_layers) + head
+    if compute.remat != "full":
+        return flops
+    return flops + (step_flops(model, tokens, row_length) / 3 - head) * layers / model.layers
+
+
+def activation_bytes(model: DecoderConfig, cfg: RunConfig, mesh: Mapping[str, int]) -> float:
+    """Of a device: what the forward pass of a microbatch keeps for the backward pass.
+
+    Under full rematerialisation each layer's input; else its products' outputs too; without any, about twice that.
+    """
+    tokens = (
+        cfg.batch.rows_per_microbatch
+        * cfg.batch.row_length
+        / math.prod(mesh[axis] for axis in ("replica", "fsdp", "expert", "context"))
+    )
+    width = float(model.hidden_size)
+    if cfg.compute.remat != "full":  # queries, keys, values, attention's output, gate and up
+        # A device holds room for all tokens that are gathered along "expert", should they all want its own experts.
+        experts = 1 if model.experts is None else model.experts.per_token * mesh["expert"]
+        products = 2 * (model.heads + model.kv_heads) * model.head_dim + 2 * experts * model.mlp_size
+        width += products / mesh["tensor"] * (1 if cfg.compute.remat == "light" else 2)
+    return tokens * model.layers * width * (2 if cfg.compute.dtype == "bfloat16" else 4)

@@ -1,0 +1,105 @@
+"""A stage in a process of its own: its memory comes back when it ends, and it may run under another interpreter.
+
+The child is `python -m MODULE JOB.json`, MODULE's last line being `child_main(function)`. Its failures are raised in
+the parent as its own would be, SIGTERM and SIGINT are passed on, and it ends when the parent does, even by kill -9.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from o1p_jax.runtime import errors
+from o1p_jax.runtime.errors import BadInput, O1pError, Preempted, SamplerGone
+from o1p_jax.runtime.files import read_json, write_json
+from o1p_jax.runtime.progress import say
+from o1p_jax.runtime.signals import preemptible
+from o1p_jax.runtime.supervisor import await_verdict, leave
+
+_GRACE_S = 30.0
+
+
+def run_child(module: str, job: Any, python: str | None = None) -> None:
+    """Runs `module` on `job` (a JSON value) under the interpreter `python`, this one if left out."""
+    run_children(module, job, [{}], python)
+
+
+def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], python: str | None = None) -> None:
+    """Runs `module` on the same `job` in several processes at a time, which share it out among themselves.
+
+    `environments` are what each one's variables differ in from this process's. One that fails leaves its share to the
+    others: its failure is raised only if none ended well.
+    """
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        package = str(Path(__file__).parents[2])  # another interpreter's environment may lack o1p_jax
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        children = []
+        for i, environment in enumerate(environments):
+            file = Path(scratch) / f"job-{i}.json"
+            write_json(file, job)
+            try:
+                child = subprocess.Popen(
+                    [python or sys.executable, "-m", module, str(file)],
+                    stdin=subprocess.PIPE,
+                    env=os.environ | {"PYTHONPATH": path} | environment,
+                )
+            except OSError as e:
+                what = f"sampling.vllm.python={python}: can't be run ({e.strerror}); name an interpreter"
+                raise BadInput(what) from None
+            children.append((stack.enter_context(child), file))
+        with preemptible():
+            try:
+                codes = [child.wait() for child, _ in children]
+            except Preempted:
+                for child, _ in children:
+                    child.terminate()
+                for child, _ in children:  # before their stdin is closed, which ends them at once
+                    child.wait()
+                raise
+        failures = [_failure(module, file, code) for (_, file), code in zip(children, codes, strict=True) if code]
+    if len(failures) == len(codes):
+        raise failures[0]
+    for failure in failures:
+        say(f"{failure} (the others did its share)")
+
+
+def _failure(module: str, job: Path, code: int) -> O1pError:
+    if _failure_path(job).exists():
+        name, message = read_json(_failure_path(job))
+        return getattr(errors, name)(message)
+    return SamplerGone(
+        f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
+        "-9 is most often too little memory"
+    )
+
+
+def child_main(run: Callable[[Any], Any]) -> None:
+    """Calls `run` on the job's JSON value and exits; a failure is left beside the job for the parent to raise."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    path = Path(sys.argv[1])
+    try:
+        run(read_json(path))
+    except O1pError as e:
+        write_json(_failure_path(path), [type(e).__name__, str(e)])
+        leave(e.exit_code)
+    except Exception:
+        await_verdict()
+        raise
+
+
+def _failure_path(job: Path) -> Path:
+    return job.with_suffix(".failure.json")
+
+
+def _die_with_parent() -> None:
+    os.read(0, 1)  # returns when the parent is gone
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os._exit(Preempted.exit_code)

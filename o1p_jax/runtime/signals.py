@@ -1,0 +1,25 @@
+"""Signals that ask a process to stop."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from o1p_jax.runtime.errors import Preempted
+
+
+@contextmanager
+def preemptible() -> Iterator[None]:
+    """Inside, SIGTERM and SIGINT raise Preempted."""
+
+    def stop(number: int, _frame: Any) -> None:
+        for repeated in saved:  # one stop often comes twice: to the group, and passed on by the parent
+            signal.signal(repeated, signal.SIG_IGN)
+        raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command to go on")
+
+    saved = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)

@@ -1,0 +1,130 @@
+"""vLLM's offline engine: token ids in, token ids out, one seed a sample.
+
+It is meant to run in a process of its own (`o1p_jax.isolate`), so that its memory is freed for
+training and it may live in another environment.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from o1p_jax.config.tree import VllmConfig
+from o1p_jax.data.records import Completion, Request
+from o1p_jax.runtime.errors import BadInput, SamplerGone
+from o1p_jax.sampling.base import SamplingParams
+
+_CPU_KV_CACHE_GIB = 4.0  # vLLM would take most of the host's memory
+
+_CPU_BATCHED_TOKENS = 2048
+
+_SHOWN = 400  # characters of an error
+
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # the model is a folder
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine in this process: one to stop, and per-sample seeds reproduce
+}
+_CPU_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # on few or busy cores faster than several threads that spin
+    "TORCHDYNAMO_DISABLE": "1",
+    "VLLM_CPU_CI_ENV": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_HOST_IP": "127.0.0.1",
+}
+
+
+def _is_cpu_build() -> bool:
+    """Asked of the installed package: the environment has to be right before vLLM is imported."""
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        pass
+    try:
+        return version("vllm").endswith("+cpu")
+    except PackageNotFoundError:
+        raise BadInput(
+            f"sampling.vllm.python: {sys.executable} has no vLLM; install the extra `vllm` there, name an interpreter "
+            "that has it, or choose sampling.sampler=jax"
+        ) from None
+
+
+class VllmSampler:
+    """The offline engine over the Hugging Face folder `folder`.
+
+    `max_length`: longest prompt plus completion, in tokens. Variables that are set already are left as they are.
+    """
+
+    name = "vllm"
+
+    def __init__(self, folder: Path, config: VllmConfig, *, max_length: int):
+        cpu = _is_cpu_build()
+        for key, value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if cpu else {})).items():
+            os.environ.setdefault(key, value)
+        import vllm
+
+        self.version = f"vllm {vllm.__version__}"
+        cache_gib = config.kv_cache_gib or (_CPU_KV_CACHE_GIB if cpu else None)
+        try:
+            self._engine = vllm.LLMEngine.from_engine_args(
+                vllm.EngineArgs(
+                    model=str(folder),
+                    dtype=config.dtype,
+                    tensor_parallel_size=config.tensor_parallel,
+                    max_model_len=max_length,
+                    kv_cache_memory_bytes=int(cache_gib * 2**30) if cache_gib else None,
+                    # A prompt in pieces would rewind its seed's generator, which a CPU's can't.
+                    enable_chunked_prefill=False if cpu else None,
+                    max_num_batched_tokens=max(_CPU_BATCHED_TOKENS, max_length) if cpu else None,
+                    enforce_eager=cpu,
+                    skip_tokenizer_init=True,
+                    trust_remote_code=False,
+                    disable_log_stats=True,
+                )
+            )
+        except Exception as e:
+            why = " ".join(str(e).split())[:_SHOWN] or type(e).__name__  # pydantic's first line says nothing
+            raise SamplerGone(f"vLLM did not start on {folder}: {why}") from e
+
+    def sample(
+        self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
+    ) -> list[Completion]:
+        """See `Sampler.sample`. Equal prompts share their prefill through the prefix cache."""
+        from vllm import SamplingParams as VllmParams
+
+        completions: dict[int, Completion] = {}
+        try:
+            for i, request in enumerate(requests):
+                self._engine.add_request(
+                    str(i),
+                    {"prompt_token_ids": list(request.prompt_ids)},
+                    VllmParams(
+                        temperature=params.temperature,
+                        top_p=params.top_p,
+                        top_k=params.top_k,
+                        seed=request.seed,
+                        max_tokens=params.max_tokens,
+                        stop_token_ids=list(params.stop_ids),
+                        detokenize=False,
+                    ),
+                )
+            while self._engine.has_unfinished_requests():
+                finished = [output for output in self._engine.step() if output.finished]
+                for output in finished:
+                    [result] = output.outputs
+                    completions[int(output.request_id)] = Completion(tuple(result.token_ids), result.finish_reason)
+                if finished:
+                    on_done(len(finished))
+        except Exception as e:
+            raise SamplerGone(f"vLLM stopped: {_first_line(e)}; run the command again to go on") from e
+        return [completions[i] for i in range(len(requests))]
+
+    def close(self) -> None:
+        """Drops the engine; its memory is free for certain only once the process ends."""
+        del self._engine
+
+
+def _first_line(e: Exception) -> str:
+    return (str(e).strip() or type(e).__name__).splitlines()[0]

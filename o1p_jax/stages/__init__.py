@@ -1,0 +1,1 @@
+"""The stages of a job, each able to run alone, and what joins them."""

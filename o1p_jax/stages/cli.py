@@ -1,0 +1,154 @@
+"""From the command line to a checked config, and from any failure to one line on stderr and an exit code."""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib.util
+import io
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest import mock
+
+import tyro
+
+from o1p_jax.config.text import flatten, from_dict
+from o1p_jax.config.tree import RunConfig
+from o1p_jax.runtime.errors import BadInput, O1pError, Preempted
+from o1p_jax.runtime.files import read_json
+from o1p_jax.runtime.supervisor import await_verdict, end_with_supervisor, in_worker, leave
+
+T = TypeVar("T")
+
+DEFAULT_CONFIG = Path(__file__).parents[2] / "configs" / "embedded.py"
+
+
+def main(command: Callable[[list[str]], Any]) -> None:
+    """Runs `command` on the arguments and exits. A failure is one line; `--debug` shows its traceback too."""
+    if in_worker():
+        end_with_supervisor()
+    argv = sys.argv[1:]
+    debug = "--debug" in argv
+    try:
+        command([a for a in argv if a != "--debug"])
+    except O1pError as e:
+        _fail(str(e), e.exit_code, debug)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from what is finished", Preempted.exit_code, debug)
+    except Exception as e:
+        await_verdict()
+        _fail(f"internal error, please report it (--debug shows where): {type(e).__name__}: {e}", 70, debug)
+
+
+def _fail(message: str, exit_code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    leave(exit_code)
+
+
+def parse_run_config(argv: list[str]) -> RunConfig:
+    """The config that `--config` names (configs/embedded.py if none), with the other flags put in."""
+    path, rest = take_flag(argv, "config")
+    return parse(RunConfig, rest, default=load_config(Path(path) if path else DEFAULT_CONFIG))
+
+
+def take_flag(argv: list[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of `--name=value` or `--name value` and the arguments without it."""
+    rest, value = [], None
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument.startswith(f"--{name}="):
+            value = argument.split("=", 1)[1]
+        elif argument == f"--{name}":
+            value = next(arguments, None)
+            if value is None:
+                raise BadInput(f"--{name}: needs a value")
+        else:
+            rest.append(argument)
+    return value, rest
+
+
+def take_values(argv: list[str], name: str) -> tuple[list[str], list[str]]:
+    """The values of `--name a b c` or `--name=a`, up to the next flag, and the arguments without them."""
+    values: list[str] = []
+    rest: list[str] = []
+    taking = False
+    for argument in argv:
+        if argument.startswith("--"):
+            taking = argument.split("=")[0] == f"--{name}"
+            if taking:
+                values += argument.split("=", 1)[1:]
+                continue
+        (values if taking else rest).append(argument)
+    return values, rest
+
+
+def load_config(path: Path) -> RunConfig:
+    """Reads a config file: Python with a function `config()`, or the config.json of a run folder."""
+    if path.suffix == ".json":
+        return from_dict(RunConfig, read_json(path))
+    if not path.is_file():
+        there = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "no configs there"
+        raise BadInput(f"--config={path}: no such file; there are: {there}")
+    spec = importlib.util.spec_from_file_location(f"o1p_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadInput(f"--config={path}: must be a .py file with a function config(), or a run's config.json")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.config()
+    except O1pError:
+        raise
+    except Exception as e:
+        raise BadInput(f"--config={path}: {type(e).__name__}: {e}") from e
+    if not isinstance(config, RunConfig):
+        raise BadInput(f"--config={path}: config() must return a RunConfig, it returned {type(config).__name__}")
+    return config
+
+
+def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
+    """A dataclass from flags; a mistyped flag is refused with the nearest right name, a bad value with its field."""
+    known = [f.name for f in dataclasses.fields(cls)] if default is None else list(flatten(default))  # type: ignore[arg-type]
+    for argument in argv:
+        name = argument.split("=")[0].removeprefix("--").replace("-", "_")
+        if argument.startswith("--") and name not in (*known, "help"):
+            raise BadInput(f"--{name}: no such flag; did you mean --{_nearest(name, known)}?")
+    out, err = io.StringIO(), io.StringIO()
+    wide = {} if {"--help", "-h"} & set(argv) else {"COLUMNS": "10000"}  # one line stays one
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.dict(os.environ, wide):
+            return tyro.cli(
+                cls,
+                args=argv,
+                use_underscores=True,
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+                default=tyro.MISSING_NONPROP if default is None else default,
+            )
+    except SystemExit as e:
+        if not e.code:  # --help
+            print(out.getvalue(), end="")
+            raise
+        raise BadInput(_one_line(err.getvalue() + out.getvalue())) from None
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """The most similar name, by the whole of it or by its last part."""
+
+    def likeness(a: str, b: str) -> float:
+        return difflib.SequenceMatcher(None, a, b).ratio()
+
+    return max(known, key=lambda k: max(likeness(name, k), likeness(name.split(".")[-1], k.split(".")[-1])))
+
+
+def _one_line(boxed: str) -> str:
+    """The message in tyro's box, which stands between the title's rule and the next."""
+    lines = [line.strip("│|╭╰╮╯ ") for line in boxed.splitlines()]
+    rules = [i for i, line in enumerate(lines) if line and set(line) <= set("─-")]
+    start, end = ([*rules, len(lines)] if rules else [0, len(lines)])[:2]
+    message = " ".join(" ".join(lines[start:end]).strip("─- ").split())
+    return re.sub(r"^Error parsing [\w.]+: (?=[\w.]+=)", "", message).replace("Missing from -:", "missing")

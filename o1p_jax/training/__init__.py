@@ -1,0 +1,1 @@
+"""From weighed samples to a trained checkpoint."""

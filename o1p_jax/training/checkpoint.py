@@ -1,0 +1,183 @@
+"""Training states on disk: Orbax writes them, a manifest of SHA-256 sums proves them whole.
+
+    checkpoints/00000050/params ...      Orbax: the trained parameters (any later mesh can read them)
+    checkpoints/00000050/optimizer ...   Orbax: moments and counters
+    checkpoints/00000050/facts.json      configuration and fingerprints
+    checkpoints/00000050/manifest.json   file -> SHA-256, written last: without it the checkpoint isn't finished
+
+Orbax loads a checkpoint with a flipped bit without a word; so the sums are checked before every restore, and a
+damaged newest checkpoint gives way to the one before.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from o1p_jax.devices import processes
+from o1p_jax.runtime import files, progress
+from o1p_jax.runtime.errors import CorruptData, DiskError
+
+MANIFEST = "manifest.json"
+FACTS = "facts.json"
+_BLOCK_BYTES = 256 * 2**20
+
+
+def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, Any], keep: int) -> Path:
+    """Writes `root`/STEP, waits until it is whole, then removes all but the newest `keep` checkpoints.
+
+    `parts` are trees of arrays; `facts` what the run depends on. Each process of the job writes the parts of arrays
+    that its devices hold. A full disk raises `DiskError`; older checkpoints are intact then. Later checkpoints, which
+    were passed over as damaged, are set aside as STEP.damaged.
+    """
+    folder = root / f"{step:08d}"
+    with _removed_on_failure(folder), files.disk_errors(folder):
+        ocp.save_checkpointables(folder.absolute(), dict(parts), overwrite=True)
+        processes.once(lambda: files.write_json(folder / FACTS, dict(facts)))
+        sums = _sums(folder)
+        processes.once(lambda: files.write_json(folder / MANIFEST, sums))
+    processes.once(lambda: _tidy(root, folder, keep))
+    return folder
+
+
+def _tidy(root: Path, folder: Path, keep: int) -> None:
+    """What `save` does with the other checkpoints than the new one, `folder`."""
+    for later in steps(root):
+        if later > folder:
+            later.rename(later.with_name(f"{later.name}.damaged"))
+    for old in steps(root)[:-keep]:
+        _remove(old)
+    killed = [f for f in _numbered(root) if not _finished(f)]
+    for leftover in [*killed, *root.glob("*.orbax-checkpoint-tmp*")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def restore(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The `parts` named, laid out as those given (arrays or `ShapeDtypeStruct`s), whatever mesh wrote them.
+
+    `folder` is one that `newest` or `damage` found whole.
+    """
+
+    def wanted(x: Any) -> Any:
+        is_array = isinstance(x, jax.Array | jax.ShapeDtypeStruct)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) if is_array else x
+
+    return ocp.load_checkpointables(folder.absolute(), jax.tree.map(wanted, dict(parts)))
+
+
+def newest(root: Path) -> Path | None:
+    """The newest whole checkpoint, or None where none was finished; says which were passed over.
+
+    `CorruptData` where the finished ones are all damaged.
+    """
+    damaged = False
+    names = processes.once(lambda: [folder.name for folder in _numbered(root)])
+    for folder in [root / name for name in reversed(names)]:
+        fault = damage(folder)
+        if not fault:
+            return folder
+        damaged |= _finished(folder)
+        progress.say(f"{folder}: {fault}; passing over this checkpoint")
+    if damaged:
+        raise CorruptData(f"{root}: every checkpoint is damaged; remove the folder to train from the start")
+    return None
+
+
+def steps(root: Path) -> list[Path]:
+    """Folders of the finished checkpoints, oldest first."""
+    return [folder for folder in _numbered(root) if _finished(folder)]
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What the run that wrote the checkpoint depends on."""
+    return files.read_json(folder / FACTS)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the checkpoint's files, or None. The processes of the job read a share of them each."""
+
+    def manifest() -> dict[str, str] | str:
+        try:
+            return json.loads((folder / MANIFEST).read_text())
+        except FileNotFoundError:
+            return "not a finished checkpoint (no manifest.json)"
+        except ValueError:
+            return f"{MANIFEST} is damaged"
+
+    expected = processes.once(manifest)
+    if isinstance(expected, str):
+        return expected
+    found = _sums(folder)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            return f"{name} is missing"
+        if expected.get(name) != found[name]:
+            return f"{name} is damaged"
+    return None
+
+
+def state_digest(state: Any) -> str:
+    """SHA-256 over every leaf's path, type, shape and bytes: independent of the mesh the state lies on."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        for part in _blocks(leaf):
+            array = processes.whole(part)
+            digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return digest.hexdigest()
+
+
+def _blocks(leaf: Any) -> Iterator[Any]:
+    """The leaf; in blocks of its first axis where other processes hold parts of it, so that a host has room for one."""
+    if leaf.ndim == 0 or leaf.is_fully_addressable:
+        yield leaf
+        return
+    size = max(1, _BLOCK_BYTES * len(leaf) // max(leaf.nbytes, 1))
+    for start in range(0, len(leaf), size):
+        yield jax.lax.slice_in_dim(leaf, start, min(start + size, len(leaf)))
+
+
+def _numbered(root: Path) -> list[Path]:
+    return sorted(f for f in root.glob("*") if re.fullmatch(r"\d{8}", f.name))
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / MANIFEST).exists()
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    def names() -> list[str]:
+        found = sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST)
+        return [f.relative_to(folder).as_posix() for f in found]
+
+    return processes.share(processes.once(names), lambda name: files.sha256_file(folder / name))
+
+
+def _remove(folder: Path) -> None:
+    (folder / MANIFEST).unlink(missing_ok=True)  # first, so that a half-removed one counts as unfinished
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _removed_on_failure(folder: Path) -> Iterator[None]:
+    """Removes the unfinished `folder`; tells a full disk, which Orbax reports as text, from other failures."""
+    try:
+        yield
+    except Exception as e:
+        if not _finished(folder):
+            _remove(folder)
+        for partial in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(partial, ignore_errors=True)
+        text = str(e)
+        for sign in ("No space left on device", "Disk quota exceeded", "File too large"):
+            if sign in text and not isinstance(e, DiskError):
+                raise DiskError(f"{folder}: {sign.lower()}; free space there and run the command again") from e
+        raise

@@ -1,0 +1,61 @@
+"""The training run's figures: one JSON object a step in metrics.jsonl, and the same for TensorBoard."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+
+from o1p_jax.devices import processes
+from o1p_jax.runtime import files
+
+
+class MetricsLog:
+    """Writes each step once: what an earlier run wrote past the step it goes on from is removed first."""
+
+    def __init__(self, run: Path, done: int, constants: Mapping[str, float]):
+        """`done` steps stand already; `constants` are repeated in every line. The job's first process writes."""
+        self.path, self.constants = run / "metrics.jsonl", constants
+        self.last = time.monotonic()
+        if not processes.leader():
+            return
+        kept = [line for line in self._lines() if line["step"] <= done]
+        files.write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.file = self.path.open("a")
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Waits for the step's `metrics` (device scalars) and writes them; returns them as floats."""
+        values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+        now = time.monotonic()
+        values |= {"seconds": now - self.last, "tokens_per_second": values["tokens"] / (now - self.last)}
+        values |= self.constants
+        self.last = now
+        if not processes.leader():
+            return values
+        with files.disk_errors(self.path):
+            # JSON has no NaN.
+            line = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            self.file.write(json.dumps({"step": step} | line) + "\n")
+            self.file.flush()
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+        return values
+
+    def close(self) -> None:
+        if processes.leader():
+            self.file.close()
+            self.board.close()
+
+    def _lines(self) -> list[dict[str, Any]]:
+        lines = []
+        for text in self.path.read_text().splitlines() if self.path.exists() else []:
+            try:
+                lines.append(json.loads(text))
+            except ValueError:  # the line that was being written when the run was killed
+                break
+        return lines

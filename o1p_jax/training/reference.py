@@ -1,0 +1,111 @@
+"""Log-probabilities of the reference model, computed once by our own model and kept in Parquet.
+
+The sampler's own are no substitute: under top_p or top_k they are renormalised over the kept tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from o1p_jax.config.text import fingerprint
+from o1p_jax.config.tree import BatchConfig
+from o1p_jax.devices import processes
+from o1p_jax.runtime import files, progress
+from o1p_jax.training.packing import Batch, Rows, Samples, assemble, pack, rows_of
+from o1p_jax.training.samples import TrainingSet
+
+SAMPLES_PER_PART = 256  # what a killed run computes again at most
+
+_SCHEMA = pa.schema([("problem_id", pa.string()), ("sample_idx", pa.int32()), ("logprobs", pa.list_(pa.float32()))])
+
+
+class References:
+    """The reference model's log-probabilities of the samples' completions, in parts of `SAMPLES_PER_PART` samples."""
+
+    def __init__(self, samples: TrainingSet, batch: BatchConfig, local_rows: Sequence[int]):
+        """Of each microbatch this process makes the rows `local_rows`."""
+        self._samples, self._batch, self._here = samples, batch, local_rows
+        parts = [range(i, min(i + SAMPLES_PER_PART, len(samples))) for i in range(0, len(samples), SAMPLES_PER_PART)]
+        lengths, size = samples.lengths, batch.rows_per_microbatch
+        self._parts: list[list[Rows]] = []
+        """Of each part its microbatches' rows."""
+        for part in parts:
+            rows = [[part[j] for j in row] for row in pack([lengths[i] for i in part], batch.row_length)]
+            self._parts.append([rows[r : r + size] for r in range(0, len(rows), size)])
+
+    @property
+    def wanted(self) -> set[int]:
+        """The samples whose tokens this process needs to compute all parts."""
+        groups = [group for part in self._parts for group in part]
+        return {i for group in groups for row in self._local_rows(group) for i in row}
+
+    def compute(
+        self, mine: Samples, folder: Path, made_by: dict, logprobs: Callable[[Batch], np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        """float32 log-probabilities (nats) of each sample's completion tokens, by index.
+
+        `logprobs` maps a batch of one microbatch, of which it is given the rows here, to all of [R, L]. Parts already
+        in `folder` are read if they were made by `made_by` from the same samples and their checksums hold; else they
+        are computed again.
+        """
+        found: dict[int, np.ndarray] = {}
+        with progress.track("reference log-probs", total=len(self._samples), unit="samples") as bar:
+            for n, part in enumerate(self._parts):
+                path = folder / f"part-{n:05d}.parquet"
+                numbers = sorted(i for group in part for row in group for i in row)
+                key = fingerprint([made_by, [self._samples.digests[i] for i in numbers]])
+                values = _read(path, key)
+                if not processes.agreed(values is not None) or values is None:
+                    by_index = self._compute(part, mine, logprobs)
+                    values = [by_index[i] for i in numbers]
+                    if processes.leader():
+                        _write(path, key, [self._samples.names[i] for i in numbers], values)
+                found |= zip(numbers, values, strict=True)
+                bar.advance(len(numbers))
+        return found
+
+    def _local_rows(self, group: Rows) -> Rows:
+        return rows_of(group, self._batch.rows_per_microbatch, 1, self._here)
+
+    def _compute(
+        self, part: list[Rows], mine: Samples, logprobs: Callable[[Batch], np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        segments = max(len(row) for group in part for row in group)
+        values = {}
+        for group in part:
+            rows = self._local_rows(group)
+            logprobs_RL = logprobs(assemble(mine, None, rows, 1, len(rows), self._batch.row_length, segments))
+            for r, row in enumerate(group):
+                end = 0
+                for i in row:
+                    answer = end + self._samples.prompt_tokens[i]
+                    end = answer + self._samples.completion_tokens[i]
+                    values[i] = logprobs_RL[r, answer - 1 : end - 1]
+        return values
+
+
+def _write(path: Path, key: str, names: Sequence[tuple[str, int]], values: list[np.ndarray]) -> None:
+    columns = [[problem for problem, _ in names], [k for _, k in names], values]
+    table = pa.table(dict(zip(_SCHEMA.names, columns, strict=True)), _SCHEMA).replace_schema_metadata({"key": key})
+    with files.atomic_path(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def _read(path: Path, key: str) -> list[np.ndarray] | None:
+    """The part's values, or None where it must be computed."""
+    if not path.exists():
+        return None
+    reason = "damaged"
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        if (table.schema.metadata or {}).get(b"key") != key.encode():
+            reason = "made from another model or other samples"
+        elif table.schema.equals(_SCHEMA):
+            return [np.asarray(v.values, np.float32) for v in table["logprobs"]]
+    except (pa.ArrowException, OSError):
+        pass
+    progress.say(f"{path}: {reason}; computing it again")
+    return None

@@ -1,0 +1,101 @@
+"""The samples that are trained on: their lengths known to every process, their tokens read where they are needed."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from o1p_jax.config.text import fingerprint
+from o1p_jax.data.records import TrainingSample
+from o1p_jax.data.rollouts import RolloutFolder
+
+_COLUMNS = ["problem_id", "sample_idx", "prompt_ids", "completion_ids", "weight"]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Kept samples in a fixed order. A job's processes each plan all steps and read only the samples of their rows."""
+
+    names: Sequence[tuple[str, int]]
+    """problem_id and sample_idx of each."""
+    prompt_tokens: Sequence[int]
+    completion_tokens: Sequence[int]
+    digests: Sequence[str]
+    """SHA-256 of all that a sample is."""
+    read: Callable[[Collection[int]], Mapping[int, TrainingSample]]
+    """The samples with these numbers."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of prompt and completion of each."""
+        return [p + c for p, c in zip(self.prompt_tokens, self.completion_tokens, strict=True)]
+
+    @classmethod
+    def of(cls, samples: Sequence[TrainingSample]) -> "TrainingSet":
+        """Samples that are in memory already."""
+        return cls(
+            [(s.problem_id, s.sample_idx) for s in samples],
+            [len(s.prompt_ids) for s in samples],
+            [len(s.completion_ids) for s in samples],
+            [_digest(s) for s in samples],
+            lambda numbers: {i: samples[i] for i in numbers},
+        )
+
+    @classmethod
+    def weighed(cls, folder: Path) -> "TrainingSet":
+        """The kept samples of a folder of weighed rollouts, in order of (problem_id, sample_idx).
+
+        Reads one shard at a time, here and in `read`.
+        """
+        rollouts = RolloutFolder(folder)
+        found = []
+        for shard in range(rollouts.shards):
+            for sample in _kept(rollouts, shard):
+                name = sample.problem_id, sample.sample_idx
+                found.append((name, len(sample.prompt_ids), len(sample.completion_ids), _digest(sample), shard))
+        found.sort()
+        names = [name for name, *_ in found]
+
+        def read(numbers: Collection[int]) -> dict[int, TrainingSample]:
+            wanted = {names[i]: i for i in numbers}
+            samples = {}
+            for shard in sorted({found[i][-1] for i in numbers}):
+                for sample in _kept(rollouts, shard):
+                    if (i := wanted.get((sample.problem_id, sample.sample_idx))) is not None:
+                        samples[i] = sample
+            return samples
+
+        return cls(names, [f[1] for f in found], [f[2] for f in found], [f[3] for f in found], read)
+
+    def only(self, chosen: Sequence[int]) -> "TrainingSet":
+        """Some of the samples, numbered anew."""
+
+        def read(numbers: Collection[int]) -> dict[int, TrainingSample]:
+            samples = self.read([chosen[i] for i in numbers])
+            return {i: samples[chosen[i]] for i in numbers}
+
+        return TrainingSet(
+            [self.names[i] for i in chosen],
+            [self.prompt_tokens[i] for i in chosen],
+            [self.completion_tokens[i] for i in chosen],
+            [self.digests[i] for i in chosen],
+            read,
+        )
+
+
+def _kept(rollouts: RolloutFolder, shard: int) -> list[TrainingSample]:
+    table = rollouts.read_shard(shard, _COLUMNS)
+    table = table.filter(pc.is_valid(table["weight"]))
+    columns = [table[name].to_pylist() for name in _COLUMNS]
+    return [
+        TrainingSample(problem_id=problem, sample_idx=k, prompt_ids=tuple(prompt), completion_ids=tuple(ids), weight=w)
+        for problem, k, prompt, ids, w in zip(*columns, strict=True)
+    ]
+
+
+def _digest(sample: TrainingSample) -> str:
+    return fingerprint([sample.problem_id, sample.sample_idx, sample.prompt_ids, sample.completion_ids, sample.weight])

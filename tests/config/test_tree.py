@@ -1,0 +1,77 @@
+import dataclasses
+
+import pytest
+
+from o1p_jax import config
+from o1p_jax.config.text import flatten, from_dict, to_dict
+from o1p_jax.config.tree import MethodConfig, RunConfig, SamplingConfig
+from o1p_jax.runtime.errors import BadInput
+
+
+def test_round_trip_through_json():
+    cfg = RunConfig(mesh="4x2", sampling=SamplingConfig(sampler="server", servers=("http://127.0.0.1:1/v1",)))
+    assert from_dict(RunConfig, to_dict(cfg)) == cfg
+
+
+def test_flatten_names_every_field_once():
+    names = list(flatten(RunConfig()))
+    assert len(names) == len(set(names))
+    assert {"run", "mesh", "optim.learning_rate", "sampling.vllm.dtype", "method.lam"} <= set(names)
+
+
+def test_unknown_key_is_refused_by_its_dotted_name():
+    values = to_dict(RunConfig())
+    values["optim"]["momentum"] = 0.9
+    with pytest.raises(BadInput, match=r"optim\.momentum"):
+        from_dict(RunConfig, values)
+
+
+def test_modes_fill_in_what_is_left_out():
+    assert (MethodConfig().ratio_kind, MethodConfig().normalization) == ("geometric", "zscore")
+    paper = MethodConfig(mode="paper")
+    assert (paper.ratio_kind, paper.normalization, paper.reward_range) == ("sequence", "none", None)
+    assert MethodConfig(mode="paper", ratio="geometric").ratio_kind == "geometric"
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value"),
+    [
+        ("problems", "user_template", "no place for it"),
+        ("problems", "limit_train", 0),
+        ("sampling", "samples_per_problem", 0),
+        ("sampling", "temperature", -0.1),
+        ("sampling", "top_p", 0.0),
+        ("sampling", "top_p", 1.5),
+        ("sampling", "top_k", -1),
+        ("sampling", "max_tokens", 0),
+        ("sampling", "sampler", "server"),  # without servers
+        ("method", "lam", -1.0),
+        ("method", "epsilon", 0.0),
+        ("method", "epsilon", 1.0),
+        ("method", "keep", 0),
+        ("method", "reward_low", 9.0),
+        ("method", "max_log_ratio", 100.0),
+        ("batch", "sequences", 0),
+        ("compute", "trainable_layers", 0),
+        ("optim", "learning_rate", 0.0),
+        ("optim", "learning_rate", float("nan")),
+        ("optim", "warmup", 1.0),
+        ("checkpoint", "every", 0),
+        ("evaluation", "samples_per_problem", 4),  # greedy
+    ],
+)
+def test_bad_values_name_their_field(group, field, value):
+    part = getattr(RunConfig(), group)
+    with pytest.raises(BadInput) as error:
+        dataclasses.replace(part, **{field: value})
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"{group}.")
+
+
+def test_m_above_k_is_refused():
+    with pytest.raises(BadInput, match=r"method\.keep=3"):
+        RunConfig(sampling=SamplingConfig(samples_per_problem=2), method=MethodConfig(keep=3))
+
+
+def test_fingerprint_ignores_order():
+    assert config.fingerprint({"a": 1, "b": 2}) == config.fingerprint({"b": 2, "a": 1}) != config.fingerprint({"a": 1})

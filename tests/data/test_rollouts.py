@@ -1,0 +1,136 @@
+"""Rollout folders: what goes in comes out, and nothing else gets in."""
+
+import json
+import random
+
+import pyarrow.parquet as pq
+import pytest
+
+from o1p_jax.data.rollouts import SCHEMA, RolloutFolder
+from o1p_jax.runtime.errors import BadInput, CorruptData
+from o1p_jax.runtime.files import sha256_file
+
+FACTS = {"model": "m", "model_sha256": "a", "seed": 0, "temperature": 1.0, "stop_ids": (1, 2)}
+
+
+def row(sample=0, **values):
+    return {
+        "problem_id": "p",
+        "source": "s",
+        "split": "train",
+        "level": "1",
+        "problem": "1+1?",
+        "answer": "2",
+        "prompt_ids": [1, 2],
+        "completion": "2",
+        "completion_ids": [3] * (sample + 1),
+        "sample_idx": sample,
+        "seed": sample,
+        "finish_reason": "stop",
+    } | values
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RolloutFolder.create(tmp_path / "r", FACTS, shards=2)
+    folder.write_shard(0, [row(0), row(1)])
+    folder.write_shard(1, [row(2)])
+    return folder
+
+
+def test_schema_is_the_published_one():
+    assert SCHEMA.names == [
+        "problem_id",
+        "source",
+        "split",
+        "level",
+        "problem",
+        "answer",
+        "prompt_ids",
+        "completion",
+        "completion_ids",
+        "sample_idx",
+        "seed",
+        "finish_reason",
+        "pred",
+        "grade",
+        "ref_mean_len",
+        "ref_acc",
+        "reward",
+        "weight",
+    ]
+
+
+def test_round_trip(folder):
+    table = RolloutFolder(folder.path).read()
+    assert table.schema.equals(SCHEMA)
+    assert table["sample_idx"].to_pylist() == [0, 1, 2]
+    assert table["completion_ids"].to_pylist() == [[3], [3, 3], [3, 3, 3]]
+    assert table["weight"].null_count == 3
+    assert folder.read(["seed"]).column_names == ["seed"]
+
+
+def test_missing_shards(tmp_path):
+    folder = RolloutFolder.create(tmp_path / "r", FACTS, shards=3)
+    assert folder.missing_shards() == [0, 1, 2]
+    folder.write_shard(1, [row()])
+    assert folder.missing_shards() == [0, 2]
+    with pytest.raises(BadInput, match=r"part-00000\.parquet: not written yet"):
+        folder.read()
+
+
+def test_other_tools_find_the_facts_in_each_file(folder):
+    stored = json.loads(pq.read_schema(folder.shard_path(0)).metadata[b"o1p_jax"])
+    assert stored["model_sha256"] == "a" and stored["stop_ids"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "made with seed=0, not 1"),
+        ({"temperature": 0.5}, "temperature=1.0, not 0.5"),
+        ({"model_sha256": "b"}, "model_sha256=a, not b"),
+        ({"lam": 2}, "lam=None, not 2"),
+    ],
+)
+def test_other_facts_are_refused_by_name(folder, change, message):
+    with pytest.raises(BadInput, match=message):
+        RolloutFolder.create(folder.path, FACTS | change, shards=2)
+
+
+def test_the_same_model_under_another_name_is_the_same(folder):
+    assert RolloutFolder.create(folder.path, FACTS | {"model": "elsewhere"}, shards=2).missing_shards() == []
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(BadInput, match="no rollouts here"):
+        RolloutFolder(tmp_path)
+
+
+def test_every_flipped_bit_and_every_cut_is_found(folder):
+    path = folder.shard_path(0)
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    for trial in range(100):
+        data = bytearray(whole)
+        if trial % 2:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        else:
+            del data[rng.randrange(len(data)) :]
+        path.write_bytes(data)
+        with pytest.raises(CorruptData, match=r"part-00000.parquet: not as it was written; remove"):
+            folder.read_shard(0)
+
+
+def test_digests_are_those_of_sha256sum(folder):
+    line = (folder.path / "part-00000.parquet.sha256").read_text()
+    assert line == f"{sha256_file(folder.shard_path(0))}  part-00000.parquet\n"
+
+
+def test_a_shard_of_another_folder_is_refused(folder, tmp_path):
+    other = RolloutFolder.create(tmp_path / "other", FACTS | {"seed": 5}, shards=2)
+    other.write_shard(0, [row(7)])
+    for file in other.path.glob("part-*"):
+        file.replace(folder.path / file.name)
+    with pytest.raises(CorruptData, match="another folder"):
+        folder.read()

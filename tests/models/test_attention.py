@@ -1,0 +1,99 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from plain_attention import plain_attention
+
+from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.models.attention.tiled import Scoring, packed_attention
+
+
+def inputs(length, heads=6, kv_heads=2, rows=2):
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (
+        jax.random.normal(key, (rows, length, n, 8)) for key, n in zip(keys, (heads, kv_heads, kv_heads), strict=True)
+    )
+    edges = np.sort(np.random.default_rng(0).integers(0, length, 3))
+    packed = np.searchsorted(edges, np.arange(length), side="right") + 1
+    padded = np.where(np.arange(length) < length // 3, 1, 0)
+    segments = np.stack([(packed, padded)[row % 2] for row in range(rows)])
+    return q, k, v, jnp.asarray(segments.astype(np.int32))
+
+
+def value_and_gradients(attention, *arrays):
+    """Of all arrays; a loss in which every output counts otherwise."""
+    loss = lambda *arrays: jnp.sum(jnp.sin(attention(*arrays)))  # noqa: E731
+    return jax.jit(attention)(*arrays), jax.jit(jax.grad(loss, argnums=range(len(arrays))))(*arrays)
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), a, b)
+
+
+@pytest.mark.parametrize("length", [1, 7, 128, 300, 512])
+def test_equals_the_plain_formula_and_its_gradients(length):
+    *qkv, segments = inputs(length)
+    ours = value_and_gradients(lambda q, k, v: packed_attention(q, k, v, segments), *qkv)
+    assert_close(ours, value_and_gradients(lambda q, k, v: plain_attention(q, k, v, segments), *qkv))
+
+
+@pytest.mark.parametrize("window", [1, 100, 128, 200, 1000])
+def test_windows_soft_caps_and_sinks(window):
+    *qkv, segments = inputs(400)
+    sinks, scoring = jnp.linspace(-2.0, 3.0, 6), Scoring(0.7, softcap=1.5)
+
+    def ours(q, k, v, sinks):
+        return packed_attention(q, k, v, segments, (None, window), jnp.int32(1), scoring, sinks)
+
+    def theirs(q, k, v, sinks):
+        return plain_attention(q, k, v, segments, window, scoring, sinks)
+
+    assert_close(value_and_gradients(ours, *qkv, sinks), value_and_gradients(theirs, *qkv, sinks))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "kv_heads"),
+    [
+        ("context:8", 2),
+        ("fsdp:2,context:2,tensor:2", 3),
+        ("context:2,tensor:4", 2),
+        ("context:2,tensor:4", 12),
+        ("tensor:6", 2),
+        ("tensor:6", 3),
+        ("replica:2", 2),
+    ],
+)
+def test_split_over_devices_equals_unsplit(mesh, kv_heads):
+    """Heads over "tensor", also where a device's queries need a part of the key-value heads; rows over "context"."""
+    *qkv, segments = inputs(400, heads=12, kv_heads=kv_heads)
+    sinks = jnp.linspace(-2.0, 3.0, 12)
+
+    def attention(q, k, v, sinks):
+        return packed_attention(q, k, v, segments, (150,), sinks_H=sinks)
+
+    with jax.set_mesh(make_mesh(mesh)):
+        split = value_and_gradients(attention, *qkv, sinks)
+    assert_close(split, value_and_gradients(attention, *qkv, sinks))
+
+
+def gradient_program(length, mesh=None, **kwargs):
+    q, k = (jax.ShapeDtypeStruct((1, length, heads, 64), jnp.bfloat16) for heads in (2, 1))
+    segments = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    loss = lambda q, k, v, segments: jnp.sum(packed_attention(q, k, v, segments).astype(jnp.float32))  # noqa: E731
+    return jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, k, k, segments).compile()
+
+
+def test_memory_grows_with_the_length_and_not_its_square():
+    programs = [gradient_program(length) for length in (8192, 16384, 32768)]
+    assert "32768,32768" not in programs[-1].as_text()
+    small, middle, large = (program.memory_analysis().temp_size_in_bytes for program in programs)
+    assert middle < 2.1 * small and large < 2.1 * middle
+
+
+def test_what_no_query_sees_costs_nothing():
+    """Not-a-number keys in other segments, in the future and before the window are never multiplied."""
+    q, k, v, _ = inputs(640, rows=1)
+    segments = jnp.repeat(jnp.array([[1, 2]], jnp.int32), 320, axis=1)
+    poisoned = k.at[:, :256].set(jnp.nan).at[:, 640 - 128 :].set(jnp.nan)
+    out = packed_attention(q, poisoned, v, segments, (64,))
+    assert jnp.isfinite(out[:, 384 : 640 - 128]).all() and jnp.isnan(out[:, :256]).all()

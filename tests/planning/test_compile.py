@@ -1,0 +1,88 @@
+"""Plans; those that need a pod's compiler are skipped where it is not installed (`pip install -e '.[plan]'`)."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from drive_train import tiny_model
+
+from o1p_jax.config.chips import Topology
+from o1p_jax.config.tree import BatchConfig, ComputeConfig, RunConfig
+from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.planning.compile import _abstract_batch, _abstract_state, model_config
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.training.step import make_train_step
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(*flags):
+    command = [sys.executable, ROOT / "launch" / "plan.py", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
+
+
+@pytest.mark.parametrize("text", ["v5p", "v5p:4x4", "h100:8", "v9:2x2", "v5e:0x4", "v5e:axb", ""])
+def test_bad_topologies(text):
+    with pytest.raises(BadInput, match="must be a chip and the shape of the pod, such as v5e:4x4"):
+        Topology.parse(text)
+
+
+def test_topologies():
+    assert (str(Topology.parse("V5P:4x4x8")), Topology.parse("v5p:4x4x8").devices) == ("v5p:4x4x8", 128)
+    assert (Topology.parse("7x:2x2x1").chips, Topology.parse("7x:2x2x1").devices) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "--topology: missing"),
+        (("--topology=v5p:4x4x4", "--price=nan"), "--price=nan: must be a positive number"),
+        (("--topology=v5p:4x4x4", "--json=nowhere/plan.json"), "--json=nowhere/plan.json: no such folder"),
+        (("--topology=v5p:4x4x4", "--mesh=8x1"), "mesh=8x1: has 8 devices, v5p:4x4x4 has 64"),
+        (("--topology=v5p:4x4x4", "--mesh=tensor:64", "--batch.row_length=512"), "tensor = 64 does not divide"),
+    ],
+)
+def test_mistakes_are_one_line(flags, message):
+    done = launch("--model=Qwen/Qwen3-8B", *flags)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_step_of_a_model_of_billions_can_be_traced():
+    cfg = RunConfig(
+        model="Qwen/QwQ-32B-Preview", compute=ComputeConfig(trainable_layers=48, remat="full"),
+        batch=BatchConfig(row_length=1024, rows_per_microbatch=8),
+    )  # fmt: skip
+    model, mesh = model_config(cfg), make_mesh("8x1")
+    state, frozen, shardings = _abstract_state(cfg, model, (16, 48), mesh)
+    step = make_train_step(model, (16, 48), cfg, 10, mesh, shardings)
+    _, metrics = step.lower(state, frozen, _abstract_batch(cfg, 2, mesh)).out_info
+    assert metrics["params_changed"].shape == ()
+
+
+def planned(tmp_path, topology, *flags):
+    tiny_model(tmp_path / "model")
+    done = launch(
+        f"--model={tmp_path / 'model'}", f"--topology={topology}", "--batch.row_length=256",
+        "--batch.rows_per_microbatch=4", f"--json={tmp_path / 'plan.json'}", *flags,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads((tmp_path / "plan.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+def test_a_plan_for_a_tpu(tmp_path):
+    text, found = planned(tmp_path, "v5e:2x2", "--mesh=fsdp:2,context:2")
+    assert "fits" in text and "roofline" in text and found["fits"]
+    assert found["memory"]["peak"] < 2**30 and {c["axis"] for c in found["collectives"]} >= {"fsdp", "context"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jax_cuda13_plugin") is None, reason="the CUDA plugin is not installed")
+def test_a_plan_for_gpus(tmp_path):
+    text, found = planned(tmp_path, "h100:1x4", "--mesh=fsdp:-1")
+    assert "fits" in text and found["fits"]
+    assert {"all-gather", "reduce-scatter"} <= {c["kind"] for c in found["collectives"]}

@@ -1,0 +1,66 @@
+import dataclasses
+
+import pytest
+
+from o1p_jax.config.chips import Topology
+from o1p_jax.config.tree import ComputeConfig, RunConfig
+from o1p_jax.planning.compile import model_config
+from o1p_jax.planning.hlo import Collective
+from o1p_jax.planning.roofline import computed_flops, model_sizes, step_flops
+from o1p_jax.planning.step_time import StepTime, link_seconds
+
+
+def model(name):
+    return model_config(dataclasses.replace(RunConfig(), model=name))
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "multiplied"),
+    [  # as the models' cards have them; without the embedding's rows, and of experts those that a token goes to
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 1.78, 1.54),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", 7.62, 7.07),
+        ("Qwen/Qwen3-8B", 8.19, 7.57),
+        ("Qwen/QwQ-32B-Preview", 32.76, 31.99),
+        ("Qwen/Qwen3-30B-A3B", 30.53, 3.04),
+    ],
+)
+def test_sizes_of_known_models(name, billions, multiplied):
+    sizes = model_sizes(model(name))
+    assert (round(sizes.total / 1e9, 2), round(sizes.multiplied / 1e9, 2)) == (billions, multiplied)
+
+
+def test_flops():
+    qwen = model("Qwen/Qwen3-8B")
+    n, tokens, length = model_sizes(qwen).multiplied, 4096, 1024
+    attention = 12 * qwen.layers * qwen.heads * qwen.head_dim * (length + 1) / 2
+    assert step_flops(qwen, tokens, length) == pytest.approx(tokens * (6 * n + attention), rel=1e-6)
+    windows = dataclasses.replace(qwen, kinds=(dataclasses.replace(qwen.kinds[0], window=16),))
+    near = 12 * qwen.layers * qwen.heads * qwen.head_dim * (16 - 16 * 15 / 2 / length)
+    assert step_flops(windows, tokens, length) == pytest.approx(tokens * (6 * n + near), rel=1e-6)
+    assert step_flops(qwen, tokens, length, 12) < step_flops(qwen, tokens, length) * 0.6
+    full = computed_flops(qwen, tokens, length, ComputeConfig(remat="full"))
+    head = 2 * tokens * qwen.vocab_size * qwen.hidden_size
+    assert full == pytest.approx(step_flops(qwen, tokens, length) * 4 / 3)
+    assert computed_flops(qwen, tokens, length, ComputeConfig(remat="light")) == step_flops(qwen, tokens, length) + head
+
+
+@pytest.mark.parametrize(
+    ("topology", "mesh", "axis", "rate"),
+    [
+        ("v5e:16x16", dict(fsdp=256, tensor=1), "fsdp", 200e9),  # both dimensions, two links each
+        ("v5e:16x16", dict(fsdp=16, tensor=16), "tensor", 100e9),
+        ("v5p:4x4x4", dict(fsdp=64, tensor=1), "fsdp", 600e9),
+        ("h100:8x8", dict(fsdp=8, tensor=8), "tensor", 450e9),  # within a host
+        ("h100:8x8", dict(fsdp=64, tensor=1), "fsdp", 450e9),  # eight adapters bring 457e9 a host
+        ("h100:8x8", dict(fsdp=8, tensor=8), "fsdp", 50e9 * 8 / 7),  # each GPU by its own adapter
+        ("h100:8x8", dict(replica=8, fsdp=4, tensor=2), "replica+tensor", 50e9 * 2 * 8 / 7),
+    ],
+)
+def test_rates_of_links(topology, mesh, axis, rate):
+    seconds = link_seconds(Topology.parse(topology), [Collective("all-gather", axis, 1, 10**9)], mesh)
+    assert seconds[axis] == pytest.approx(1e9 / rate)
+
+
+def test_the_slowest_bounds_the_step():
+    found = StepTime(seconds={"compute": 2.0, "memory": 0.5, "links fsdp": 2.5}, model_flops=6.0, peak_flops=4.0)
+    assert (found.step, found.bound, found.mfu, found.mfu_without_overlap) == (2.5, "links fsdp", 0.6, 0.3)

@@ -1,0 +1,105 @@
+"""Stages in processes of their own, on children that are real."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from o1p_jax.runtime.children import run_child, run_children
+from o1p_jax.runtime.errors import BadInput, DiskError, Preempted, SamplerGone
+from o1p_jax.runtime.signals import preemptible
+
+CHILD = """
+import os, signal, sys, time
+from o1p_jax.errors import DiskError
+from o1p_jax.isolate import child_main, preemptible
+
+def run(job):
+    if "fail" in job:
+        raise DiskError(job["fail"])
+    if "code" in job:
+        os._exit(job["code"])
+    if "sleep" in job:
+        open(job["started"], "w").close()
+        with preemptible():
+            time.sleep(job["sleep"])
+    open(job["out"], "w").write(sys.executable)
+
+child_main(run)
+"""
+
+
+@pytest.fixture
+def child(tmp_path, monkeypatch) -> str:
+    (tmp_path / "a_child.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "a_child"
+
+
+def test_a_job_is_done_elsewhere(child, tmp_path):
+    run_child(child, {"out": str(tmp_path / "out")})
+    assert (tmp_path / "out").read_text() == sys.executable
+
+
+def test_failures_are_raised_here(child):
+    with pytest.raises(DiskError, match="x: disk full"):
+        run_child(child, {"fail": "x: disk full"})
+    with pytest.raises(SamplerGone, match="exit code 9"):
+        run_child(child, {"code": 9})
+    with pytest.raises(BadInput, match="/no/such: can't be run"):
+        run_child(child, {}, python="/no/such")
+
+
+def test_several_share_a_job_and_one_that_fails_leaves_it_to_the_others(child, tmp_path, capfd):
+    out = {"out": str(tmp_path / "out")}
+    run_children(child, out, [{}, {"PYTHONPATH": "/nowhere"}])
+    assert (tmp_path / "out").exists()
+    assert "exit code 1" in capfd.readouterr().err.splitlines()[-1]
+    with pytest.raises(DiskError, match="x: disk full"):
+        run_children(child, {"fail": "x: disk full"}, [{}, {}])
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _parent(child: str, tmp_path: Path) -> subprocess.Popen:
+    job = {"sleep": 120, "started": str(tmp_path / "started"), "out": str(tmp_path / "out")}
+    code = f"from o1p_jax.isolate import run_child; run_child({child!r}, {job!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    _wait_for(tmp_path / "started")
+    return process
+
+
+def test_sigterm_is_passed_on(child, tmp_path):
+    parent = _parent(child, tmp_path)
+    parent.send_signal(signal.SIGTERM)
+    assert "Preempted: stopped by SIGTERM" in parent.communicate(timeout=60)[1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_child_ends_with_its_parent(child, tmp_path):
+    parent = _parent(child, tmp_path)
+    [pid] = [int(p) for p in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
+    parent.kill()
+    parent.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not (tmp_path / "out").exists()
+
+
+def test_preemptible_restores_the_handlers():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Preempted), preemptible():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,223 @@
+"""The embedded sampler: right tokens, right distribution, and no sample depends on its neighbours."""
+
+import copy
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from tiny_models import save, torch_model
+from transformers import AutoModelForCausalLM
+
+from o1p_jax.config.tree import RunConfig, SamplingConfig
+from o1p_jax.data.records import Request
+from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.models.decoder import graph, init_params
+from o1p_jax.models.families import read_config
+from o1p_jax.models.hf.export import export_params
+from o1p_jax.models.hf.hub import load_config
+from o1p_jax.models.hf.load import load_params
+from o1p_jax.runtime.errors import NonFinite
+from o1p_jax.sampling import SamplingParams, make_sampler
+from o1p_jax.sampling.decode import Draw, bucket, buckets, draw_tokens
+from o1p_jax.sampling.engine import JaxSampler
+
+CONFIG = dict(
+    model_type="qwen3",
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    initializer_range=0.3,
+    tie_word_embeddings=True,
+)
+CFG = read_config(CONFIG)
+GREEDY = SamplingParams(temperature=0.0, max_tokens=40, stop_ids=(3, 5))
+
+
+def no_report(n: int) -> None:
+    pass
+
+
+def requests(n: int, longest: int = 90) -> list[Request]:
+    rng = np.random.default_rng(0)
+    return [
+        Request(tuple(rng.integers(0, 64, rng.integers(1, longest)).tolist()), seed=int(rng.integers(2**62)))
+        for _ in range(n)
+    ]
+
+
+@pytest.fixture(scope="module")
+def params() -> nnx.State:
+    return init_params(CFG, jax.random.key(0), make_mesh("1x1"))
+
+
+def sampler(params: nnx.State, mesh: str = "2x1", slots: int = 16) -> JaxSampler:
+    return JaxSampler(CFG, params, make_mesh(mesh), dtype="float32", slots=slots)
+
+
+@pytest.fixture(scope="module")
+def folder(params, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    export_params(params, CFG, path, config=CONFIG)
+    return path
+
+
+def generate(model, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """transformers' greedy tokens under the limits of GREEDY."""
+    prompt = torch.tensor([prompt_ids])
+    with torch.no_grad():
+        out = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            max_new_tokens=40,
+            eos_token_id=[3, 5],
+            pad_token_id=0,
+        )
+    return tuple(out[0, prompt.shape[1] :].tolist())
+
+
+@pytest.mark.parametrize("mesh", ["1x1", "4x2"])
+def test_greedy_equals_transformers(params, folder, mesh):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    asked = requests(20)
+    done = []
+    for request, got in zip(asked, sampler(params, mesh).sample(asked, GREEDY, done.append), strict=True):
+        assert got.token_ids == generate(model, request.prompt_ids)
+        assert got.finish_reason == ("stop" if got.token_ids[-1] in (3, 5) else "length")
+        assert len(got.token_ids) == 40 or got.finish_reason == "stop"
+    assert sum(done) == 20
+
+
+@pytest.mark.parametrize(
+    ("case", "mesh"),
+    [
+        ("gemma2", "2x1"),
+        ("gemma3", "2x1"),
+        ("granite", "2x1"),
+        ("llama_longrope", "2x1"),
+        ("olmo3_yarn", "2x1"),
+        ("smollm3_windows", "2x1"),
+        ("qwen3_moe", "2x1"),
+        ("mixtral", "expert:2"),
+        ("gpt_oss", "fsdp:2,expert:2,tensor:2"),
+        ("mistral_window", "context:3,tensor:2"),
+    ],
+)
+def test_every_kind_of_model(case, mesh, tmp_path):
+    """Windows, soft caps, ropes and sinks in the cache; experts on devices of their own."""
+    mesh, cfg = make_mesh(mesh), load_config(save(case, tmp_path))
+    ours = JaxSampler(cfg, load_params(tmp_path, cfg, mesh), mesh, dtype="float32", slots=4)
+    asked = requests(8)
+    for request, got in zip(asked, ours.sample(asked, GREEDY, no_report), strict=True):
+        assert got.token_ids == generate(copy.deepcopy(torch_model(case)), request.prompt_ids)
+
+
+def test_sample_does_not_depend_on_neighbours(params):
+    how = SamplingParams(max_tokens=100, stop_ids=(3,))
+    asked = requests(40)
+    together = sampler(params, "2x1", slots=16).sample(asked, how, no_report)
+    reversed_ = sampler(params, "1x1", slots=5).sample(asked[::-1], how, no_report)[::-1]
+    alone = sampler(params, "1x1", slots=1).sample(asked[7:8], how, no_report)
+    assert together == reversed_
+    assert together[7:8] == alone
+    assert len({c.token_ids for c in together}) > 30
+
+
+def test_devices_do_not_share_the_hosts_tables(params):
+    memory = np.zeros(64, np.int32)
+    start = -memory.ctypes.data % 64 // 4  # aligned as JAX needs it to use the memory itself
+    table = memory[start : start + 16]
+    (on_devices,) = sampler(params)._on_rows(table)
+    table += 1
+    assert not np.asarray(on_devices).any()
+
+
+def test_rows_outgrow_the_cache_they_began_with(params):
+    asked = [Request((1, 2, 3), seed=7), Request((4,), seed=8)]
+    long = sampler(params, slots=2).sample(asked, SamplingParams(max_tokens=1100, stop_ids=()), no_report)
+    short = sampler(params, slots=2).sample(asked, SamplingParams(max_tokens=20, stop_ids=()), no_report)
+    for a, b in zip(long, short, strict=True):
+        assert len(a.token_ids) == 1100 and a.finish_reason == "length"
+        assert a.token_ids[:20] == b.token_ids
+
+
+def test_a_seed_uses_all_its_bits(params):
+    asked = [Request((1, 2, 3), seed=s) for s in (5, 5 + 2**32, 5 + 2**62)]
+    got = sampler(params).sample(asked, SamplingParams(max_tokens=30, stop_ids=()), no_report)
+    assert len({c.token_ids for c in got}) == 3
+
+
+def test_no_requests(params):
+    assert sampler(params).sample([], GREEDY, no_report) == []
+
+
+def test_first_token_follows_the_softmax(params):
+    """Chi-square of 4,000 samples against the full forward pass, at a temperature."""
+    prompt = (9, 8, 7)
+    model = nnx.merge(graph(CFG), params)
+    ids = jnp.asarray([prompt])
+    hidden = model(ids, jnp.arange(3)[None], jnp.ones((1, 3), jnp.int32))
+    expected = 4000 * np.asarray(jax.nn.softmax(hidden[0, -1] @ model.head_DV() / 1.5))
+    got = sampler(params, slots=64).sample(
+        [Request(prompt, seed=i) for i in range(4000)],
+        SamplingParams(temperature=1.5, max_tokens=1, stop_ids=()),
+        no_report,
+    )
+    counts = np.bincount([c.token_ids[0] for c in got], minlength=64)
+    likely = expected >= 5
+    observed = np.append(counts[likely], counts[~likely].sum())
+    wanted = np.append(expected[likely], max(expected[~likely].sum(), 1e-9))
+    freedom = len(wanted) - 1
+    assert ((observed - wanted) ** 2 / wanted).sum() < freedom + 4 * np.sqrt(2 * freedom)
+
+
+def test_weights_that_are_no_numbers(params):
+    broken = jax.tree.map(lambda a: a * jnp.nan, params)
+    with pytest.raises(NonFinite, match="logits are not finite"):
+        sampler(broken).sample(requests(3), dataclasses.replace(GREEDY, temperature=1.0), no_report)
+
+
+LOGITS = jnp.log(jnp.asarray([0.4, 0.3, 0.2, 0.06, 0.04]))
+
+
+@pytest.mark.parametrize(
+    ("draw", "support"),
+    [
+        (Draw(0.0, 1.0, 0), {0}),
+        (Draw(1.0, 1.0, 0), {0, 1, 2, 3, 4}),
+        (Draw(1.0, 1.0, 2), {0, 1}),
+        (Draw(1.0, 1.0, 9), {0, 1, 2, 3, 4}),
+        (Draw(1.0, 0.1, 0), {0}),
+        (Draw(1.0, 0.75, 0), {0, 1, 2}),
+        (Draw(1.0, 0.65, 3), {0, 1}),  # of the three kept, the first two hold 7/9
+    ],
+)
+def test_support(draw, support):
+    n = 2000
+    keys = np.stack([np.zeros(n), np.arange(n)], axis=1).astype(np.uint32)
+    got = draw_tokens(jnp.tile(LOGITS[None], (n, 1)), jnp.asarray(keys), jnp.zeros(n, jnp.int32), draw)
+    assert set(np.asarray(got).tolist()) == support
+
+
+def test_buckets():
+    assert buckets(1024) == [0, 64, 128, 192, 256, 384, 512, 768, 1024]
+    assert [bucket(n) for n in (0, 1, 64, 65, 129, 193, 257, 1024, 1025)] == [0, 64, 64, 128, 192, 256, 384, 1024, 1536]
+
+
+def test_made_from_a_folder(params, folder):
+    cfg = RunConfig(
+        mesh="2x1", sampling=SamplingConfig(slots=16), compute=dataclasses.replace(RunConfig().compute, dtype="float32")
+    )
+    made = make_sampler("jax", folder, cfg, 100)
+    assert (made.name, made.version) == ("jax", f"jax {jax.__version__}")
+    asked = requests(3)
+    assert made.sample(asked, GREEDY, no_report) == sampler(params).sample(asked, GREEDY, no_report)
+    made.close()

@@ -1,0 +1,202 @@
+"""Real vLLM: the offline engine and its server, greedy against transformers on a tiny random Qwen3."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import o1p_jax
+from o1p_jax.config.text import to_dict
+from o1p_jax.config.tree import EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig
+from o1p_jax.data.records import Request
+from o1p_jax.data.rollouts import RolloutFolder
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.sampling import vllm as vllm_engine
+from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.stages.presample import RolloutJob
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=24, stop_ids=(3, 5))
+DRAWN = SamplingParams(max_tokens=24, stop_ids=(3, 5))
+SETTINGS = {"dtype": "float32", "kv_cache_gib": 0.25}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A random Qwen3 without a tokenizer: ids go in and come out."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model")
+    Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=64,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=32,
+            max_position_embeddings=512,
+            initializer_range=0.3,
+            tie_word_embeddings=False,
+            eos_token_id=3,
+            bos_token_id=None,
+            dtype=torch.float32,
+        )
+    ).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Request]:
+    rng = np.random.default_rng(0)
+    return [Request(tuple(rng.integers(6, 64, rng.integers(1, 40)).tolist()), seed=2**40 + i) for i in range(6)]
+
+
+@pytest.fixture(scope="module")
+def expected(folder, requests) -> list[tuple[int, ...]]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    outs = []
+    for request in requests:
+        prompt = torch.tensor([request.prompt_ids])
+        with torch.no_grad():
+            out = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                max_new_tokens=24,
+                eos_token_id=[3, 5],
+                pad_token_id=0,
+            )
+        outs.append(tuple(out[0, prompt.shape[1] :].tolist()))
+    return outs
+
+
+def check(sampler, requests, expected):
+    done = []
+    greedy = sampler.sample(requests, GREEDY, done.append)
+    assert [c.token_ids for c in greedy] == expected
+    assert [c.finish_reason for c in greedy] == ["stop" if ids[-1] in (3, 5) else "length" for ids in expected]
+    assert sum(done) == len(requests)
+    drawn = sampler.sample(requests, DRAWN, done.append)
+    assert drawn == sampler.sample(requests[::-1], DRAWN, done.append)[::-1]
+    assert drawn != greedy
+    other = sampler.sample([r._replace(seed=r.seed + 1) for r in requests], DRAWN, done.append)
+    assert other != drawn
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_offline_engine(folder, requests, expected):
+    pytest.importorskip("vllm")
+    sampler = vllm_engine.VllmSampler(folder, VllmConfig(**SETTINGS), max_length=144)
+    assert sampler.version.startswith("vllm ")
+    check(sampler, requests, expected)
+    # More prompt tokens than one engine step takes: seeded requests must wait for a step of their own.
+    crowd = [Request(tuple(range(6, 60)) * 2, seed) for seed in range(40)]
+    assert [c.finish_reason in ("stop", "length") for c in sampler.sample(crowd, DRAWN, lambda _: None)] == [True] * 40
+    sampler.close()
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_server(folder, requests, expected, tmp_path):
+    pytest.importorskip("vllm")
+    from o1p_jax.sampling.server import ServerSampler
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(folder),
+        "--host=127.0.0.1",
+        f"--port={port}",
+        "--skip-tokenizer-init",
+        "--dtype=float32",
+        "--max-model-len=128",
+        "--enforce-eager",
+        f"--kv-cache-memory-bytes={2**28}",
+    ]
+    environment = os.environ | vllm_engine._CPU_ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as p:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/health", p, tmp_path / "log")
+            sampler = ServerSampler(
+                SamplingConfig(sampler="server", servers=(f"http://127.0.0.1:{port}/v1",), slots=4), "anything"
+            )
+            check(sampler, requests, expected)
+        finally:
+            p.terminate()
+
+
+def wait_for(url: str, process: subprocess.Popen, log: Path, timeout_s: float = 300) -> None:
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5)
+            return
+        except OSError:
+            time.sleep(1)
+    raise AssertionError(f"the server did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does(tmp_path):
+    pytest.importorskip("vllm")
+    model = Path(o1p_jax.__file__).parent / "embedded" / "model"
+    config = RunConfig(
+        problems=ProblemConfig(limit_train=16),
+        evaluation=EvaluationConfig(max_tokens=160),
+        sampling=SamplingConfig(
+            sampler="vllm", samples_per_problem=2, max_tokens=160, problems_per_shard=1, vllm=VllmConfig(**SETTINGS)
+        ),
+    )
+    job = RolloutJob(config=config, part="train", model="embedded", out=str(tmp_path / "r"), folder=str(model))
+    (tmp_path / "job.json").write_text(json.dumps(to_dict(job)))
+    command = [sys.executable, "-m", "o1p_jax.presample", tmp_path / "job.json"]
+    root = Path(__file__).parents[2]
+    engines = [subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root) for _ in range(2)]
+    found = (tmp_path / "r").glob
+    while len(list(found("*.claim"))) < 2 or not list(found("*.parquet")):  # both are at work
+        assert all(engine.poll() is None for engine in engines)
+        time.sleep(0.02)
+    engines[0].kill()
+    assert engines[1].wait(timeout=300) == 0 and engines[0].wait() == -9
+    rows = RolloutFolder(tmp_path / "r").read(["problem_id", "sample_idx", "completion_ids"]).to_pylist()
+    assert len({(row["problem_id"], row["sample_idx"]) for row in rows}) == len(rows) == 32
+    assert all(row["completion_ids"] for row in rows)
+
+
+def test_without_vllm_one_line_names_the_remedy(tmp_path, monkeypatch):
+    def absent(name: str) -> str:
+        raise vllm_engine.PackageNotFoundError(name)
+
+    monkeypatch.setattr(vllm_engine, "version", absent)
+    with pytest.raises(BadInput, match=r"sampling\.vllm\.python: .* has no vLLM"):
+        vllm_engine.VllmSampler(tmp_path, VllmConfig(), max_length=128)
+
+
+def test_modules_import_neither_jax_nor_an_engine():
+    """They also run where only one of them is installed."""
+    code = (
+        "import sys; from o1p_jax.sampling import base, server, vllm_engine; "
+        "print([m for m in ('jax', 'flax', 'vllm', 'openai', 'torch') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(out.stdout.replace("'", '"')) == []

@@ -1,0 +1,107 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from o1p_jax.config.text import to_dict
+from o1p_jax.config.tree import RunConfig
+from o1p_jax.runtime import errors
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.files import write_json
+from o1p_jax.stages import cli
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_loads_and_holds_its_command(path):
+    assert isinstance(cli.load_config(path), RunConfig)
+    assert "python launch/" in path.read_text().split('"""')[1]
+
+
+def test_flags_override_fields():
+    cfg = cli.parse_run_config(["--mesh=4x2", "--optim.learning_rate=1e-6", "--compute.remat=full", "--seed", "7"])
+    assert (cfg.mesh, cfg.optim.learning_rate, cfg.compute.remat, cfg.seed) == ("4x2", 1e-6, "full", 7)
+
+
+def test_a_run_folders_config_is_a_config(tmp_path):
+    write_json(tmp_path / "config.json", to_dict(RunConfig(seed=5)))
+    assert cli.parse_run_config([f"--config={tmp_path / 'config.json'}", "--mesh=1x1"]) == RunConfig(seed=5, mesh="1x1")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--optim.lerning_rate=1"], "did you mean --optim.learning_rate?"),
+        (["--epsilon=0.1"], "did you mean --method.epsilon?"),
+        (["--optim.learning_rate=fast"], "optim.learning_rate"),
+        (["--optim.learning_rate=-1"], "optim.learning_rate=-1.0: must be positive"),
+        (["--sampling.sampler=hf"], "'jax', 'vllm', 'server'"),
+        (["--mesh=8by1"], "mesh=8by1"),
+        (["--mesh"], "--mesh"),
+        (["--method.keep=99"], "method.keep=99"),
+        (["stray"], "stray"),
+        (["--config=configs/none.py"], "configs/none.py: no such file"),
+        (["--config"], "--config: needs a value"),
+        (["--problems.user_template=" + "long " * 60], "must contain {problem}"),
+    ],
+)
+def test_bad_flags_are_one_line_with_a_remedy(argv, message):
+    with pytest.raises(BadInput) as error:
+        cli.parse_run_config(argv)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("def config(): return 1", "must return a RunConfig"), ("config = 1 / 0", "ZeroDivisionError"), ("", "config")],
+)
+def test_bad_config_files(tmp_path, text, message):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=message):
+        cli.load_config(path)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    out: str
+    step: int | None = None
+
+
+def test_plain_dataclasses():
+    assert cli.parse(Arguments, ["--out=x", "--step=3"]) == Arguments("x", 3)
+    with pytest.raises(BadInput, match="--out"):
+        cli.parse(Arguments, [])
+
+
+def test_values_up_to_the_next_flag():
+    argv = ["--models", "a", "b", "--problems=c", "--seed", "1"]
+    assert cli.take_values(argv, "models") == (["a", "b"], ["--problems=c", "--seed", "1"])
+    assert cli.take_values(argv, "problems") == (["c"], ["--models", "a", "b", "--seed", "1"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.BadInput("a\nb"), 2),
+        (errors.CorruptData("x"), 65),
+        (errors.SamplerGone("x"), 69),
+        (errors.NonFinite("x"), 70),
+        (errors.DiskError("x"), 74),
+        (errors.Preempted("x"), 75),
+        (KeyboardInterrupt(), 75),
+        (ZeroDivisionError("x"), 70),
+    ],
+)
+def test_failures_are_one_line_and_their_code(error, code, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+
+    def command(argv):
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(command)
+    assert exit_.value.code == code
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,112 @@
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from drive_train import tiny_config, tiny_model, tiny_samples
+from flax import nnx
+from safetensors.numpy import load_file
+
+from o1p_jax.config.tree import ComputeConfig
+from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.models.hf.hub import load_config
+from o1p_jax.models.hf.load import load_params
+from o1p_jax.runtime.errors import BadInput, CorruptData
+from o1p_jax.stages.card import PROVENANCE, write_card
+from o1p_jax.stages.export import export
+from o1p_jax.training import checkpoint
+from o1p_jax.training.loop import train, trained_params
+from o1p_jax.training.samples import TrainingSet
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run of a two-layer model of which one layer was trained."""
+    folder = tmp_path_factory.mktemp("export") / "run"
+    source = tiny_model(folder.parent / "model")
+    (source / "tokenizer_config.json").write_text('{"chat_template": "as it was"}')
+    cfg = tiny_config(folder, compute=ComputeConfig(dtype="float32", logprob_chunk=16, trainable_layers=1))
+    train(cfg, TrainingSet.of(tiny_samples(32)), source, make_mesh("1x1"), folder)
+    return folder
+
+
+def test_export_is_the_checkpoints_model(run, tmp_path):
+    out = export(run, tmp_path / "out", make_mesh("4x2"), data={"samples kept": 32})
+    source, mesh = run.parent / "model", make_mesh("1x1")
+    before, after = (load_file(folder / "model.safetensors") for folder in (source, out))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed and all(name.startswith("model.layers.1.") for name in changed)
+    trained, splits = trained_params(checkpoint.newest(run / "checkpoints"), source, mesh)
+    loaded = load_params(out, load_config(out), mesh, splits=splits)
+    same = jax.tree.map(np.array_equal, *(nnx.to_pure_dict(state) for state in (trained, loaded)))
+    assert jax.tree.all(same)
+    assert (out / "tokenizer_config.json").read_text() == '{"chat_template": "as it was"}'
+    assert (out / "config.json").read_text() == (source / "config.json").read_text()
+
+
+def test_card_tells_base_data_method_and_table_and_nothing_of_the_machine(run, tmp_path):
+    out = export(run, tmp_path / "out", make_mesh("1x1"), data={"samples kept": 32})
+    card = (out / "README.md").read_text()
+    for said in (
+        "Base model: `model`",
+        "Training problems: `embedded:train`",
+        "samples kept: 32",
+        "`code` mode",
+        "+ 2.0 · (A(y)",
+        "1 + 0.1) · R)",
+        "clipped to [-2.0, 4.0], z-scored",
+        "| `method.ratio` | geometric |",
+        "| `optim.learning_rate` | 0.001 |",
+        "licence",
+    ):
+        assert said in card
+    assert "Before and after" not in card
+    for text in (card, (out / PROVENANCE).read_text()):
+        assert str(tmp_path) not in text and str(run.parent) not in text and "O1P_API_KEY" not in text
+    write_card(out, "| level | model |\n| --- | --- |\n| all | new |\n")
+    card = (out / "README.md").read_text()
+    assert "## Before and after\n\n| level | model |" in card and "3|ΔA| where accuracy did not fall and" in card
+    provenance = json.loads((out / PROVENANCE).read_text())
+    provenance["settings"]["evaluation.aes_as_printed"] = True
+    (out / PROVENANCE).write_text(json.dumps(provenance))
+    write_card(out, "a table")
+    assert "AES is ΔL + 3|ΔA|, with ΔL" in (out / "README.md").read_text()
+
+
+def test_an_export_is_made_once_and_again_for_another_checkpoint(run, tmp_path):
+    out = export(run, tmp_path / "out", make_mesh("1x1"))
+    weights = out / "model.safetensors"
+    stamp = weights.stat().st_mtime_ns
+    export(run, out, make_mesh("1x1"))
+    assert weights.stat().st_mtime_ns == stamp
+    older = checkpoint.steps(run / "checkpoints")[0]
+    export(older, out, make_mesh("1x1"))
+    assert weights.stat().st_mtime_ns != stamp
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_strangers_folder_is_left_alone(run, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(BadInput, match="was not exported by this program"):
+        export(run, tmp_path, make_mesh("1x1"))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_without_a_checkpoint_the_remedy_is_named(tmp_path):
+    with pytest.raises(BadInput, match="train first"):
+        export(tmp_path, tmp_path / "out", make_mesh("1x1"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_checkpoint_is_not_exported(run, tmp_path):
+    damaged = shutil.copytree(checkpoint.newest(run / "checkpoints"), tmp_path / "00000004")
+    victim = max((f for f in damaged.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    with pytest.raises(CorruptData, match="damaged"):
+        export(damaged, tmp_path / "out", make_mesh("1x1"))
+    assert not (tmp_path / "out").exists()

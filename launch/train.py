@@ -3,6 +3,9 @@
 python launch/train.py --mesh=8x1
 python launch/train.py --config=configs/smollm2_135m.py --run=runs/mine --optim.learning_rate=1e-6
 
+Other samples than the run's own: --pool=pools/mine. A changed configuration goes on with all that it does not touch; what
+it would throw away is kept, unless --restart=training (or samples) says that it is to be set aside and made again.
+
 The same command on every host of a pod does the job together: under SLURM and on TPUs by itself, elsewhere with
 --coordinator=HOST:PORT --processes=N --process=I (docs/processes.md).
 """
@@ -14,12 +17,13 @@ from o1p_jax.stages import cli
 
 def command(argv: list[str]) -> None:
     place, argv = find_place(argv)
+    restart, argv = cli.take_flag(argv, "restart")
     cfg = cli.parse_run_config(argv)
     if place and not in_worker():
         return supervise(place)
     from o1p_jax.stages.pipeline import whole_job
 
-    whole_job(cfg, place)
+    whole_job(cfg, place, restart)
 
 
 if __name__ == "__main__":

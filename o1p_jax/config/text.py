@@ -10,7 +10,7 @@ from o1p_jax.runtime.errors import BadInput
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The tree as plain dicts, ready for JSON."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain(dataclasses.asdict(config))
 
 
 def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
@@ -37,6 +37,11 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + f.name] = value
     return flat
+
+
+def plain(values: Any) -> Any:
+    """The values as JSON keeps them: tuples become lists, and the keys of a dict text."""
+    return json.loads(json.dumps(values))
 
 
 def fingerprint(values: Any) -> str:

@@ -90,6 +90,8 @@ class SamplingConfig:
     """Environment variable that holds the servers' key."""
     timeout_s: float = option(600.0)
     """Longest wait for one answer of a server."""
+    seed: int | None = option(None, SAMPLES)
+    """Seed of the samples; left out: the run's own. Runs with other seeds can so share a pool."""
     vllm: VllmConfig = field(default_factory=VllmConfig)
 
     def __post_init__(self) -> None:
@@ -265,17 +267,32 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The part of a run's configuration that training works by; the names are those of `RunConfig`."""
+
+    seed: int = option(0, WEIGHTS, TRAINING)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything a run depends on."""
 
     run: str = option("runs/embedded")
     """The run folder: every stage's result lies in it."""
+    pool: str | None = option(None)
+    """The folder of samples and grades, which many runs can share; left out: pool/ in the run folder."""
     mesh: str = option("8x1")
     """Data-parallel (FSDP) x tensor-parallel devices, axes by name (fsdp:-1,tensor:4), or a pod (v5p-64, h100x8)."""
     seed: int = option(0, SAMPLES, WEIGHTS, TRAINING, EVALUATION)
     model: str = option(EMBEDDED)
-    """Hugging Face folder, hub name, or `embedded`."""
+    """Hugging Face folder, hub name, or `embedded`. What depends on it depends on the contents of its files."""
     revision: str | None = option(None)
+    """Commit, tag or branch on the hub; a run keeps to the commit that its first start found."""
     problems: ProblemConfig = field(default_factory=ProblemConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
@@ -291,3 +308,14 @@ class RunConfig:
             self.method, "keep", self.method.keep <= samples, f"m can't exceed sampling.samples_per_problem={samples}"
         )
         parse_mesh(self.mesh)
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The part that training works by."""
+        names = ("seed", "method", "batch", "compute", "optim", "checkpoint")
+        return TrainingConfig(**{name: getattr(self, name) for name in names})
+
+    @property
+    def sampling_seed(self) -> int:
+        """The seed of the training problems' samples."""
+        return self.seed if self.sampling.seed is None else self.sampling.seed

@@ -2,24 +2,58 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from o1p_jax.config.text import fingerprint
 from o1p_jax.config.tree import ProblemConfig
+from o1p_jax.data.problems import load_problems
 from o1p_jax.data.records import Problem
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import read_json
 
 
+@dataclass(frozen=True, kw_only=True)
+class PromptSet:
+    """Problems as prompts of one model."""
+
+    problems: list[Problem]
+    prompt_ids: dict[str, tuple[int, ...]]
+    """Token ids by problem_id."""
+    stop_ids: tuple[int, ...]
+    """Tokens that end a completion."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that a sample of these prompts depends on, as digests."""
+        ids = self.prompt_ids
+        return {
+            "problems_sha256": fingerprint([[p.problem_id, p.level] for p in self.problems]),
+            "prompts_sha256": fingerprint([ids[p.problem_id] for p in self.problems]),
+            "stop_ids": list(self.stop_ids),
+        }
+
+
+def read_prompts(folder: Path, spec: str, cfg: ProblemConfig, limit: int | None) -> PromptSet:
+    """The problems that `spec` names (see `load_problems`), as prompts of the model in `folder`.
+
+    Raises BadInput for problems that can't be read, prompts that are too long, and a tokenizer that does not fit.
+    """
+    problems = load_problems(spec, cfg, limit)
+    prompter = Prompter(folder, cfg)
+    prompt_ids = {problem.problem_id: prompter.prompt_ids(problem) for problem in problems}
+    return PromptSet(problems=problems, prompt_ids=prompt_ids, stop_ids=prompter.eos_ids)
+
+
 class Prompter:
     """Problems to prompt tokens and completions back to text, with a model's tokenizer and chat template."""
 
-    def __init__(self, folder: Path, cfg: ProblemConfig):
+    def __init__(self, folder: Path, cfg: ProblemConfig | None = None):
         """Raises BadInput when the folder's tokenizer is missing, lacks a chat template or does not fit the model."""
         from transformers import AutoTokenizer
 
-        self._folder, self._cfg = folder, cfg
+        self._folder, self._cfg = folder, cfg or ProblemConfig()
         self._tokenizer: Any
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -36,11 +70,6 @@ class Prompter:
                 f"{folder}: the tokenizer does not match the model: {len(self._tokenizer)} tokens for a "
                 f"vocabulary of {vocab_size}; use the tokenizer that the model came with"
             )
-
-    @property
-    def template_hash(self) -> str:
-        """SHA-256 of all that turns a problem into a prompt: chat template, system prompt and user template."""
-        return fingerprint([self._tokenizer.chat_template, self._cfg.system_prompt, self._cfg.user_template])
 
     @property
     def eos_ids(self) -> tuple[int, ...]:

@@ -4,7 +4,9 @@ All axes are in Auto mode: the compiler places intermediate results, and every a
 (weights, moments, caches) is given its `NamedSharding` explicitly from `RULES`. "pjit" is `jax.jit` with shardings now.
 """
 
+import glob
 import math
+import os
 from collections.abc import Iterable, Sequence
 
 import jax
@@ -33,21 +35,42 @@ def make_mesh(spec: str) -> Mesh:
     In a job of several processes it must ask for all of them.
     """
     devices = jax.devices()
-    shape = tuple(parse_mesh(spec, len(devices)).values())
+    shape = check_mesh(spec, len(devices), devices[0].platform)
     needed = math.prod(shape)
-    if len(devices) < needed:
-        raise BadInput(
-            f"mesh={spec}: needs {needed} devices, there are {len(devices)} ({devices[0].platform}); "
-            f"ask for a smaller mesh, such as {len(devices)}x1"
-        )
-    if processes.count() > 1 and needed < len(devices):
-        raise BadInput(
-            f"mesh={spec}: {needed} devices leave some of the {len(devices)} of {processes.count()} processes out; "
-            f"ask for all, such as {len(devices)}x1"
-        )
     if devices[0].platform == "cpu" and needed > 1:
         say(f"mesh {spec}: {needed} simulated devices on this CPU")
     return mesh_of(devices[:needed], shape)
+
+
+def check_mesh(spec: str, devices: int, platform: str) -> tuple[int, ...]:
+    """The shape of the mesh `spec` where there are so many `devices`; `BadInput` where it asks for too many, or, in a
+    job of several processes, leaves some out.
+    """
+    shape = tuple(parse_mesh(spec, devices).values())
+    needed = math.prod(shape)
+    if devices < needed:
+        raise BadInput(
+            f"mesh={spec}: needs {needed} devices, there are {devices} ({platform}); "
+            f"ask for a smaller mesh, such as {devices}x1"
+        )
+    if processes.count() > 1 and needed < devices:
+        raise BadInput(
+            f"mesh={spec}: {needed} devices leave some of the {devices} of {processes.count()} processes out; "
+            f"ask for all, such as {devices}x1"
+        )
+    return shape
+
+
+def gpus_of_job() -> int | None:
+    """The GPUs of all processes together, counted without JAX, which would take their memory.
+
+    None where there are none that can be counted: a CPU's devices are simulated, a TPU's known to JAX alone.
+    """
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    seen = len(glob.glob("/dev/nvidia[0-9]*")) if visible is None else len(list(filter(None, visible.split(","))))
+    return seen * processes.count() or None
 
 
 def local_mesh(spec: str) -> Mesh:

@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from o1p_jax.evaluation import plots, table
 from o1p_jax.evaluation.summary import Graded, Result, fates
 from o1p_jax.grading.extract import first_answer
-from o1p_jax.runtime.files import write_atomic, write_json
+from o1p_jax.runtime.files import read_json, write_atomic, write_json
 
 FATES = {
     "kept": "right before and after",
@@ -76,12 +77,14 @@ def write_report(
     *,
     title: str,
     facts: dict[str, str],
+    key: str = "",
     shown: int = 8,
     seed: int = 0,
 ) -> Path:
     """Writes report.html, the report.json it is drawn from, and table.md to `folder`; returns the page's path.
 
-    `results` are `evaluate.compare(runs)`; `shown` problems of each set are shown in full.
+    `results` are `summary.compare(runs)`; `shown` problems of each set are shown in full. `key` stands for all that the
+    report was made from: `read_results` finds it by that.
     """
     by_set: dict[str, list[Graded]] = defaultdict(list)
     for run in runs:
@@ -92,10 +95,19 @@ def write_report(
         results=list(results),
         examples={name: pick_examples(of_set, shown, seed) for name, of_set in by_set.items()},
     )
-    write_json(folder / "report.json", to_json(report))
     write_atomic(folder / "table.md", table.markdown(results))
     write_atomic(folder / "report.html", render(report))
+    write_json(folder / "report.json", {"key": key, **to_json(report)})  # last: it makes the report complete
     return folder / "report.html"
+
+
+def read_results(folder: Path, key: str) -> list[Result] | None:
+    """The results of the report in `folder`, if it is there and was made with this `key`."""
+    path = folder / "report.json"
+    if not path.is_file():
+        return None
+    report = read_json(path)
+    return [from_json(Result, result) for result in report["results"]] if report.get("key") == key else None
 
 
 def pick_examples(runs: Sequence[Graded], shown: int, seed: int) -> list[Example]:
@@ -166,6 +178,18 @@ def to_json(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_json(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """The inverse of `to_json` for a value of the type `kind`: null is None, or not a number where one must stand."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else from_json(next(a for a in args if a is not NoneType), value)
+    if origin is dict:
+        return {args[0](name): from_json(args[1], v) for name, v in value.items()}
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
+        return kind(**{name: from_json(hint, value[name]) for name, hint in get_type_hints(kind).items()})
+    return math.nan if value is None and kind is float else value
 
 
 def _section(name: str, results: Sequence[Result], examples: Sequence[Example]) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def plan(
     splits = layer_splits(model.layers, cfg.compute.trainable_layers)
     microbatches = -(-cfg.batch.sequences // cfg.batch.rows_per_microbatch)
     state, frozen, shardings = _abstract_state(cfg, model, splits, mesh)
-    step: Any = make_train_step(model, splits, cfg, 1000, mesh, shardings)
+    step: Any = make_train_step(model, splits, cfg.training, 1000, mesh, shardings)
     say(f"compile {cfg.model} for {topology}, mesh {_show(shape)}")
     start = time.perf_counter()
     try:

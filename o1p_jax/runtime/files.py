@@ -97,6 +97,11 @@ def read_json(path: Path) -> Any:
         raise CorruptData(f"{path}: not valid JSON ({e}); restore or remove the file") from None
 
 
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of the bytes of a file that is in memory, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of the file's bytes, in hex."""
     with path.open("rb") as f:

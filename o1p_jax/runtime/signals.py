@@ -1,6 +1,8 @@
-"""Signals that ask a process to stop."""
+"""Signals that ask a process to stop: an exception at once, or a note to act upon when it suits."""
 
+import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,3 +25,34 @@ def preemptible() -> Iterator[None]:
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)
+
+
+_REPEATED_S = 3.0
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[str]]:
+    """A list that the name of SIGTERM or SIGINT is put into when it comes; a later one acts as it always does.
+
+    Not one at once: a stop often comes twice, to the whole group and passed on by the parent.
+    """
+    stopped: list[str] = []
+    before: dict[int, Any] = {}
+    first = 0.0
+
+    def note(number: int, _frame: Any) -> None:
+        nonlocal first
+        if not stopped:
+            first = time.monotonic()
+        elif time.monotonic() - first > _REPEATED_S:
+            signal.signal(number, before[number])
+            os.kill(os.getpid(), number)
+        stopped.append(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, note)
+    try:
+        yield stopped
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,10 +1,10 @@
 """What a sampler is. Standard library only."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from o1p_jax.config.tree import EvaluationConfig, SamplingConfig
 from o1p_jax.data.records import Completion, Request
 
 
@@ -24,15 +24,10 @@ class SamplingParams:
     """Tokens that end a completion (and are its last token)."""
 
     @classmethod
-    def of(cls, config: SamplingConfig | EvaluationConfig, stop_ids: tuple[int, ...]) -> "SamplingParams":
-        """The parameters that `config` names."""
-        return cls(
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            max_tokens=config.max_tokens,
-            stop_ids=stop_ids,
-        )
+    def from_json(cls, values: Mapping[str, Any]) -> "SamplingParams":
+        """The parameters among the JSON `values` that a pool was made with."""
+        chosen = {f.name: values[f.name] for f in dataclasses.fields(cls)}
+        return cls(**chosen | {"stop_ids": tuple(chosen["stop_ids"])})
 
 
 @runtime_checkable

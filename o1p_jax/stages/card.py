@@ -1,14 +1,14 @@
 """The model card of an exported folder, and the facts it is made from."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from o1p_jax.config.text import fingerprint
 from o1p_jax.config.tree import EMBEDDED, MethodConfig
-from o1p_jax.runtime.files import read_json, sha256_file, write_atomic
+from o1p_jax.runtime.files import read_json, write_atomic
 from o1p_jax.training import checkpoint
 
 PROVENANCE = "o1p_jax.json"
@@ -16,12 +16,16 @@ PROVENANCE = "o1p_jax.json"
 
 _TOLD = re.compile(
     r"seed|sampling\.(samples_per_problem|temperature|top_p|top_k|max_tokens)"
-    r"|(method|batch|optim)\.\w+|compute\.(dtype|trainable_layers)|evaluation\.aes_as_printed"
+    r"|(method|batch|optim)\.\w+|compute\.(dtype|trainable_layers)"
 )
 
 
-def write_card(folder: Path, comparison: str | None = None) -> None:
-    """Writes the model card, README.md, of an exported folder; `comparison` is the before/after table as Markdown."""
+def write_card(folder: Path, comparison: str | None = None, *, as_printed: bool = False) -> None:
+    """Writes the model card, README.md, of an exported folder.
+
+    `comparison` is the before/after table as Markdown; `as_printed` says how its AES was reckoned (see
+    `evaluation.scores.aes`).
+    """
     environment = Environment(
         loader=PackageLoader("o1p_jax.stages"),
         undefined=StrictUndefined,
@@ -29,26 +33,32 @@ def write_card(folder: Path, comparison: str | None = None) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    card = environment.get_template("card.md.j2").render(read_json(folder / PROVENANCE), comparison=comparison)
+    card = environment.get_template("card.md.j2").render(
+        read_json(folder / PROVENANCE), comparison=comparison, as_printed=as_printed
+    )
     write_atomic(folder / "README.md", card)
 
 
-def _provenance(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the card is made from; `facts` are those of the checkpoint, dotted config fields among them."""
+def provenance(folder: Path) -> dict[str, Any]:
+    """What the card of the checkpoint in `folder` is made from (JSON values)."""
+    facts = checkpoint.facts_of(folder)
+    notes, made_by = facts["notes"], facts["made_by"]
+    config = notes["config"]
     prefix = "method."
-    method = MethodConfig(**{name.removeprefix(prefix): v for name, v in facts.items() if name.startswith(prefix)})
-    resolved = dict(facts) | {"method.ratio": method.ratio_kind, "method.normalize": method.normalization}
-    model = facts["model"]
+    method = MethodConfig(**{name.removeprefix(prefix): v for name, v in config.items() if name.startswith(prefix)})
+    resolved = {**config, "method.ratio": method.ratio_kind, "method.normalize": method.normalization}
+    model = notes["model"]
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
     return {
         "base": _public(model),
         "hub_name": model if on_hub else None,
         "embedded": model == EMBEDDED,
-        "revision": facts["revision"],
-        "problems": _public(facts["problems.train"]),
+        "revision": notes["commit"],
+        "problems": _public(config["problems.train"]),
         "step": int(folder.name),
-        "checkpoint_sha256": sha256_file(folder / checkpoint.MANIFEST),
+        "checkpoint": fingerprint(made_by),
         "settings": {name: value for name, value in resolved.items() if _TOLD.fullmatch(name)},
+        "data": notes["data"],
     }
 
 

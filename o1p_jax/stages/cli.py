@@ -16,10 +16,10 @@ from unittest import mock
 
 import tyro
 
-from o1p_jax.config.text import flatten, from_dict
+from o1p_jax.config.saved import load_saved
+from o1p_jax.config.text import flatten
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.runtime.errors import BadInput, O1pError, Preempted
-from o1p_jax.runtime.files import read_json
 from o1p_jax.runtime.supervisor import await_verdict, end_with_supervisor, in_worker, leave
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ def take_values(argv: list[str], name: str) -> tuple[list[str], list[str]]:
 def load_config(path: Path) -> RunConfig:
     """Reads a config file: Python with a function `config()`, or the config.json of a run folder."""
     if path.suffix == ".json":
-        return from_dict(RunConfig, read_json(path))
+        return load_saved(path)[0]
     if not path.is_file():
         there = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "no configs there"
         raise BadInput(f"--config={path}: no such file; there are: {there}")

@@ -1,24 +1,41 @@
-"""From sampled to graded to weighed rollouts. Each stage fills a new folder with the same shards, and can go on after
-a kill: what a shard holds depends on the source alone.
-"""
+"""The stage that weighs a pool's graded samples: what each is worth to the method, and which are trained on."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from o1p_jax.config.text import plain
 from o1p_jax.config.tree import MethodConfig
-from o1p_jax.data.rollouts import SCHEMA, RolloutFolder
+from o1p_jax.data.pool import Pool
+from o1p_jax.data.shards import META, ShardedTable
 from o1p_jax.methods.o1_pruner import length_harmonizing, normalize
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.files import atomic_folder, read_json, write_json
 from o1p_jax.runtime.progress import say
+
+WEIGHTS = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample_idx", pa.int32()),
+        ("ref_mean_len", pa.float64()),  # Lbar: mean tokens over the problem's samples
+        ("ref_acc", pa.float64()),  # Abar: share of them that is correct
+        ("reward", pa.float64()),  # as the method gives it, neither clipped nor normalised
+        ("weight", pa.float64()),  # the advantage; null: not kept for training
+    ]
+)
+
+_REPORT = "report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightReport:
-    """What `weigh_rollouts` found; every count is of samples where not said otherwise."""
+    """What `weigh` found; every count is of samples where not said otherwise."""
 
     problems: int
     samples: int
@@ -46,7 +63,17 @@ class WeightReport:
         """Of the kept samples."""
         return self.wrong_positive / self.kept if self.kept else 0.0
 
+    def for_card(self) -> dict[str, Any]:
+        """The figures that the model card shows, by name."""
+        return {
+            "problems": self.problems,
+            "solutions sampled": self.samples,
+            "solutions trained on": self.kept,
+            "of them wrong with a positive weight": f"{self.wrong_positive_share:.1%}",
+        }
+
     def line(self) -> str:
+        """The report for people, in one line."""
         return (
             f"weigh: kept {self.kept} of {self.samples} samples of {self.problems} problems ({self.all_right} all "
             f"right, {self.all_wrong} all wrong), reward std {self.reward_std:.4f}, {self.wrong} wrong, "
@@ -55,37 +82,47 @@ class WeightReport:
         )
 
 
-def weigh_rollouts(src: Path, dst: Path, method: MethodConfig, seed: int) -> WeightReport:
-    """Copies the graded rollouts of `src` to `dst` with means, reward and weight filled in.
+def weigh(
+    pool: Pool, grades: ShardedTable, method: MethodConfig, seed: int, made_by: Mapping[str, Any], out: Path
+) -> WeightReport:
+    """Writes each sample's means, reward and weight to the folder `out`, unless it holds those made by `made_by`.
 
     The means Lbar and Abar are those of each problem's decided samples. `method.keep` of them are kept, chosen by a
     hash of (seed, problem, sample), so that neither order nor other problems matter; `normalize` works on all kept
-    samples of the folder. Raises BadInput when nothing can be kept.
+    samples of the pool. Raises BadInput when nothing can be kept.
     """
-    source = RolloutFolder(src)
-    facts = {
-        "stage": "weighed",
-        "weigh_seed": seed,
-        "lam": method.lam,
-        "keep": method.keep,
-        "normalization": method.normalization,
-        "reward_range": method.reward_range,
-        "truncated": method.truncated,
-    }
-    folder = RolloutFolder.create(dst, source.metadata | facts, source.shards)
-    filled, report = _weigh(_columns(source), method, seed)
+    if (report := _earlier(out, made_by)) is not None:
+        say(report.line())
+        return report
+    data = _columns(pool, grades)
+    filled, report = _weigh(data, method, seed)
     say(report.line())
     if report.kept == 0:
-        raise BadInput(f"{src}: no sample can be trained on; look at its grade and completion columns")
-    missing, start = set(folder.missing_shards()), 0
-    for shard in range(source.shards):
-        table = source.read_shard(shard)
-        rows = slice(start, start + table.num_rows)
-        start = rows.stop
-        if shard in missing:
-            values = {name: _nullable(column[rows]) for name, column in filled.items()}
-            folder.write_shard(shard, _with(table, **values))
+        raise BadInput(f"{pool.path}: no sample can be trained on; look at its grades and completions")
+    columns = {"problem_id": data.problem_N, "sample_idx": data.sample_N}
+    columns |= {name: _nullable(column) for name, column in filled.items()}
+    with atomic_folder(out) as temporary:
+        table = ShardedTable.create(temporary, WEIGHTS, made_by, 1)
+        table.write_shard(0, pa.table(columns, WEIGHTS))
+        write_json(temporary / _REPORT, asdict(report))
     return report
+
+
+def read_weights(out: Path) -> ShardedTable:
+    """The table that `weigh` wrote."""
+    return ShardedTable(out, WEIGHTS)
+
+
+def read_report(out: Path) -> WeightReport:
+    """What `weigh` found when it wrote the folder `out`."""
+    return WeightReport(**read_json(out / _REPORT))
+
+
+def _earlier(out: Path, made_by: Mapping[str, Any]) -> WeightReport | None:
+    """The report of an earlier start, where nothing that the weights depend on has changed."""
+    if not (out / META).is_file():
+        return None
+    return read_report(out) if read_weights(out).metadata == plain({**made_by, "shards": 1}) else None
 
 
 @dataclass(frozen=True)
@@ -100,12 +137,8 @@ class _Columns:
     truncated_N: np.ndarray
 
 
-def _columns(source: RolloutFolder) -> _Columns:
-    import pyarrow.compute as pc
-
-    table = source.read(["problem_id", "sample_idx", "completion_ids", "grade", "finish_reason"])
-    if table["grade"].null_count:
-        raise BadInput(f"{source.path}: holds samples without a grade; grade them first")
+def _columns(pool: Pool, grades: ShardedTable) -> _Columns:
+    table = pool.read(["problem_id", "sample_idx", "completion_ids", "grade", "finish_reason"], grades)
     length_N = pc.list_value_length(table["completion_ids"]).to_numpy()
     grade_N = np.array(table["grade"].to_pylist(), object)
     finish_N = np.array(table["finish_reason"].to_pylist(), object)
@@ -170,10 +203,3 @@ def _lot(seed: int, problem: str, sample: int) -> bytes:
 
 def _nullable(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(v) else float(v) for v in values]
-
-
-def _with(table: pa.Table, **columns: list) -> pa.Table:
-    for name, values in columns.items():
-        field = SCHEMA.field(name)
-        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
-    return table

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from o1p_jax.config.text import fingerprint
+from o1p_jax.data.pool import Pool
 from o1p_jax.data.records import TrainingSample
-from o1p_jax.data.rollouts import RolloutFolder
+from o1p_jax.data.shards import ShardedTable
 
-_COLUMNS = ["problem_id", "sample_idx", "prompt_ids", "completion_ids", "weight"]
+_COLUMNS = ("problem_id", "sample_idx", "prompt_ids", "completion_ids")
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,24 @@ class TrainingSet:
         )
 
     @classmethod
-    def weighed(cls, folder: Path) -> "TrainingSet":
-        """The kept samples of a folder of weighed rollouts, in order of (problem_id, sample_idx).
+    def of_pool(cls, pool: Pool, weights: ShardedTable) -> "TrainingSet":
+        """The samples of the pool that have a weight, in order of (problem_id, sample_idx).
 
-        Reads one shard at a time, here and in `read`.
+        `weights` is a table keyed like the samples. One shard of the samples is in memory at a time, in `read` too.
         """
-        rollouts = RolloutFolder(folder)
+        table = weights.read(["problem_id", "sample_idx", "weight"])
+        table = table.filter(pc.is_valid(table["weight"]))
+        weight = {
+            (problem, k): w for problem, k, w in zip(*(column.to_pylist() for column in table.columns), strict=True)
+        }
+        problems = pool.problems.read(["problem_id", "prompt_ids"])
+
+        def kept(shard: int) -> list[TrainingSample]:
+            return _kept(pool.read_shard(shard, _COLUMNS, problems=problems), weight)
+
         found = []
-        for shard in range(rollouts.shards):
-            for sample in _kept(rollouts, shard):
+        for shard in range(pool.samples.shards):
+            for sample in kept(shard):
                 name = sample.problem_id, sample.sample_idx
                 found.append((name, len(sample.prompt_ids), len(sample.completion_ids), _digest(sample), shard))
         found.sort()
@@ -64,7 +74,7 @@ class TrainingSet:
             wanted = {names[i]: i for i in numbers}
             samples = {}
             for shard in sorted({found[i][-1] for i in numbers}):
-                for sample in _kept(rollouts, shard):
+                for sample in kept(shard):
                     if (i := wanted.get((sample.problem_id, sample.sample_idx))) is not None:
                         samples[i] = sample
             return samples
@@ -87,13 +97,20 @@ class TrainingSet:
         )
 
 
-def _kept(rollouts: RolloutFolder, shard: int) -> list[TrainingSample]:
-    table = rollouts.read_shard(shard, _COLUMNS)
-    table = table.filter(pc.is_valid(table["weight"]))
-    columns = [table[name].to_pylist() for name in _COLUMNS]
+def _kept(shard: pa.Table, weight: Mapping[tuple[str, int], float]) -> list[TrainingSample]:
+    """The samples of a shard (with `_COLUMNS`) that have a weight."""
+    names = zip(shard["problem_id"].to_pylist(), shard["sample_idx"].to_pylist(), strict=True)
+    shard = shard.filter(pa.array([name in weight for name in names], pa.bool_()))
+    columns = [shard[name].to_pylist() for name in _COLUMNS]
     return [
-        TrainingSample(problem_id=problem, sample_idx=k, prompt_ids=tuple(prompt), completion_ids=tuple(ids), weight=w)
-        for problem, k, prompt, ids, w in zip(*columns, strict=True)
+        TrainingSample(
+            problem_id=problem,
+            sample_idx=k,
+            prompt_ids=tuple(prompt),
+            completion_ids=tuple(ids),
+            weight=weight[problem, k],
+        )
+        for problem, k, prompt, ids in zip(*columns, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from o1p_jax.config.tree import ComputeConfig, OptimConfig, RunConfig
+from o1p_jax.config.tree import ComputeConfig, OptimConfig, TrainingConfig
 from o1p_jax.devices.axes import DATA_AXES
 from o1p_jax.methods.objectives import LossSums, policy_loss
 from o1p_jax.models.config import DecoderConfig
@@ -120,7 +120,7 @@ def make_logprob_fn(
 
 
 def make_train_step(
-    model: DecoderConfig, splits: tuple[int, ...] | None, cfg: RunConfig, steps: int, mesh: Mesh,
+    model: DecoderConfig, splits: tuple[int, ...] | None, cfg: TrainingConfig, steps: int, mesh: Mesh,
     shardings: TrainState,
 ) -> Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Metrics]]:  # fmt: skip
     """The jitted `(state, frozen params, batch) -> (state, metrics)` of a run of `steps` steps. `state` is donated.

@@ -5,8 +5,8 @@ import random
 
 import pyarrow.parquet as pq
 import pytest
-
 from o1p_jax.data.rollouts import SCHEMA, RolloutFolder
+
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import sha256_file
 

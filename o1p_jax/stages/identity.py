@@ -1,0 +1,59 @@
+"""What each result of a job is made by: samples, grades, weights, training and evaluation, each on top of the last.
+
+An identity is a flat dict of JSON values: dotted names of fields, and digests of contents. Results with the same
+identity are the same. Problems, models and a user's own functions count by their contents, not by their names.
+"""
+
+from typing import Any
+
+from o1p_jax.config.stages import fields_of
+from o1p_jax.config.text import fingerprint
+from o1p_jax.config.tree import RunConfig
+from o1p_jax.data.prompts import PromptSet
+from o1p_jax.models.source import SourceModel
+from o1p_jax.runtime.fields import EVALUATION, GRADES, SAMPLES, TRAINING, WEIGHTS
+
+Identity = dict[str, Any]
+
+_BY_CONTENT = ("problems.", "grading.")
+
+
+def key(identity: Identity) -> str:
+    """SHA-256 of an identity."""
+    return fingerprint(identity)
+
+
+def of_samples(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Identity:
+    """Of the training problems' samples."""
+    fields = _without_contents(fields_of(cfg, SAMPLES))
+    del fields["seed"]
+    return {"model_sha256": source.digest, **prompts.identity, **fields, "sampling.seed": cfg.sampling_seed}
+
+
+def of_evaluation(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Identity:
+    """Of the samples that one model gives on one set of test problems."""
+    return {"model_sha256": source.digest, **prompts.identity, **_without_contents(fields_of(cfg, EVALUATION))}
+
+
+def of_evaluation_grades(cfg: RunConfig) -> Identity:
+    """Of the grades of an evaluation's samples, beside the samples."""
+    return {name: value for name, value in fields_of(cfg, EVALUATION).items() if name.startswith("grading.")}
+
+
+def of_grades(cfg: RunConfig) -> Identity:
+    """Of the grades of some samples, beside the samples."""
+    return fields_of(cfg, GRADES)
+
+
+def of_weights(cfg: RunConfig, samples: Identity) -> Identity:
+    """Of the weights of a pool's samples."""
+    return {**samples, **of_grades(cfg), **fields_of(cfg, WEIGHTS)}
+
+
+def of_training(cfg: RunConfig, source: SourceModel, samples: Identity) -> Identity:
+    """Of the trained weights."""
+    return {**of_weights(cfg, samples), **fields_of(cfg, TRAINING), "model_sha256": source.digest}
+
+
+def _without_contents(fields: Identity) -> Identity:
+    return {name: value for name, value in fields.items() if not name.startswith(_BY_CONTENT)}

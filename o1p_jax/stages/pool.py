@@ -1,0 +1,79 @@
+"""The pool that a configuration asks for: opened, or made for the sampler to fill."""
+
+from pathlib import Path
+
+from o1p_jax.config.tree import EvaluationConfig, RunConfig, SamplingConfig
+from o1p_jax.data.pool import Pool
+from o1p_jax.data.prompts import PromptSet
+from o1p_jax.models.source import SourceModel
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages import identity
+from o1p_jax.stages.identity import Identity
+
+
+def pool_path(cfg: RunConfig) -> Path:
+    """Where the samples of the training problems lie: in the pool that was named, or in the run's own folder."""
+    return Path(cfg.run) / "pool" if cfg.pool is None else Path(cfg.pool)
+
+
+def imported_pool(cfg: RunConfig, source: SourceModel) -> Pool | None:
+    """The pool that `cfg` names, if its samples were made elsewhere; it brings its own problems and parameters.
+
+    Raises BadInput where it was imported for another model.
+    """
+    path = pool_path(cfg)
+    if not path.exists():
+        return None
+    pool = Pool(path)
+    if pool.facts["origin"] != "imported":
+        return None
+    if pool.identity["model_sha256"] != source.digest:
+        raise BadInput(
+            f"pool={path}: its samples were imported as those of {pool.facts['model']}, whose weights are not those of "
+            f"model={source.name}; name the model that made them"
+        )
+    return pool
+
+
+def check_pool(cfg: RunConfig, wanted: Identity) -> None:
+    """Raises BadInput where the pool that `cfg` names has samples that were made otherwise than `wanted` says."""
+    if cfg.pool is not None and Path(cfg.pool).exists():
+        Pool(cfg.pool).check(wanted)
+
+
+def training_pool(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Pool:
+    """The pool of the training problems' samples, empty where it is new."""
+    wanted = identity.of_samples(cfg, source, prompts)
+    return _pool(pool_path(cfg), cfg, source, prompts, wanted, cfg.sampling, cfg.sampling_seed)
+
+
+def evaluation_pool(cfg: RunConfig, source: SourceModel, prompts: PromptSet, name: str, folder: Path) -> Pool:
+    """The pool, in a folder of its own in `folder`, of what a model answers to one set of test problems."""
+    wanted = identity.of_evaluation(cfg, source, prompts)
+    path = folder / f"{name}-{identity.key(wanted)[:12]}"
+    return _pool(path, cfg, source, prompts, wanted, cfg.evaluation, cfg.seed)
+
+
+def _pool(
+    path: Path,
+    cfg: RunConfig,
+    source: SourceModel,
+    prompts: PromptSet,
+    wanted: Identity,
+    draw: SamplingConfig | EvaluationConfig,
+    seed: int,
+) -> Pool:
+    names = ("samples_per_problem", "temperature", "top_p", "top_k", "max_tokens")
+    return Pool.create(
+        path,
+        identity=wanted,
+        facts={
+            "origin": "sampled",
+            "model": source.name,
+            "commit": source.commit,
+            "draw": {name: getattr(draw, name) for name in names} | {"seed": seed, "stop_ids": prompts.stop_ids},
+        },
+        problems=prompts.problems,
+        prompts=prompts.prompt_ids,
+        problems_per_shard=cfg.sampling.problems_per_shard,
+    )

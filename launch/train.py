@@ -3,8 +3,8 @@
 python launch/train.py --mesh=8x1
 python launch/train.py --config=configs/smollm2_135m.py --run=runs/mine --optim.learning_rate=1e-6
 
-Other samples than the run's own: --pool=pools/mine. A changed configuration goes on with all that it does not touch; what
-it would throw away is kept, unless --restart=training (or samples) says that it is to be set aside and made again.
+Other samples than the run's own: --pool=pools/mine. A changed configuration goes on with all that it does not
+touch; what it would throw away stays, unless --restart=training (or samples) has it set aside and made again.
 
 The same command on every host of a pod does the job together: under SLURM and on TPUs by itself, elsewhere with
 --coordinator=HOST:PORT --processes=N --process=I (docs/processes.md).

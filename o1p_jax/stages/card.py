@@ -7,8 +7,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from o1p_jax.config.tree import EMBEDDED, MethodConfig
+from o1p_jax.config.tree import EMBEDDED
+from o1p_jax.methods import method_of, params_of
+from o1p_jax.methods.own_reward import card_text
 from o1p_jax.runtime.files import read_json, sha256_file, write_atomic
+from o1p_jax.runtime.user_code import public_name
 from o1p_jax.training import checkpoint
 
 PROVENANCE = "o1p_jax.json"
@@ -16,7 +19,7 @@ PROVENANCE = "o1p_jax.json"
 
 _TOLD = re.compile(
     r"seed|sampling\.(samples_per_problem|temperature|top_p|top_k|max_tokens)"
-    r"|(method|batch|optim)\.\w+|compute\.(dtype|trainable_layers)|evaluation\.aes_as_printed"
+    r"|(method|batch|optim)\.\w+|grading\.grader|compute\.(dtype|trainable_layers)|evaluation\.aes_as_printed"
 )
 
 
@@ -36,8 +39,11 @@ def write_card(folder: Path, comparison: str | None = None) -> None:
 def _provenance(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the card is made from; `facts` are those of the checkpoint, dotted config fields among them."""
     prefix = "method."
-    method = MethodConfig(**{name.removeprefix(prefix): v for name, v in facts.items() if name.startswith(prefix)})
-    resolved = dict(facts) | {"method.ratio": method.ratio_kind, "method.normalize": method.normalization}
+    kind, values = params_of({k.removeprefix(prefix): v for k, v in facts.items() if k.startswith(prefix)})
+    params = kind(**values)
+    resolved = dict(facts) | {prefix + name: value for name, value in params.resolved().items()}
+    for name in ("method.reward", "grading.grader"):
+        resolved[name] = resolved[name] and public_name(resolved[name])
     model = facts["model"]
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
     return {
@@ -48,6 +54,7 @@ def _provenance(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         "problems": _public(facts["problems.train"]),
         "step": int(folder.name),
         "checkpoint_sha256": sha256_file(folder / checkpoint.MANIFEST),
+        "method": card_text(method_of(params), params, facts["reward_source"]),
         "settings": {name: value for name, value in resolved.items() if _TOLD.fullmatch(name)},
     }
 

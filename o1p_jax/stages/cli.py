@@ -18,6 +18,7 @@ import tyro
 
 from o1p_jax.config.text import flatten, from_dict
 from o1p_jax.config.tree import RunConfig
+from o1p_jax.methods import find
 from o1p_jax.runtime.errors import BadInput, O1pError, Preempted
 from o1p_jax.runtime.files import read_json
 from o1p_jax.runtime.supervisor import await_verdict, end_with_supervisor, in_worker, leave
@@ -52,9 +53,16 @@ def _fail(message: str, exit_code: int, debug: bool) -> None:
 
 
 def parse_run_config(argv: list[str]) -> RunConfig:
-    """The config that `--config` names (configs/embedded.py if none), with the other flags put in."""
+    """The config that `--config` names (configs/embedded.py if none), with the other flags put in.
+
+    `--method` brings the defaults of that method's parameters, unless the config's method is the same one.
+    """
     path, rest = take_flag(argv, "config")
-    return parse(RunConfig, rest, default=load_config(Path(path) if path else DEFAULT_CONFIG))
+    method, rest = take_flag(rest, "method")
+    config = load_config(Path(path) if path else DEFAULT_CONFIG)
+    if method is not None and method != config.method.name:
+        config = dataclasses.replace(config, method=find(method).Params())
+    return parse(RunConfig, rest, default=config)
 
 
 def take_flag(argv: list[str], name: str) -> tuple[str | None, list[str]]:
@@ -114,6 +122,8 @@ def load_config(path: Path) -> RunConfig:
 def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
     """A dataclass from flags; a mistyped flag is refused with the nearest right name, a bad value with its field."""
     known = [f.name for f in dataclasses.fields(cls)] if default is None else list(flatten(default))  # type: ignore[arg-type]
+    if isinstance(default, RunConfig):  # the method's name is chosen by a flag that `parse_run_config` has taken out
+        known = ["method" if name == "method.name" else name for name in known]
     for argument in argv:
         name = argument.split("=")[0].removeprefix("--").replace("-", "_")
         if argument.startswith("--") and name not in (*known, "help"):

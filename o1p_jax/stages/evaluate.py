@@ -51,7 +51,7 @@ def compare_models(
             here = replace(cfg, model=model, problems=replace(cfg.problems, test=problem_set))
             sample(RolloutJob(config=here, part="test", model=model, out=str(folder / "sampled")))
             with preemptible():
-                grade_rollouts(folder / "sampled", folder / "graded")
+                grade_rollouts(folder / "sampled", folder / "graded", cfg.grading)
             if processes.leader():
                 runs.append(Graded(name, problem_set, RolloutFolder(folder / "graded").read()))
     if not processes.leader():

@@ -88,6 +88,6 @@ def preflight(cfg: RunConfig, *parts: str) -> None:
 def _make_samples(cfg: RunConfig, run: Path) -> WeightReport:
     sample(RolloutJob(config=cfg, part="train", model=cfg.model, out=str(run / "rollouts")))
     with preemptible():
-        grade_rollouts(run / "rollouts", run / "graded")
+        grade_rollouts(run / "rollouts", run / "graded", cfg.grading)
         report = processes.once(lambda: asdict(weigh_rollouts(run / "graded", run / "weighed", cfg.method, cfg.seed)))
     return WeightReport(**report)

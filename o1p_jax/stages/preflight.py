@@ -8,6 +8,9 @@ from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import Prompter
 from o1p_jax.devices.axes import check_divides
+from o1p_jax.grading.grader import Grader
+from o1p_jax.methods import method_of
+from o1p_jax.methods.own_reward import check_reward
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import check_weights
@@ -21,7 +24,8 @@ def mesh_sizes(cfg: RunConfig, model: DecoderConfig) -> dict[str, tuple[str, int
 
 
 def check_inputs(cfg: RunConfig, model: Path, parts: Iterable[str]) -> None:
-    """Raises BadInput for what would fail later: model, mesh, problems ('train', 'test' in `parts`), prompts, sampler.
+    """Raises BadInput for what would fail later: model, mesh, problems ('train', 'test' in `parts`), prompts, sampler,
+    the user's own reward and grader.
 
     `model` is the folder of cfg.model. Needs no device.
     """
@@ -31,6 +35,11 @@ def check_inputs(cfg: RunConfig, model: Path, parts: Iterable[str]) -> None:
     wanted = cfg.compute.trainable_layers
     if wanted is not None and wanted > decoder.layers:
         raise BadInput(f"compute.trainable_layers={wanted}: the model has {decoder.layers} layers")
+
+    if "train" in parts:
+        check_reward(method_of(cfg.method), cfg.method)
+    with Grader(workers=1, timeout_s=cfg.grading.timeout_s, own=cfg.grading.grader) as grader:
+        grader.check()
 
     prompter = Prompter(model, cfg.problems)
     for part in parts:

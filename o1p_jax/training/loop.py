@@ -18,6 +18,7 @@ from o1p_jax.config.text import fingerprint, flatten
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.devices import processes
 from o1p_jax.devices.mesh import devices_along
+from o1p_jax.methods.own_reward import source_digest
 from o1p_jax.models.decoder import param_shardings
 from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
@@ -66,7 +67,7 @@ def train(
     root = run / "checkpoints"
     weights = _weights_fingerprint(source)
     facts = {"weights": weights, "samples": fingerprint(fits.digests)}
-    facts |= flatten(cfg) | {"processes": processes.count()}
+    facts |= flatten(cfg) | {"reward_source": source_digest(cfg.method), "processes": processes.count()}
     folder = checkpoint.newest(root)
     done = 0 if folder is None else int(folder.name)
     if folder is not None:

@@ -253,7 +253,7 @@ class RunConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     grading: GradingConfig = field(default_factory=GradingConfig)
     method: Params = field(default_factory=O1PrunerParams)
-    """--method=NAME chooses the method; its parameters are flags like all others."""
+    """The method and its parameters; --method=NAME chooses another one and its defaults."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

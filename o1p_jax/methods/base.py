@@ -53,7 +53,7 @@ class Params:
     FLAG: ClassVar[str] = "method."
 
     name: str = option("", WEIGHTS, TRAINING, init=False)
-    """The method's name in `METHODS`; the method's own class fixes the name, and `--method=NAME` chooses the class."""
+    """The method, whose own parameters these are; --method=NAME is short for this flag."""
     reward: str | None = option(None, WEIGHTS)
     """FILE.py:NAME, a function (group, params) -> K rewards that takes the place of the method's own reward."""
     m: int = option(2, WEIGHTS)

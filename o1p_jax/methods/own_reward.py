@@ -59,7 +59,7 @@ def check_reward(method: Method, params: Params) -> None:
 def source_digest(params: Params) -> str | None:
     """SHA-256 of the file of the user's reward, in hex; None without one. The weights depend on it."""
     own = _own_reward(params)
-    return own and own.digest
+    return None if own is None else own.digest
 
 
 def card_text(method: Method, params: Params, digest: str | None) -> str:

@@ -55,13 +55,15 @@ def _fail(message: str, exit_code: int, debug: bool) -> None:
 def parse_run_config(argv: list[str]) -> RunConfig:
     """The config that `--config` names (configs/embedded.py if none), with the other flags put in.
 
-    `--method` brings the defaults of that method's parameters, unless the config's method is the same one.
+    `--method`, short for `--method.name`, brings the defaults of the method's parameters, unless the config's method is
+    the same one.
     """
     path, rest = take_flag(argv, "config")
-    method, rest = take_flag(rest, "method")
     config = load_config(Path(path) if path else DEFAULT_CONFIG)
-    if method is not None and method != config.method.name:
-        config = dataclasses.replace(config, method=find(method).Params())
+    for flag in ("method.name", "method"):
+        name, rest = take_flag(rest, flag)
+        if name is not None and name != config.method.name:
+            config = dataclasses.replace(config, method=find(name).Params())
     return parse(RunConfig, rest, default=config)
 
 
@@ -122,8 +124,7 @@ def load_config(path: Path) -> RunConfig:
 def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
     """A dataclass from flags; a mistyped flag is refused with the nearest right name, a bad value with its field."""
     known = [f.name for f in dataclasses.fields(cls)] if default is None else list(flatten(default))  # type: ignore[arg-type]
-    if isinstance(default, RunConfig):  # the method's name is chosen by a flag that `parse_run_config` has taken out
-        known = ["method" if name == "method.name" else name for name in known]
+    known += ["method"] if isinstance(default, RunConfig) else []  # for who mistypes it; `parse_run_config` took it out
     for argument in argv:
         name = argument.split("=")[0].removeprefix("--").replace("-", "_")
         if argument.startswith("--") and name not in (*known, "help"):

@@ -66,8 +66,8 @@ def weigh_rollouts(src: Path, dst: Path, params: Params, seed: int) -> WeightRep
     where a user's reward fails.
     """
     source = RolloutFolder(src)
-    facts = {"stage": "weighed", "weigh_seed": seed, "reward_source": source_digest(params)}
-    facts |= {f"method.{f.name}": getattr(params, f.name) for f in fields(params) if WEIGHTS in f.metadata["affects"]}
+    facts = {f"method.{f.name}": getattr(params, f.name) for f in fields(params) if WEIGHTS in f.metadata["affects"]}
+    facts |= {"stage": "weighed", "weigh_seed": seed, "reward_source": source_digest(params)}
     folder = RolloutFolder.create(dst, source.metadata | facts, source.shards)
     filled, report = _weigh(_columns(source), params, seed)
     say(report.line())

@@ -65,7 +65,8 @@ class UserFunction:
         if isinstance(error, SyntaxError) and error.filename == self.file:
             lines, error = [error.lineno], type(error)(error.msg)
         place = f" in line {lines[-1]}" if lines else ""
-        return " ".join(f"{type(error).__name__}{place}: {error}".split()).rstrip(": ")
+        said = " ".join(f"{type(error).__name__}{place}: {error}".split()).rstrip(": ")
+        return said if len(said) <= 300 else f"{said[:300]}..."  # a parser's error may hold the whole text
 
 
 def split(flag: str, where: str) -> tuple[str, str]:

@@ -16,9 +16,8 @@ def written(tmp_path, text: str, name: str = "f") -> UserFunction:
 
 
 def test_the_function_that_is_named(tmp_path):
-    code = written(
-        tmp_path, "from typing import NamedTuple\nclass A(NamedTuple):\n    x: int\ndef f(a, b): return A(a + b)\n"
-    )
+    text = "from typing import NamedTuple\nclass A(NamedTuple):\n    x: int\ndef f(a, b): return A(a + b)\n"
+    code = written(tmp_path, text)
     assert code.load(arguments=2)(1, 2).x == 3
     assert code.load(arguments=2) is code.load(arguments=2)
     assert code.digest == hashlib.sha256((tmp_path / "mine.py").read_bytes()).hexdigest()

@@ -61,3 +61,4 @@ def test_a_grader_of_your_own(tmp_path):
     solutions, answers = rows["completion"].to_pylist(), rows["answer"].to_pylist()
     expected = [said[last_number(text, answer)] for text, answer in zip(solutions, answers, strict=True)]
     assert rows["grade"].to_pylist() == expected
+    assert any(row["pred"] is None and row["grade"] != "unparsed" for row in rows.to_pylist())  # ours would say so

@@ -60,7 +60,7 @@ BITS = {
         "p3/0": "0x1.0e04e04e04e05p-1", "p3/3": "-0x1.81f81f81f81f8p-1",
     }),
 }  # fmt: skip
-"""For `test_choice_and_weights_to_the_bit`: parameters, standard deviation of the rewards, the kept samples' weights."""
+"""For `test_choice_and_weights_to_the_bit`: parameters, deviation of the rewards, weights of the kept samples."""
 
 
 def write(path, *shards):

@@ -5,6 +5,8 @@ import hashlib
 import json
 from typing import Any
 
+from o1p_jax.methods import params_of
+from o1p_jax.methods.base import Params
 from o1p_jax.runtime.errors import BadInput
 
 
@@ -14,7 +16,10 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
-    """The inverse of `to_dict`; an unknown key is refused by its dotted name."""
+    """The inverse of `to_dict`; an unknown key is refused by its dotted name.
+
+    A method's parameters are of the class that their `name` says.
+    """
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -22,7 +27,10 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
     built = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            value = from_dict(fields[name].default_factory, value, f"{prefix}{name}.")  # type: ignore[arg-type]
+            part: Any = fields[name].default_factory
+            if issubclass(part, Params):
+                part, value = params_of(value)
+            value = from_dict(part, value, f"{prefix}{name}.")
         built[name] = tuple(value) if isinstance(value, list) else value
     return cls(**built)
 

@@ -1,14 +1,17 @@
 """The whole configuration of a run: one tree of frozen dataclasses, checked when built.
 
-Standard library only: every other module may import this one. A config file (configs/NAME.py) is a function
-`config()` that returns a `RunConfig`; every field is also a dotted flag (`--optim.learning_rate=1e-6`).
+A config file (configs/NAME.py) is a function `config()` that returns a `RunConfig`; every field is also a dotted flag
+(`--optim.learning_rate=1e-6`). No JAX: the processes that sample with vLLM and those that watch others read it too.
 """
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from o1p_jax.config.mesh import parse_mesh
-from o1p_jax.runtime.fields import EVALUATION, SAMPLES, TRAINING, WEIGHTS, check, option
+from o1p_jax.methods.base import Params
+from o1p_jax.methods.o1_pruner import O1PrunerParams
+from o1p_jax.runtime.fields import EVALUATION, GRADES, SAMPLES, TRAINING, WEIGHTS, check, option
+from o1p_jax.runtime.user_code import split
 
 EMBEDDED = "embedded"  # the model and the problem sets that ship with the package
 
@@ -105,50 +108,20 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodConfig:
-    """Length-harmonizing reward and clipped objective (arXiv 2501.12570, section 4)."""
+class GradingConfig:
+    """How a solution is told right from wrong."""
 
-    FLAG: ClassVar[str] = "method."
+    FLAG: ClassVar[str] = "grading."
 
-    mode: Literal["code", "paper"] = option("code", WEIGHTS, TRAINING)
-    """`code`: what produced the authors' checkpoints (geometric ratio, clipped and z-scored rewards).
-    `paper`: the formulas as printed (whole-sequence ratio, raw rewards). Fields left out follow the mode."""
-    lam: float = option(2.0, WEIGHTS)
-    """lambda, the weight of correctness against length; the authors: 2 for Marco-o1-7B, 5 for QwQ-32B-Preview."""
-    epsilon: float = option(0.2, TRAINING)
-    """Clip range of the ratio: 1 - epsilon to 1 + epsilon."""
-    keep: int = option(2, WEIGHTS)
-    """m of the paper: samples of a problem that are trained on, drawn at random from the K."""
-    ratio: Literal["geometric", "sequence"] | None = option(None, TRAINING)
-    """geometric: exp of the mean log-ratio a token; sequence: exp of its sum. Left out: as `mode` says."""
-    normalize: Literal["zscore", "none"] | None = option(None, WEIGHTS)
-    """zscore: over the whole kept set, standard deviation with ddof 0. Left out: as `mode` says."""
-    reward_low: float = option(-2.0, WEIGHTS)
-    """Rewards are clipped to [reward_low, reward_high] before normalisation, in `code` mode only."""
-    reward_high: float = option(4.0, WEIGHTS)
-    truncated: Literal["keep", "drop"] = option("keep", WEIGHTS)
-    """Samples cut off by max_tokens: trained on like others, or dropped (they count in the means either way)."""
-    max_log_ratio: float = option(20.0, TRAINING)
-    """The log of the ratio is clamped to +-this before exp, and the clamped sequences are counted."""
+    grader: str | None = option(None, GRADES, EVALUATION)
+    """FILE.py:NAME, a function (solution, answer) -> True, False or None (no answer found); left out: math-verify."""
+    timeout_s: int = option(5, GRADES, EVALUATION)
+    """Seconds of processor time for one solution; one that takes longer is undecided."""
 
     def __post_init__(self) -> None:
-        check(self, "lam", self.lam >= 0, "must not be negative")
-        check(self, "epsilon", 0 < self.epsilon < 1, "must lie in (0, 1)")
-        check(self, "keep", self.keep >= 1, "m must be at least 1")
-        check(self, "reward_low", self.reward_low < self.reward_high, f"must be below reward_high={self.reward_high}")
-        check(self, "max_log_ratio", 0 < self.max_log_ratio <= 80, "must lie in (0, 80]: float32 holds no exp of more")
-
-    @property
-    def ratio_kind(self) -> Literal["geometric", "sequence"]:
-        return self.ratio or ("geometric" if self.mode == "code" else "sequence")
-
-    @property
-    def normalization(self) -> Literal["zscore", "none"]:
-        return self.normalize or ("zscore" if self.mode == "code" else "none")
-
-    @property
-    def reward_range(self) -> tuple[float, float] | None:
-        return (self.reward_low, self.reward_high) if self.mode == "code" else None
+        if self.grader is not None:
+            split(f"{self.FLAG}grader", self.grader)
+        check(self, "timeout_s", self.timeout_s >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +244,7 @@ class TrainingConfig:
     """The part of a run's configuration that training works by; the names are those of `RunConfig`."""
 
     seed: int = option(0, WEIGHTS, TRAINING)
-    method: MethodConfig = field(default_factory=MethodConfig)
+    method: Params = field(default_factory=O1PrunerParams)
     batch: BatchConfig = field(default_factory=BatchConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -295,7 +268,9 @@ class RunConfig:
     """Commit, tag or branch on the hub; a run keeps to the commit that its first start found."""
     problems: ProblemConfig = field(default_factory=ProblemConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    method: MethodConfig = field(default_factory=MethodConfig)
+    grading: GradingConfig = field(default_factory=GradingConfig)
+    method: Params = field(default_factory=O1PrunerParams)
+    """The method and its parameters; --method=NAME chooses another one and its defaults."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -304,9 +279,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         samples = self.sampling.samples_per_problem
-        check(
-            self.method, "keep", self.method.keep <= samples, f"m can't exceed sampling.samples_per_problem={samples}"
-        )
+        check(self.method, "m", self.method.m <= samples, f"m can't exceed sampling.samples_per_problem={samples}")
         parse_mesh(self.mesh)
 
     @property

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from o1p_jax.config.tree import MethodConfig
-from o1p_jax.training.packing import Batch
+from o1p_jax.methods.base import Sequences
 
 
 def sequence_ratio(
@@ -46,6 +45,13 @@ def clipped_objective(
     return -jnp.minimum(ratio_RM * weight_RM, jnp.clip(ratio_RM, 1 - epsilon, 1 + epsilon) * weight_RM)
 
 
+def clipped_away(ratio_RM: Float[Array, "R M"], weight_RM: Float[Array, "R M"], epsilon: float) -> Bool[Array, "R M"]:
+    """Whether `clipped_objective` leaves a sequence without a gradient: the ratio went its weight's way too far."""
+    too_high_RM = (weight_RM > 0) & (ratio_RM > 1 + epsilon)
+    too_low_RM = (weight_RM < 0) & (ratio_RM < 1 - epsilon)
+    return too_high_RM | too_low_RM
+
+
 class LossSums(NamedTuple):
     """Sums over the sequences of a microbatch; float32 scalars."""
 
@@ -74,26 +80,26 @@ class LossSums(NamedTuple):
         )
 
 
-def policy_loss(logprobs_RL: Float[Array, "R L"], batch: Batch, method: MethodConfig) -> LossSums:
-    """The O1-Pruner loss (its `loss` field is what is differentiated), summed over a microbatch's sequences."""
-    ratio_RM, clamped_RM = sequence_ratio(
-        logprobs_RL - batch.ref_logprobs_RL, batch.mask_RL, batch.segments_RL, batch.weights_RM.shape[1],
-        method.ratio_kind, method.max_log_ratio,
-    )  # fmt: skip
-    loss_RM = clipped_objective(ratio_RM, batch.weights_RM, method.epsilon)
-    too_high_RM = (batch.weights_RM > 0) & (ratio_RM > 1 + method.epsilon)
-    too_low_RM = (batch.weights_RM < 0) & (ratio_RM < 1 - method.epsilon)
+def sum_up(
+    sequences: Sequences,
+    loss_RM: Float[Array, "R M"],
+    ratio_RM: Float[Array, "R M"],
+    clipped_RM: Bool[Array, "R M"],
+    clamped_RM: Bool[Array, "R M"],
+) -> LossSums:
+    """The sums over the sequences that are present; `loss`, the sum of `loss_RM`, is what is differentiated."""
+    present_RM = sequences.present_RM
 
     def total(values_RM):
-        return jnp.sum(jnp.where(batch.present_RM, values_RM.astype(jnp.float32), 0.0))
+        return jnp.sum(jnp.where(present_RM, values_RM.astype(jnp.float32), 0.0))
 
     return LossSums(
         loss=total(loss_RM),
         ratio=total(ratio_RM),
-        ratio_min=jnp.min(ratio_RM, where=batch.present_RM, initial=jnp.inf),
-        ratio_max=jnp.max(ratio_RM, where=batch.present_RM, initial=-jnp.inf),
-        clipped=total(too_high_RM | too_low_RM),
+        ratio_min=jnp.min(ratio_RM, where=present_RM, initial=jnp.inf),
+        ratio_max=jnp.max(ratio_RM, where=present_RM, initial=-jnp.inf),
+        clipped=total(clipped_RM),
         clamped=total(clamped_RM),
-        sequences=total(batch.present_RM),
-        tokens=jnp.sum(batch.segments_RL > 0, dtype=jnp.float32),
+        sequences=total(present_RM),
+        tokens=jnp.sum(sequences.segments_RL > 0, dtype=jnp.float32),
     )

@@ -50,7 +50,7 @@ def job_cost(
     chips, batch, rate = sampling_rate(model, topology, solution_tokens)
     chips = min(chips, topology.chips)
     replicas = topology.chips // chips
-    kept = problems * cfg.method.keep
+    kept = problems * cfg.method.m
     steps = -(-kept // cfg.batch.sequences) * cfg.optim.epochs
     rows = -(-cfg.batch.sequences // max(1, cfg.batch.row_length // solution_tokens))  # packed, all of the mean length
     used = -(-rows // cfg.batch.rows_per_microbatch)

@@ -19,15 +19,16 @@ RESULTS = (SAMPLES, GRADES, WEIGHTS, TRAINING, EVALUATION)
 """In the order in which a job makes them."""
 
 
-def option(default: Any, *affects: str, sampler: str | None = None) -> Any:
+def option(default: Any, *affects: str, sampler: str | None = None, init: bool = True) -> Any:
     """A dataclass field with this default, on which the results `affects` (of `RESULTS`; none: nothing) depend.
 
     `sampler`: what is sampled, for training and for evaluation, depends on the field only where this sampler is used.
+    `init=False`: the class fixes the field's value; no flag and no argument sets it.
     """
     unknown = set(affects) - set(RESULTS)
     if unknown:
         raise ValueError(f"unknown results {sorted(unknown)}; there are {RESULTS}")
-    return dataclasses.field(default=default, metadata={"affects": affects, "sampler": sampler})
+    return dataclasses.field(default=default, init=init, metadata={"affects": affects, "sampler": sampler})
 
 
 def check(part: Any, field: str, ok: bool, remedy: str) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from o1p_jax.config.text import fingerprint
-from o1p_jax.config.tree import EMBEDDED, MethodConfig
+from o1p_jax.config.tree import EMBEDDED
+from o1p_jax.methods import method_of, params_of
+from o1p_jax.methods.own_reward import card_text
 from o1p_jax.runtime.files import read_json, write_atomic
+from o1p_jax.runtime.user_code import public_name
 from o1p_jax.training import checkpoint
 
 PROVENANCE = "o1p_jax.json"
@@ -16,7 +19,7 @@ PROVENANCE = "o1p_jax.json"
 
 _TOLD = re.compile(
     r"seed|sampling\.(samples_per_problem|temperature|top_p|top_k|max_tokens)"
-    r"|(method|batch|optim)\.\w+|compute\.(dtype|trainable_layers)"
+    r"|(method|batch|optim)\.\w+|grading\.grader|compute\.(dtype|trainable_layers)"
 )
 
 
@@ -45,8 +48,11 @@ def provenance(folder: Path) -> dict[str, Any]:
     notes, made_by = facts["notes"], facts["made_by"]
     config = notes["config"]
     prefix = "method."
-    method = MethodConfig(**{name.removeprefix(prefix): v for name, v in config.items() if name.startswith(prefix)})
-    resolved = {**config, "method.ratio": method.ratio_kind, "method.normalize": method.normalization}
+    kind, values = params_of({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
+    params = kind(**values)
+    settings = {**config, **{prefix + name: value for name, value in params.resolved().items()}}
+    for name in ("method.reward", "grading.grader"):
+        settings[name] = settings[name] and public_name(settings[name])
     model = notes["model"]
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
     return {
@@ -57,7 +63,8 @@ def provenance(folder: Path) -> dict[str, Any]:
         "problems": _public(config["problems.train"]),
         "step": int(folder.name),
         "checkpoint": fingerprint(made_by),
-        "settings": {name: value for name, value in resolved.items() if _TOLD.fullmatch(name)},
+        "method": card_text(method_of(params), params, made_by.get("method.reward_sha256")),
+        "settings": {name: value for name, value in settings.items() if _TOLD.fullmatch(name)},
         "data": notes["data"],
     }
 

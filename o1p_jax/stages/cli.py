@@ -19,6 +19,7 @@ import tyro
 from o1p_jax.config.saved import load_saved
 from o1p_jax.config.text import flatten
 from o1p_jax.config.tree import RunConfig
+from o1p_jax.methods import find
 from o1p_jax.runtime.errors import BadInput, O1pError, Preempted
 from o1p_jax.runtime.supervisor import await_verdict, end_with_supervisor, in_worker, leave
 
@@ -52,9 +53,18 @@ def _fail(message: str, exit_code: int, debug: bool) -> None:
 
 
 def parse_run_config(argv: list[str]) -> RunConfig:
-    """The config that `--config` names (configs/embedded.py if none), with the other flags put in."""
+    """The config that `--config` names (configs/embedded.py if none), with the other flags put in.
+
+    `--method`, short for `--method.name`, brings the defaults of the method's parameters, unless the config's method is
+    the same one.
+    """
     path, rest = take_flag(argv, "config")
-    return parse(RunConfig, rest, default=load_config(Path(path) if path else DEFAULT_CONFIG))
+    config = load_config(Path(path) if path else DEFAULT_CONFIG)
+    for flag in ("method.name", "method"):
+        name, rest = take_flag(rest, flag)
+        if name is not None and name != config.method.name:
+            config = dataclasses.replace(config, method=find(name).Params())
+    return parse(RunConfig, rest, default=config)
 
 
 def take_flag(argv: list[str], name: str) -> tuple[str | None, list[str]]:
@@ -114,6 +124,7 @@ def load_config(path: Path) -> RunConfig:
 def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
     """A dataclass from flags; a mistyped flag is refused with the nearest right name, a bad value with its field."""
     known = [f.name for f in dataclasses.fields(cls)] if default is None else list(flatten(default))  # type: ignore[arg-type]
+    known += ["method"] if isinstance(default, RunConfig) else []  # for who mistypes it; `parse_run_config` took it out
     for argument in argv:
         name = argument.split("=")[0].removeprefix("--").replace("-", "_")
         if argument.startswith("--") and name not in (*known, "help"):

@@ -14,10 +14,10 @@ from o1p_jax.evaluation import table
 from o1p_jax.evaluation.page import read_results, write_report
 from o1p_jax.evaluation.summary import Graded, Result, compare
 from o1p_jax.models.source import SourceModel, find_model
-from o1p_jax.stages import identity, where
+from o1p_jax.stages import where
 from o1p_jax.stages.grade import grade
 from o1p_jax.stages.pool import evaluation_pool
-from o1p_jax.stages.preflight import check_model
+from o1p_jax.stages.preflight import check_functions, check_model
 
 _COLUMNS = tuple(dict.fromkeys([*PROBLEMS.names, *SAMPLES.names, *GRADES.names]))
 
@@ -28,6 +28,7 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
     names = [Path(m).name for m in models]
     labels = [name if names.count(name) == 1 else model for name, model in zip(names, models, strict=True)]
     sources = {label: find_model(folder, cfg.revision) for label, folder in zip(labels, folders, strict=True)}
+    check_functions(cfg)
     prompts = {}
     for label, source in sources.items():
         check_model(cfg, source)
@@ -59,7 +60,7 @@ def compare_models(
             slug = f"{_slug(name)}-{_slug(problem_set)}"
             pool = evaluation_pool(cfg, source, of_model, slug, out / "pools")
             where.sample(cfg, source, pool, title=problem_set)
-            graded[name, problem_set] = pool, grade(pool, identity.of_evaluation_grades(cfg))
+            graded[name, problem_set] = pool, grade(pool, cfg.grading)
     if not processes.leader():
         return []
     facts = {

@@ -1,23 +1,23 @@
 """The stage that grades a pool's samples: the final answer of each, and whether it equals the gold one."""
 
-from collections.abc import Mapping
 from contextlib import closing
-from typing import Any
 
+from o1p_jax.config.tree import GradingConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.grading.grader import Grader
 from o1p_jax.runtime.claims import shards_to_make
 from o1p_jax.runtime.progress import track
 from o1p_jax.runtime.signals import preemptible
+from o1p_jax.stages import identity
 
 
-def grade(pool: Pool, made_by: Mapping[str, Any]) -> ShardedTable:
-    """Grades what the pool's samples still lack, and returns the grades by the grader that `made_by` describes.
+def grade(pool: Pool, grading: GradingConfig) -> ShardedTable:
+    """Grades what the pool's samples still lack, and returns the grades by the grader that `grading` names.
 
     Several processes share the shards out, as in presampling.
     """
-    grades = pool.grades(made_by)
+    grades = pool.grades(identity.of_grades(grading))
     missing = grades.missing_shards()
     if not missing:
         return grades
@@ -26,7 +26,7 @@ def grade(pool: Pool, made_by: Mapping[str, Any]) -> ShardedTable:
     columns = ("problem_id", "sample_idx", "completion", "answer")
     with (
         preemptible(),
-        Grader() as grader,
+        Grader(timeout_s=grading.timeout_s, own=grading.grader) as grader,
         track("grade", total=grades.shards, unit="shards", done=done) as bar,
         closing(shards_to_make(grades, lambda _: bar.advance())) as todo,
     ):

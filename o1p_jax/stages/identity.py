@@ -8,8 +8,10 @@ from typing import Any
 
 from o1p_jax.config.stages import fields_of
 from o1p_jax.config.text import fingerprint
-from o1p_jax.config.tree import RunConfig
+from o1p_jax.config.tree import GradingConfig, RunConfig
 from o1p_jax.data.prompts import PromptSet
+from o1p_jax.grading.grader import source_digest as grader_digest
+from o1p_jax.methods.own_reward import source_digest as reward_digest
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.fields import EVALUATION, GRADES, SAMPLES, TRAINING, WEIGHTS
 
@@ -35,25 +37,27 @@ def of_evaluation(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Id
     return {"model_sha256": source.digest, **prompts.identity, **_without_contents(fields_of(cfg, EVALUATION))}
 
 
-def of_evaluation_grades(cfg: RunConfig) -> Identity:
-    """Of the grades of an evaluation's samples, beside the samples."""
-    return {name: value for name, value in fields_of(cfg, EVALUATION).items() if name.startswith("grading.")}
-
-
-def of_grades(cfg: RunConfig) -> Identity:
+def of_grades(grading: GradingConfig) -> Identity:
     """Of the grades of some samples, beside the samples."""
-    return fields_of(cfg, GRADES)
+    fields = {f"grading.{name}": value for name, value in fields_of(grading, GRADES).items()}
+    return {**fields, **_function("grading.grader", grading.grader, grader_digest(grading.grader))}
 
 
 def of_weights(cfg: RunConfig, samples: Identity) -> Identity:
     """Of the weights of a pool's samples."""
-    return {**samples, **of_grades(cfg), **fields_of(cfg, WEIGHTS)}
+    own = _function("method.reward", cfg.method.reward, reward_digest(cfg.method))
+    return {**samples, **of_grades(cfg.grading), **fields_of(cfg, WEIGHTS), **own}
 
 
 def of_training(cfg: RunConfig, source: SourceModel, samples: Identity) -> Identity:
     """Of the trained weights."""
-    return {**of_weights(cfg, samples), **fields_of(cfg, TRAINING), "model_sha256": source.digest}
+    return {**fields_of(cfg, TRAINING), **of_weights(cfg, samples), "model_sha256": source.digest}
 
 
 def _without_contents(fields: Identity) -> Identity:
     return {name: value for name, value in fields.items() if not name.startswith(_BY_CONTENT)}
+
+
+def _function(flag: str, where: str | None, digest: str | None) -> Identity:
+    """A user's function, FILE.py:NAME, by its name and its file's content."""
+    return {flag: where and where.rpartition(":")[2], f"{flag}_sha256": digest}

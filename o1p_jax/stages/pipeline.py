@@ -74,7 +74,7 @@ def export_run(run: Path, out: Path, step: int | None) -> None:
 def _weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
     pool = _pool(cfg, inputs)
     where.sample(cfg, inputs.source, pool, title="train")
-    grades = grade(pool, identity.of_grades(cfg))
+    grades = grade(pool, cfg.grading)
     made_by = identity.of_weights(cfg, pool.identity)
     with preemptible():
         processes.once(lambda: asdict(weigh(pool, grades, cfg.method, cfg.seed, made_by, run / "weights")))

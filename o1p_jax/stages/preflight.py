@@ -9,6 +9,9 @@ from o1p_jax.data.prompts import PromptSet, read_prompts
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import check_divides
 from o1p_jax.devices.mesh import check_mesh, gpus_of_job, make_mesh, simulate_devices
+from o1p_jax.grading.grader import Grader
+from o1p_jax.methods import method_of
+from o1p_jax.methods.own_reward import check_reward
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.hf.load import check_weights
 from o1p_jax.models.source import SourceModel, find_model
@@ -37,6 +40,7 @@ def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None) 
     """
     source = find_model(cfg.model, kept_revision(cfg))
     check_model(cfg, source)
+    check_functions(cfg)
     imported = imported_pool(cfg, source)
     prompts = {}
     for part in parts:
@@ -51,6 +55,13 @@ def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None) 
     if samples is not None:
         make_room(cfg, wanted, identity.of_training(cfg, source, samples), restart)
     return Inputs(source=source, train=prompts.get("train"), test=prompts.get("test"))
+
+
+def check_functions(cfg: RunConfig) -> None:
+    """Raises BadInput where a user's own reward or grader can't be loaded, or fails on a trial."""
+    check_reward(method_of(cfg.method), cfg.method)
+    with Grader(workers=1, timeout_s=cfg.grading.timeout_s, own=cfg.grading.grader) as grader:
+        grader.check()
 
 
 def check_model(cfg: RunConfig, source: SourceModel) -> None:

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from o1p_jax.config.text import plain
-from o1p_jax.config.tree import MethodConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.shards import META, ShardedTable
-from o1p_jax.methods.o1_pruner import length_harmonizing, normalize
+from o1p_jax.methods import method_of
+from o1p_jax.methods.base import Group, Params
+from o1p_jax.methods.own_reward import reward_function
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import atomic_folder, read_json, write_json
 from o1p_jax.runtime.progress import say
@@ -56,7 +57,7 @@ class WeightReport:
     all_wrong: int
     """Problems without a correct sample."""
     reward_std: float
-    """Of the kept rewards, after clipping; 0 makes every z-score 0."""
+    """Of the kept rewards, within the method's limits; 0 makes every z-score 0."""
 
     @property
     def wrong_positive_share(self) -> float:
@@ -83,19 +84,20 @@ class WeightReport:
 
 
 def weigh(
-    pool: Pool, grades: ShardedTable, method: MethodConfig, seed: int, made_by: Mapping[str, Any], out: Path
+    pool: Pool, grades: ShardedTable, params: Params, seed: int, made_by: Mapping[str, Any], out: Path
 ) -> WeightReport:
-    """Writes each sample's means, reward and weight to the folder `out`, unless it holds those made by `made_by`.
+    """Writes each sample's means, reward and weight by the method of `params` to the folder `out`.
 
-    The means Lbar and Abar are those of each problem's decided samples. `method.keep` of them are kept, chosen by a
-    hash of (seed, problem, sample), so that neither order nor other problems matter; `normalize` works on all kept
-    samples of the pool. Raises BadInput when nothing can be kept.
+    The means Lbar and Abar are those of each problem's decided samples. The method chooses which of them are kept; the
+    lots that it may draw are a hash of (seed, problem, sample), so that neither order nor other problems matter. The
+    weights come from the rewards of all kept samples of the pool. A folder that was made by the same `made_by` (JSON
+    values) stays as it is. Raises BadInput when nothing can be kept, and where a user's reward fails.
     """
     if (report := _earlier(out, made_by)) is not None:
         say(report.line())
         return report
     data = _columns(pool, grades)
-    filled, report = _weigh(data, method, seed)
+    filled, report = _weigh(data, params, seed)
     say(report.line())
     if report.kept == 0:
         raise BadInput(f"{pool.path}: no sample can be trained on; look at its grades and completions")
@@ -150,37 +152,35 @@ def _columns(pool: Pool, grades: ShardedTable) -> _Columns:
     )
 
 
-def _weigh(data: _Columns, method: MethodConfig, seed: int) -> tuple[dict[str, np.ndarray], WeightReport]:
+def _weigh(data: _Columns, params: Params, seed: int) -> tuple[dict[str, np.ndarray], WeightReport]:
     """The four columns to fill in (NaN: null), and the report."""
+    method = method_of(params)
+    reward = reward_function(method, params)
     groups: dict[str, list[int]] = {}
     for row, problem in enumerate(data.problem_N):
         groups.setdefault(problem, []).append(row)
 
     n = len(data.problem_N)
     filled = {name: np.full(n, np.nan) for name in ("ref_mean_len", "ref_acc", "reward", "weight")}
-    eligible_N = data.decided_N & (data.length_N > 0)
-    if method.truncated == "drop":
-        eligible_N &= ~data.truncated_N
     kept: list[int] = []
     for problem, rows in groups.items():
         decided = [row for row in rows if data.decided_N[row]]
         if not decided:
             continue
-        length_K, correct_K = data.length_N[decided], data.correct_N[decided]
-        filled["ref_mean_len"][rows] = length_K.mean()
-        filled["ref_acc"][rows] = correct_K.mean()
-        filled["reward"][decided] = length_harmonizing(length_K, correct_K, method.lam)
-        shuffled = sorted(decided, key=lambda row: _lot(seed, problem, data.sample_N[row]))
-        kept += [row for row in shuffled if eligible_N[row]][: method.keep]
+        group = Group(data.length_N[decided], data.correct_N[decided], data.truncated_N[decided])
+        filled["ref_mean_len"][rows] = group.length_K.mean()
+        filled["ref_acc"][rows] = group.correct_K.mean()
+        reward_K = filled["reward"][decided] = reward(problem, group)
+        lot_K = _lots(seed, problem, [data.sample_N[row] for row in decided])
+        kept += [decided[k] for k in method.choose(group, reward_K, lot_K, params).ravel()]
 
     # Sums in one fixed order, so that the same samples give the same bits wherever they lie.
     kept.sort(key=lambda row: (data.problem_N[row], data.sample_N[row]))
     reward_N = filled["reward"][kept]
-    filled["weight"][kept] = normalize(reward_N, kind=method.normalization, limits=method.reward_range)
+    filled["weight"][kept] = method.advantage(reward_N, params)
 
     accuracy = [filled["ref_acc"][rows[0]] for rows in groups.values()]
     wrong_N = data.decided_N & ~data.correct_N
-    clipped_N = reward_N if method.reward_range is None else reward_N.clip(*method.reward_range)
     return filled, WeightReport(
         problems=len(groups),
         samples=n,
@@ -192,13 +192,16 @@ def _weigh(data: _Columns, method: MethodConfig, seed: int) -> tuple[dict[str, n
         undecided=int((~data.decided_N).sum()),
         all_right=accuracy.count(1.0),
         all_wrong=accuracy.count(0.0),
-        reward_std=float(clipped_N.std()) if kept else 0.0,
+        reward_std=float(method.bounded(reward_N, params).std()) if kept else 0.0,
     )
 
 
-def _lot(seed: int, problem: str, sample: int) -> bytes:
-    """A sample's place in its problem's shuffle."""
-    return hashlib.sha256(f"{seed}/{problem}/{sample}".encode()).digest()
+def _lots(seed: int, problem: str, samples: list[int]) -> np.ndarray:
+    """Each sample's place in its problem's shuffle, from 0."""
+    digests = [hashlib.sha256(f"{seed}/{problem}/{sample}".encode()).digest() for sample in samples]
+    lots = np.empty(len(samples), int)
+    lots[sorted(range(len(samples)), key=digests.__getitem__)] = np.arange(len(samples))
+    return lots
 
 
 def _nullable(values: np.ndarray) -> list[float | None]:

@@ -18,7 +18,9 @@ from jaxtyping import Array, Float
 
 from o1p_jax.config.tree import ComputeConfig, OptimConfig, TrainingConfig
 from o1p_jax.devices.axes import DATA_AXES
-from o1p_jax.methods.objectives import LossSums, policy_loss
+from o1p_jax.methods import method_of
+from o1p_jax.methods.base import Sequences
+from o1p_jax.methods.objectives import LossSums
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph
 from o1p_jax.training.logprobs import token_logprobs
@@ -106,6 +108,13 @@ def model_logprobs(
         return token_logprobs(hidden_RLD, head_DV, batch.targets_RL, compute.logprob_chunk, model.logits)
 
 
+def sequences_of(logprobs_RL: Float[Array, "R L"], batch: Batch) -> Sequences:
+    """A microbatch and its log-probabilities, as a method's objective takes them."""
+    return Sequences(
+        logprobs_RL, batch.ref_logprobs_RL, batch.mask_RL, batch.segments_RL, batch.weights_RM, batch.present_RM
+    )
+
+
 def make_logprob_fn(
     model: DecoderConfig, splits: tuple[int, ...] | None, compute: ComputeConfig, mesh: Mesh
 ) -> Callable[[tuple[nnx.State, ...], Batch], Float[Array, "R L"]]:
@@ -130,10 +139,11 @@ def make_train_step(
     """
     graphdef = graph(model, splits)
     optimizer, schedule = make_optimizer(cfg.optim), learning_rate(cfg.optim, steps)
+    method = method_of(cfg.method)
 
     def loss(params: nnx.State, frozen: nnx.State, batch: Batch) -> tuple[Float[Array, ""], LossSums]:
         logprobs_RL = model_logprobs(graphdef, (params, frozen), batch, cfg.compute, mesh)
-        sums = policy_loss(logprobs_RL, batch, cfg.method)
+        sums = method.objective(sequences_of(logprobs_RL, batch), cfg.method)
         return sums.loss, sums
 
     def train_step(state: TrainState, frozen: nnx.State, batches: Batch) -> tuple[TrainState, Metrics]:

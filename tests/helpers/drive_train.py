@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from o1p_jax.config.tree import BatchConfig, CheckpointConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
+from o1p_jax.config.tree import BatchConfig, CheckpointConfig, ComputeConfig, OptimConfig, RunConfig
 from o1p_jax.data.records import TrainingSample
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.runtime.place import find_place
 from o1p_jax.runtime.supervisor import in_worker, supervise
 from o1p_jax.stages import cli
@@ -59,7 +60,7 @@ def tiny_config(run: Path, *, mesh: str = "8x1", every: int = 3, **parts) -> Run
         "compute": ComputeConfig(dtype="float32", logprob_chunk=16),
         "optim": OptimConfig(learning_rate=1e-3, epochs=2),
         "checkpoint": CheckpointConfig(every=every),
-        "method": MethodConfig(epsilon=0.1),
+        "method": O1PrunerParams(epsilon=0.1),
     }
     return RunConfig(run=str(run), mesh=mesh, model=str(run.parent / "model"), **(defaults | parts))
 

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 from drive_train import MODEL, tiny_samples
 
-from o1p_jax.config.tree import BatchConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
+from o1p_jax.config.tree import BatchConfig, ComputeConfig, OptimConfig, RunConfig
 from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import init_params, param_shardings
 from o1p_jax.models.families import read_config
@@ -24,7 +25,7 @@ CONFIG = RunConfig(
     batch=BatchConfig(sequences=24, row_length=64, rows_per_microbatch=8),
     compute=ComputeConfig(dtype="float32", logprob_chunk=16),
     optim=OptimConfig(learning_rate=1e-3, warmup=0.0),
-    method=MethodConfig(epsilon=0.1),
+    method=O1PrunerParams(epsilon=0.1),
 )
 
 

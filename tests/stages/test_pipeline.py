@@ -19,7 +19,7 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages.pipeline import preflight
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samples_per_problem=4", "--method.keep=4",
+SMALL = ["--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samples_per_problem=4", "--method.m=4",
          "--sampling.slots=16", "--sampling.problems_per_shard=2", "--sampling.max_tokens=128",
          "--evaluation.max_tokens=128", "--evaluation.samples_per_problem=2", "--batch.sequences=4",
          "--batch.rows_per_microbatch=8", "--checkpoint.every=2"]  # fmt: skip

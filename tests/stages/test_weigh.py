@@ -1,41 +1,26 @@
 """Grades and weights: groups by problem, independent of order, the same after a restart."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from o1p_jax.data.rollouts import RolloutFolder
+from made_pool import sample, write_pool
 
-from o1p_jax.config.tree import GradingConfig
+from o1p_jax.config.tree import GradingConfig, RunConfig, SamplingConfig
+from o1p_jax.data.pool import Pool
 from o1p_jax.methods.base import Group
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.stages.grade import grade_rollouts
-from o1p_jax.stages.weigh import weigh_rollouts
+from o1p_jax.stages import identity
+from o1p_jax.stages import weigh as stages_weigh
+from o1p_jax.stages.grade import grade
+from o1p_jax.stages.weigh import read_weights
 from o1p_jax.training.samples import TrainingSet
 
 KEEP_ALL = O1PrunerParams(m=4)
-
-
-def sample(problem, k, length, right, **values):
-    answer = r"\boxed{7}" if right else r"\boxed{8}"
-    return {
-        "problem_id": problem,
-        "source": "s",
-        "split": "t",
-        "level": "1",
-        "problem": problem,
-        "answer": "7",
-        "prompt_ids": [1],
-        "completion": answer,
-        "completion_ids": [5] * length,
-        "sample_idx": k,
-        "seed": k,
-        "finish_reason": "stop",
-        "grade": "correct" if right else "wrong",
-    } | values
 
 
 GOLDEN = [sample("p", k, n, c) for k, (n, c) in enumerate([(100, True), (200, True), (300, False), (400, True)])]
@@ -63,17 +48,17 @@ BITS = {
 """For `test_choice_and_weights_to_the_bit`: parameters, deviation of the rewards, weights of the kept samples."""
 
 
-def write(path, *shards):
-    folder = RolloutFolder.create(path, {"seed": 0}, len(shards))
-    for i, rows in enumerate(shards):
-        folder.write_shard(i, rows)
-    return path
-
-
 def weigh(path, *shards, method=KEEP_ALL, seed=0):
     """{(problem, sample): row} and the report."""
-    report = weigh_rollouts(write(path / "src", *shards), path / "dst", method, seed)
-    return {(r["problem_id"], r["sample_idx"]): r for r in RolloutFolder(path / "dst").read().to_pylist()}, report
+    pool, grades = write_pool(path / "pool", *shards)
+    report = weigh_again(path, pool, grades, method, seed)
+    return {(r["problem_id"], r["sample_idx"]): r for r in read_weights(path / "w").read().to_pylist()}, report
+
+
+def weigh_again(path, pool, grades, method=KEEP_ALL, seed=0):
+    cfg = RunConfig(seed=seed, method=method, sampling=SamplingConfig(samples_per_problem=max(method.m, 1)))
+    made_by = identity.of_weights(cfg, pool.identity)
+    return stages_weigh.weigh(pool, grades, method, seed, made_by, path / "w")
 
 
 def digests(path):
@@ -84,7 +69,7 @@ def test_golden_values_reach_the_trainer(tmp_path):
     rows, report = weigh(tmp_path, GOLDEN)
     assert [rows["p", k]["reward"] for k in range(4)] == pytest.approx([2.0, 0.75, -5 / 3, 0.125])
     assert {(r["ref_mean_len"], r["ref_acc"]) for r in rows.values()} == {(250.0, 0.75)}
-    kept = TrainingSet.weighed(tmp_path / "dst")
+    kept = TrainingSet.of_pool(Pool(tmp_path / "pool"), read_weights(tmp_path / "w"))
     samples = [kept.read(range(4))[i] for i in range(4)]
     assert [s.weight for s in samples] == pytest.approx([1.284341, 0.338814, -1.489205, -0.133950], abs=1e-6)
     assert [len(s.completion_ids) for s in samples] == [100, 200, 300, 400]
@@ -114,11 +99,10 @@ def test_a_users_reward_takes_the_place_of_the_methods(tmp_path, monkeypatch):
     rows, _ = weigh(tmp_path / "a", GOLDEN, method=method)
     assert [rows["p", k]["reward"] for k in range(4)] == [1.0, 0.0, -3.0, -2.0]
     assert [rows["p", k]["weight"] for k in range(4)] == [1.0, 0.0, -2.0, -2.0]  # within the method's limits
-    with pytest.raises(BadInput, match=r"method\.reward=mine\.py:short, not None"):
-        weigh_rollouts(tmp_path / "a/src", tmp_path / "a/dst", O1PrunerParams(m=4, normalize="none"), 0)
+    made_by = identity.of_weights(RunConfig(method=method), {})
+    assert made_by["method.reward"] == "short"
     mine.write_text(mine.read_text() + "# another\n")
-    with pytest.raises(BadInput, match="reward_source"):
-        weigh_rollouts(tmp_path / "a/src", tmp_path / "a/dst", method, 0)
+    assert identity.of_weights(RunConfig(method=method), {}) != made_by
     mine.write_text("def short(group, params):\n    return [1.0]\n")
     with pytest.raises(BadInput, match=r"mine\.py:short: must return one number for each .* \(problem p\)"):
         weigh(tmp_path / "b", GOLDEN, method=method)
@@ -225,26 +209,41 @@ def test_nothing_to_train_on(tmp_path):
         weigh(tmp_path, [sample("p", 0, 0, False)])
 
 
-def test_grading_fills_two_columns_and_goes_on_after_a_kill(tmp_path):
-    blank = {"grade": None}
-    src = write(tmp_path / "src", [r | blank for r in GOLDEN[:2]], [r | blank for r in GOLDEN[2:]])
-    with pytest.raises(BadInput, match="without a grade"):
-        weigh_rollouts(src, tmp_path / "w", KEEP_ALL, 0)
-    graded = RolloutFolder(grade_rollouts(src, tmp_path / "dst", GradingConfig()))
+def test_grading_goes_on_after_a_kill(tmp_path):
+    pool, _ = write_pool(tmp_path, *([r | {"grade": None} for r in rows] for rows in (GOLDEN[:2], GOLDEN[2:])))
+    graded = grade(pool, GradingConfig())
     table = graded.read()
     assert table["grade"].to_pylist() == ["correct", "correct", "wrong", "correct"]
     assert table["pred"].to_pylist() == ["7", "7", "8", "7"]
     before = digests(graded.path)
     graded.shard_path(1).unlink()
-    grade_rollouts(src, tmp_path / "dst", GradingConfig())
+    grade(pool, GradingConfig())
     assert digests(graded.path) == before
 
 
-def test_weighing_goes_on_after_a_kill_and_refuses_another_method(tmp_path):
-    weigh(tmp_path, GOLDEN[:2], GOLDEN[2:])
-    before = digests(tmp_path / "dst")
-    RolloutFolder(tmp_path / "dst").shard_path(1).unlink()
-    weigh_rollouts(tmp_path / "src", tmp_path / "dst", KEEP_ALL, 0)
-    assert digests(tmp_path / "dst") == before and len(before) == 2
-    with pytest.raises(BadInput, match=r"lam=2\.0, not 5\.0"):
-        weigh_rollouts(tmp_path / "src", tmp_path / "dst", O1PrunerParams(m=4, lam=5.0), 0)
+def test_another_grader_has_grades_of_its_own_and_the_first_ones_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def never(solution, answer):\n    return False\n")
+    pool, grades = write_pool(tmp_path / "pool", GOLDEN)
+    other = grade(pool, GradingConfig(grader="mine.py:never"))
+    assert set(other.read()["grade"].to_pylist()) == {"wrong"}
+    assert grades.read()["grade"].to_pylist() == ["correct", "correct", "wrong", "correct"]
+    assert grade(pool, GradingConfig()).path == grades.path != other.path
+
+
+def test_samples_without_a_grade_are_not_weighed(tmp_path):
+    pool, grades = write_pool(tmp_path / "pool", [r | {"grade": None} for r in GOLDEN])
+    with pytest.raises(BadInput, match="not written yet"):
+        weigh_again(tmp_path, pool, grades)
+
+
+def test_weights_are_made_once_and_again_for_another_method(tmp_path):
+    rows, report = weigh(tmp_path, GOLDEN[:2], GOLDEN[2:])
+    pool = Pool(tmp_path / "pool")
+    grades = grade(pool, GradingConfig())
+    stamp = (tmp_path / "w" / "part-00000.parquet").stat().st_mtime_ns
+    assert weigh_again(tmp_path, pool, grades) == report
+    assert (tmp_path / "w" / "part-00000.parquet").stat().st_mtime_ns == stamp
+    weigh_again(tmp_path, pool, grades, O1PrunerParams(m=4, lam=5.0))
+    again = read_weights(tmp_path / "w").read(["reward"])["reward"].to_pylist()
+    assert again != [row["reward"] for row in rows.values()]

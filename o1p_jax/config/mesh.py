@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 from o1p_jax.config.chips import CHIPS
 from o1p_jax.runtime.errors import BadInput
@@ -23,6 +24,11 @@ def pod_devices(name: str) -> int | None:
 
 MESH_AXES = ("replica", "fsdp", "expert", "context", "tensor")
 """Axes of every mesh, in the devices' order: neighbours share the last."""
+
+
+def mesh_text(shape: Mapping[str, int]) -> str:
+    """The mesh in its long form, without axes of one device: 'fsdp:16,tensor:4'."""
+    return ",".join(f"{axis}:{n}" for axis, n in shape.items() if n > 1) or "1x1"
 
 
 def parse_mesh(mesh: str, devices: int = 1) -> dict[str, int]:

@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import topologies
 
 from o1p_jax.config.chips import GIB, Topology
-from o1p_jax.config.mesh import parse_mesh
+from o1p_jax.config.mesh import mesh_text, parse_mesh
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.devices.axes import check_divides
 from o1p_jax.devices.mesh import mesh_of
@@ -142,7 +142,7 @@ def plan(
     microbatches = -(-cfg.batch.sequences // cfg.batch.rows_per_microbatch)
     state, frozen, shardings = _abstract_state(cfg, model, splits, mesh)
     step: Any = make_train_step(model, splits, cfg.training, 1000, mesh, shardings)
-    say(f"compile {cfg.model} for {topology}, mesh {_show(shape)}")
+    say(f"compile {cfg.model} for {topology}, mesh {mesh_text(shape)}")
     start = time.perf_counter()
     try:
         compiled = step.lower(state, frozen, _abstract_batch(cfg, microbatches, mesh)).compile()
@@ -152,7 +152,7 @@ def plan(
         found = re.search(r"Used (\S+) of (\S+) hbm", str(e))
         used = f"needs {found[1]} of {found[2]} a chip" if found else "exceeds the chip's memory"
         raise BadInput(
-            f"{cfg.model} on {topology}, mesh {_show(shape)}: does not fit: {used}; take more chips, "
+            f"{cfg.model} on {topology}, mesh {mesh_text(shape)}: does not fit: {used}; take more chips, "
             "--compute.remat=full, fewer batch.rows_per_microbatch, or a tensor or context axis"
         ) from None
     seconds = time.perf_counter() - start
@@ -230,10 +230,6 @@ def _memory(
     )
 
 
-def _show(shape: dict[str, int]) -> str:
-    return ",".join(f"{axis}:{n}" for axis, n in shape.items() if n > 1) or "1x1"
-
-
 def lines(found: PodPlan) -> list[str]:
     """The plan for people."""
     memory, estimate = found.memory, found.estimate
@@ -244,7 +240,7 @@ def lines(found: PodPlan) -> list[str]:
     verdict = "fits" if memory.fits else "DOES NOT FIT"
     shown = [
         f"{found.model} ({found.parameters / 1e9:.2f} B parameters) on {found.topology} ({found.chips} chips), mesh "
-        f"{_show(found.mesh)}, compiled in {found.compile_seconds:.0f} s",
+        f"{mesh_text(found.mesh)}, compiled in {found.compile_seconds:.0f} s",
         f"GiB a device: parameters {gib(memory.parameters)}, moments {gib(memory.moments)}, all arguments "
         f"{gib(memory.arguments)}, temporaries {gib(memory.temporaries)} (activations about {gib(memory.activations)})",
         f"peak {gib(memory.peak)} of {gib(memory.available)} GiB a device: {verdict}",

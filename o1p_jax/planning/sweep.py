@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from o1p_jax.config.chips import GIB, Topology
-from o1p_jax.config.mesh import parse_mesh
+from o1p_jax.config.mesh import mesh_text, parse_mesh
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.devices.axes import check_divides
 from o1p_jax.models.config import DecoderConfig
@@ -109,7 +109,7 @@ def table(plans: list[PodPlan]) -> list[str]:
     """The sweep for people."""
     shown = [f"{'mesh':44}{'remat':8}{'rows':>6}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}  without overlap"]
     for p in plans:
-        mesh = ",".join(f"{axis}:{n}" for axis, n in p.mesh.items() if n > 1)
+        mesh = mesh_text(p.mesh)
         rate = p.tokens / p.estimate.step / p.chips
         shown.append(
             f"{mesh:44}{p.remat:8}{p.rows // p.microbatches:>6}{p.memory.peak / GIB:>10.1f}{rate:>15,.0f}"

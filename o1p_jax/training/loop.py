@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from o1p_jax.config.mesh import mesh_text
 from o1p_jax.config.stages import fields_of
 from o1p_jax.config.text import fingerprint, plain
 from o1p_jax.config.tree import TrainingConfig
@@ -71,7 +72,6 @@ def train(
 
     # -- What an earlier start left --
     root = run / "checkpoints"
-    mesh_shape = ",".join(f"{axis}:{n}" for axis, n in mesh.shape.items() if n > 1) or "1x1"
     facts = {
         "made_by": {
             **(made_by or {}),
@@ -81,7 +81,7 @@ def train(
         },
         "notes": dict(notes or {}),
         "steps": last,
-        "mesh": mesh_shape,
+        "mesh": mesh_text(mesh.shape),
         "processes": processes.count(),
     }
     folder = checkpoint.newest(root)

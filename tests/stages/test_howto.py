@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from o1p_jax.data.rollouts import RolloutFolder
 
+from o1p_jax.data.pool import GRADES, Pool
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.runtime.user_code import UserFunction
+from o1p_jax.stages.weigh import read_weights
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--problems.limit_train=8", "--problems.limit_test=2", "--sampling.samples_per_problem=4", "--method.m=4",
@@ -21,7 +23,7 @@ SMALL = ["--problems.limit_train=8", "--problems.limit_test=2", "--sampling.samp
 
 
 def follow(page: str, folder: Path) -> tuple[UserFunction, pa.Table, str]:
-    """Does what the page says; returns its function, the weighed rollouts and the model card."""
+    """Does what the page says; returns its function, the weighed samples and the model card."""
     text = (ROOT / "docs" / page).read_text()
     (file,) = re.findall(r"^`(\w+\.py)`, in the folder that you run", text, re.MULTILINE)
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -41,7 +43,10 @@ def follow(page: str, folder: Path) -> tuple[UserFunction, pa.Table, str]:
     function = UserFunction.read(flag, str(folder / where))
     card = (run / "model/README.md").read_text()
     assert f"| `{flag}` | {function.label} |" in card and str(folder) not in card
-    return function, RolloutFolder(run / "weighed").read(), card
+    pool = Pool(run / "pool")
+    (grades,) = (ShardedTable(folder, GRADES) for folder in (pool.path / "grades").iterdir())
+    columns = ("grade", "pred", "completion", "answer", "ref_mean_len", "reward", "weight")
+    return function, pool.read(columns, grades, read_weights(run / "weights")), card
 
 
 @pytest.mark.slow

@@ -28,7 +28,6 @@ from o1p_jax.training.loop import differences
 
 _OF_TRAINING = (
     "weights",
-    "checkpoints",
     "metrics.jsonl",
     "tensorboard",
     "digest.txt",
@@ -36,9 +35,11 @@ _OF_TRAINING = (
     "evaluation/report.html",
     "evaluation/report.json",
     "evaluation/table.md",
+    "checkpoints",
 )
-_SET_ASIDE = {SAMPLES: ("pool", "reference", *_OF_TRAINING), TRAINING: _OF_TRAINING}
-"""Result that is made anew -> what of the run's folder is set aside for it."""
+_SET_ASIDE = {SAMPLES: (*_OF_TRAINING, "reference", "pool"), TRAINING: _OF_TRAINING}
+"""Result that is made anew -> what of the run's folder is set aside for it; last what tells that it is in the way, so
+that a start after a kill sets the rest aside as well."""
 _CONTENTS = {
     "model_sha256": "the model's weights",
     "problems_sha256": "the problems",

@@ -12,7 +12,7 @@ from flax import nnx
 from tiny_models import save, torch_model
 from transformers import AutoModelForCausalLM
 
-from o1p_jax.config.tree import RunConfig, SamplingConfig
+from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.data.records import Request
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.models.decoder import graph, init_params
@@ -213,10 +213,7 @@ def test_buckets():
 
 
 def test_made_from_a_folder(params, folder):
-    cfg = RunConfig(
-        mesh="2x1", sampling=SamplingConfig(slots=16), compute=dataclasses.replace(RunConfig().compute, dtype="float32")
-    )
-    made = make_sampler("jax", folder, cfg, 100)
+    made = make_sampler(SamplingConfig(slots=16), folder, model="m", mesh="2x1", dtype="float32", max_length=200)
     assert (made.name, made.version) == ("jax", f"jax {jax.__version__}")
     asked = requests(3)
     assert made.sample(asked, GREEDY, no_report) == sampler(params).sample(asked, GREEDY, no_report)

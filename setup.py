@@ -2,7 +2,7 @@ from setuptools import find_packages, setup
 
 # Ranges that were tried together; constraints.txt holds the exact versions.
 REQUIRES = [
-    "jax>=0.10.2,<0.12",
+    "jax>=0.10.2,<0.13",
     "flax>=0.12.8,<0.13",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
@@ -27,6 +27,7 @@ EXTRAS = {
     "test": [
         "torch==2.13.0",
         "pytest>=9.2,<10",
+        "pytest-xdist>=3.8,<4",
         "hypothesis>=6.170,<7",
         "beartype>=0.23,<0.24",
         "ruff==0.17.6",

@@ -1,8 +1,14 @@
 """Every test runs on 8 simulated devices, with strict types and shapes, without a network."""
 
 import os
+import shutil
+import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", JAX_PLATFORMS="cpu", TOKENIZERS_PARALLELISM="false")
+# Compiling is most of the work, and the same small programs come back in many tests and in the processes they start:
+# one cache for all of them, named by the process that runs the tests. A folder named from outside is used and kept.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"o1p-compiled-{os.getpid()}"))
+os.environ.update(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0", JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1")
 
 import jax
 from jaxtyping import install_import_hook
@@ -14,3 +20,14 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Folders whose signatures hold array shapes; elsewhere the checks would only cost time.
 _SHAPED = ("devices", "evaluation", "methods", "models", "sampling", "training")
 install_import_hook([f"o1p_jax.{name}" for name in _SHAPED], "beartype.beartype")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Two processes for the whole suite, none beside this one for the files or tests that are named."""
+    return 2 if config.args_source is not config.ArgsSource.ARGS else 0
+
+
+def pytest_unconfigure():
+    cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    if cache.endswith(f"o1p-compiled-{os.getpid()}"):
+        shutil.rmtree(cache, ignore_errors=True)

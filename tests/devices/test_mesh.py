@@ -12,6 +12,7 @@ from o1p_jax.devices.axes import RULES, SERVING_RULES, check_divides, constrain,
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.runtime.errors import BadInput
 
+pytestmark = pytest.mark.core
 ROWS = ("fsdp", "expert")
 
 

@@ -21,7 +21,7 @@ from o1p_jax.stages.export import export
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import trained_params
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 STEPS = 20
 

@@ -9,6 +9,8 @@ from o1p_jax.methods.base import Group
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
 from o1p_jax.runtime.errors import BadInput
 
+pytestmark = pytest.mark.core
+
 GROUPS = st.lists(st.tuples(st.integers(1, 10_000), st.booleans()), min_size=1, max_size=16)
 
 

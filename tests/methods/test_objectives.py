@@ -9,6 +9,8 @@ from o1p_jax.methods.base import Sequences
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
 from o1p_jax.methods.objectives import LossSums, clipped_objective, sequence_ratio
 
+pytestmark = pytest.mark.core
+
 # The golden values of two sequences packed in one row; the fourth position is padding.
 LOGPROBS = jnp.array([[-0.5, -0.2, -1.0, jnp.nan, -0.3, -0.4]])
 REFERENCE = jnp.array([[-0.7, -0.4, -1.1, 0.0, -0.2, -0.1]])

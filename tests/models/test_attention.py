@@ -7,6 +7,8 @@ from plain_attention import plain_attention
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.models.attention.tiled import Scoring, packed_attention
 
+pytestmark = pytest.mark.core
+
 
 def inputs(length, heads=6, kv_heads=2, rows=2):
     keys = jax.random.split(jax.random.key(0), 3)

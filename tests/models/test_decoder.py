@@ -20,6 +20,7 @@ from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
 from o1p_jax.models.hf.names import hf_tensors
 
+pytestmark = pytest.mark.core
 TINY = DecoderConfig(
     family="qwen3",
     vocab_size=64,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from o1p_jax.models.experts import Experts, expert_mlp, grouped_product, route
 
+pytestmark = pytest.mark.core
 ROWS, GROUPS = 96, 4
 
 

@@ -12,6 +12,7 @@ from o1p_jax.models import parity
 from o1p_jax.models.families import read_config
 from o1p_jax.runtime.errors import BadInput
 
+pytestmark = pytest.mark.core
 ROOT = Path(__file__).parents[2]
 
 

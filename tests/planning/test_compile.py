@@ -16,6 +16,7 @@ from o1p_jax.planning.compile import _abstract_batch, _abstract_state, model_con
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.training.step import make_train_step
 
+pytestmark = pytest.mark.core
 ROOT = Path(__file__).parents[2]
 
 

@@ -9,6 +9,7 @@ from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.planning.hlo import Collective, collectives
 from o1p_jax.training.step import batch_sharding
 
+pytestmark = pytest.mark.core
 MESH = {"replica": 1, "fsdp": 4, "expert": 1, "context": 1, "tensor": 2}
 LOOP = """
 %add (a: f32[], b: f32[]) -> f32[] {

@@ -25,6 +25,7 @@ from o1p_jax.sampling import SamplingParams, make_sampler
 from o1p_jax.sampling.decode import Draw, bucket, buckets, draw_tokens
 from o1p_jax.sampling.engine import JaxSampler
 
+pytestmark = pytest.mark.core
 CONFIG = dict(
     model_type="qwen3",
     vocab_size=64,

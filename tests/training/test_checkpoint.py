@@ -13,6 +13,8 @@ from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.runtime.errors import CorruptData, DiskError
 from o1p_jax.training import checkpoint
 
+pytestmark = pytest.mark.core
+
 
 def state_on(mesh: str, scale: float = 1.0) -> dict:
     rows = NamedSharding(make_mesh(mesh), P("fsdp", "tensor"))

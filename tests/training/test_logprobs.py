@@ -10,6 +10,8 @@ from o1p_jax.training.logprobs import token_logprobs
 from o1p_jax.training.packing import assemble
 from o1p_jax.training.step import sequences_of
 
+pytestmark = pytest.mark.core
+
 
 @pytest.mark.parametrize("chunk", [1, 5, 12, 100])
 def test_chunked_logprobs_equal_log_softmax(chunk):

@@ -23,7 +23,7 @@ from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import train, trained_params
 from o1p_jax.training.samples import TrainingSet
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 SAMPLES = tiny_samples(40)
 
 

@@ -13,6 +13,8 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.training.optimizer import learning_rate, make_optimizer
 from o1p_jax.training.trainable import layer_splits, split_frozen
 
+pytestmark = pytest.mark.core
+
 
 def _rates(optim: OptimConfig, steps: int) -> list[float]:
     schedule = learning_rate(optim, steps)

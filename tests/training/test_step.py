@@ -26,6 +26,7 @@ from o1p_jax.training.step import (
     sequences_of,
 )
 
+pytestmark = pytest.mark.core
 ROWS = ("fsdp", "expert")
 MESHES = ("8x1", "4x2", "2x4", "1x1")
 

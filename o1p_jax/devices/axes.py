@@ -10,16 +10,10 @@ from o1p_jax.config.mesh import MESH_AXES, parse_mesh
 from o1p_jax.runtime.errors import BadInput
 
 MeshAxes = str | tuple[str, ...] | None
-
-
 DATA_AXES = ("replica", "fsdp", "expert")
 """The mesh axes that share the rows of a batch out."""
-
-
 SAMPLING_AXES = (*DATA_AXES, "context")
 """Those that share the sampler's rows out: a token at a time leaves no length to split."""
-
-
 RULES: dict[str, MeshAxes] = {
     "batch": DATA_AXES,
     "length": "context",
@@ -38,8 +32,6 @@ RULES: dict[str, MeshAxes] = {
 }
 """Logical axis -> mesh axis or axes; None is replicated. Dense weights and rows treat the axis "expert" as more of
 "fsdp"; along it each device holds experts of its own. Along "replica" and "context" all weights are whole."""
-
-
 SERVING_RULES = RULES | {"embed": None, "expert_embed": None, "batch": SAMPLING_AXES, "length": None}
 """For sampling: weights whole on every data-parallel device, so that no token waits for them to be gathered."""
 
@@ -61,25 +53,9 @@ def partition(
     return PartitionSpec(*(names if len(names) > 1 else names[0] if names else None for names in kept))
 
 
-def _names(axes: MeshAxes) -> tuple[str, ...]:
-    return () if axes is None else (axes,) if isinstance(axes, str) else axes
-
-
 def sharding(mesh: Mesh, logical_axes: tuple[str | None, ...], rules: Mapping[str, MeshAxes] = RULES) -> NamedSharding:
     """Where an array with these logical axes lies on `mesh`; errors as `partition`."""
     return NamedSharding(mesh, partition(logical_axes, rules))
-
-
-def free_axes() -> tuple[str, ...]:
-    """The axes of the mesh in use (`with jax.set_mesh(mesh)`) that the compiler places: not those of a `shard_map`."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return tuple(axis for axis in mesh.axis_names if axis not in mesh.manual_axes)
-
-
-def platform() -> str:
-    """Where the program will run: of the mesh in use, which may be of devices that are not here; else of this host."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else device.platform
 
 
 def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
@@ -90,6 +66,12 @@ def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
     if free_axes() != MESH_AXES:
         return x
     return jax.lax.with_sharding_constraint(x, partition(logical_axes))
+
+
+def free_axes() -> tuple[str, ...]:
+    """The axes of the mesh in use (`with jax.set_mesh(mesh)`) that the compiler places: not those of a `shard_map`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return tuple(axis for axis in mesh.axis_names if axis not in mesh.manual_axes)
 
 
 def check_divides(spec: str, sizes: Mapping[str, tuple[str, int]], devices: int = 1) -> None:
@@ -106,3 +88,7 @@ def check_divides(spec: str, sizes: Mapping[str, tuple[str, int]], devices: int 
             fits = ", ".join(str(d) for d in range(1, common + 1) if common % d == 0)
             which = " x ".join(n for n in names if shape[n] > 1)
             raise BadInput(f"mesh={spec}: {which} = {devices} does not divide {name}={size}; these would: {fits}")
+
+
+def _names(axes: MeshAxes) -> tuple[str, ...]:
+    return () if axes is None else (axes,) if isinstance(axes, str) else axes

@@ -69,3 +69,9 @@ def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
 def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:
     """The number of devices along these axes together; for DATA_AXES, what shares the rows of a batch out."""
     return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def platform() -> str:
+    """Where the program will run: of the mesh in use, which may be of devices that are not here; else of this host."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform

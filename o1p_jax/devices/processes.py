@@ -19,9 +19,9 @@ from jax._src.distributed import global_state  # the only way to the coordinatio
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from o1p_jax.runtime import errors, progress
-from o1p_jax.runtime import supervisor as launcher
 from o1p_jax.runtime.errors import O1pError
 from o1p_jax.runtime.place import JobPlace
+from o1p_jax.runtime.supervisor import in_worker, tell_supervisor
 
 T = TypeVar("T")
 
@@ -55,8 +55,8 @@ def start(place: JobPlace | None) -> None:
             heartbeat_timeout_seconds=_HEARTBEAT_S,
         )
     hosts = gather(socket.gethostname())
-    if launcher.in_worker():
-        launcher.tell_supervisor(hosts)
+    if in_worker():
+        tell_supervisor(hosts)
     if not leader():
         progress.silence()
     progress.say(f"{count()} processes on {len(set(hosts))} hosts; process 0 on {hosts[0]} writes the log")
@@ -127,8 +127,8 @@ def once(function: Callable[[], T]) -> T:
 
 def share(items: Iterable[str], function: Callable[[str], Any]) -> dict[str, Any]:
     """item -> `function(item)` (a JSON value) for all items, each process calling it for a share of them."""
-    mine = {item: function(item) for item in list(items)[index() :: count()]}
-    return {item: value for part in gather(json.dumps(mine)) for item, value in json.loads(part).items()}
+    own = {item: function(item) for item in list(items)[index() :: count()]}
+    return {item: value for part in gather(json.dumps(own)) for item, value in json.loads(part).items()}
 
 
 def any_of(flags: list, mesh: Mesh) -> Callable[[], bool]:
@@ -136,8 +136,8 @@ def any_of(flags: list, mesh: Mesh) -> Callable[[], bool]:
     if count() == 1:
         return lambda: bool(flags)
     by_device = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    mine = np.full(1, bool(flags))
-    array = jax.make_array_from_callback((mesh.size,), by_device, lambda _: mine)
+    own = np.full(1, bool(flags))
+    array = jax.make_array_from_callback((mesh.size,), by_device, lambda _: own)
     answer = _to_all(jnp.any, mesh)(array)
     return lambda: bool(answer)
 

@@ -29,6 +29,9 @@ FATES = {
     "lost": "right before, wrong after",
     "neither": "wrong before and after",
 }
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +206,6 @@ def _solution(model: str, row: dict[str, Any]) -> Solution:
         text=row["completion"],
         answered=answered,
     )
-
-
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
 
 
 def _visible(value: Any) -> Any:

@@ -5,7 +5,7 @@ vocabulary. Abstract tree, shardings, loading and export are derived from the we
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,34 +16,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from o1p_jax.devices.axes import RULES, MeshAxes, constrain, sharding
-from o1p_jax.models.attention.tiled import KEPT, Scoring, packed_attention
+from o1p_jax.models.attention.packed import packed_attention
+from o1p_jax.models.attention.scoring import Scoring
 from o1p_jax.models.config import DecoderConfig, LayerKind, RopeConfig
 from o1p_jax.models.layers import Stack, new_weight, norm_of, times
+from o1p_jax.models.remat import Remat, rematerialized
 from o1p_jax.models.rope import rope_angles, text_lengths
-
-
-class _Angles(NamedTuple):
-    """Of each kind of layers, along the first axis, so that a scanned layer can take its own."""
-
-    cos_nBLP: Array
-    sin_nBLP: Array
-
-    @classmethod
-    def of(cls, cfg: DecoderConfig, positions_BL: Array, longest_BL: Array) -> "_Angles":
-        def angles(kind: LayerKind) -> tuple[Array, Array]:
-            if kind.rope is None:
-                return jnp.ones_like(plain[0]), jnp.zeros_like(plain[1])
-            return rope_angles(kind.rope, cfg.head_dim, positions_BL, longest_BL)
-
-        rotated = next((kind.rope for kind in cfg.kinds if kind.rope is not None), RopeConfig())
-        plain = rope_angles(rotated, cfg.head_dim, positions_BL, longest_BL)
-        cos, sin = (jnp.stack(parts) for parts in zip(*map(angles, cfg.kinds), strict=True))
-        return cls(cos, sin)
-
-    def at(self, kind: Array) -> tuple[Array, Array]:
-        """The kind with this index."""
-        cos, sin = (jax.lax.dynamic_index_in_dim(a, kind, keepdims=False) for a in self)
-        return cos, sin
 
 
 class Decoder(nnx.Module):
@@ -70,7 +48,7 @@ class Decoder(nnx.Module):
         segments_BL: Int[Array, "B L"],
         *,
         dtype: DTypeLike = jnp.float32,
-        remat: Literal["none", "light", "full"] = "none",
+        remat: Remat = "none",
     ) -> Float[Array, "B L D"]:
         """Hidden states after the final norm, in `dtype`.
 
@@ -93,10 +71,7 @@ class Decoder(nnx.Module):
                 )
                 return x_BLD, None
 
-            if remat != "none":
-                kept = [KEPT] if remat == "light" else []
-                layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(*kept))
-            x_BLD, _ = jax.lax.scan(layer, x_BLD, (weights, pattern))
+            x_BLD, _ = jax.lax.scan(rematerialized(layer, remat), x_BLD, (weights, pattern))
         return norm_of(self.cfg)(x_BLD, self.norm)
 
     def forward_cached(
@@ -184,11 +159,6 @@ def graph(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> nnx.Grap
     return abstract_model(cfg, splits)[0]
 
 
-def rules_for(cfg: DecoderConfig, mesh: Mesh, rules: Mapping[str, MeshAxes] = RULES) -> Mapping[str, MeshAxes]:
-    """`rules`, with the key-value heads replicated where the tensor axis does not divide them."""
-    return {**rules, "kv_heads": None} if cfg.kv_heads % mesh.shape["tensor"] else rules
-
-
 def param_shardings(
     cfg: DecoderConfig, mesh: Mesh, splits: tuple[int, ...] | None = None, rules: Mapping[str, MeshAxes] = RULES
 ) -> nnx.State:
@@ -201,6 +171,11 @@ def param_shardings(
     return jax.tree.map(place, abstract_params(cfg, splits), is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
+def rules_for(cfg: DecoderConfig, mesh: Mesh, rules: Mapping[str, MeshAxes] = RULES) -> Mapping[str, MeshAxes]:
+    """`rules`, with the key-value heads replicated where the tensor axis does not divide them."""
+    return {**rules, "kv_heads": None} if cfg.kv_heads % mesh.shape["tensor"] else rules
+
+
 def init_params(cfg: DecoderConfig, key: Array, mesh: Mesh, splits: tuple[int, ...] | None = None) -> nnx.State:
     """Random float32 weights, each made in the place where it lies."""
 
@@ -208,3 +183,27 @@ def init_params(cfg: DecoderConfig, key: Array, mesh: Mesh, splits: tuple[int, .
         return nnx.state(Decoder(cfg, splits=splits, rngs=nnx.Rngs(key)))
 
     return jax.jit(init, out_shardings=param_shardings(cfg, mesh, splits))(key)
+
+
+class _Angles(NamedTuple):
+    """Of each kind of layers, along the first axis, so that a scanned layer can take its own."""
+
+    cos_nBLP: Array
+    sin_nBLP: Array
+
+    @classmethod
+    def of(cls, cfg: DecoderConfig, positions_BL: Array, longest_BL: Array) -> "_Angles":
+        def angles(kind: LayerKind) -> tuple[Array, Array]:
+            if kind.rope is None:
+                return jnp.ones_like(plain[0]), jnp.zeros_like(plain[1])
+            return rope_angles(kind.rope, cfg.head_dim, positions_BL, longest_BL)
+
+        rotated = next((kind.rope for kind in cfg.kinds if kind.rope is not None), RopeConfig())
+        plain = rope_angles(rotated, cfg.head_dim, positions_BL, longest_BL)
+        cos, sin = (jnp.stack(parts) for parts in zip(*map(angles, cfg.kinds), strict=True))
+        return cls(cos, sin)
+
+    def at(self, kind: Array) -> tuple[Array, Array]:
+        """The kind with this index."""
+        cos, sin = (jax.lax.dynamic_index_in_dim(a, kind, keepdims=False) for a in self)
+        return cos, sin

@@ -14,6 +14,41 @@ from jaxtyping import Array, Float, Int
 from o1p_jax.models.config import RopeConfig
 
 
+def rotate(
+    x_BLHK: Float[Array, "B L H K"], angles: tuple[Float[Array, "B L P"], Float[Array, "B L P"]]
+) -> Float[Array, "B L H K"]:
+    """Turns the pairs (i, i + P) of every head's first 2P numbers, as Hugging Face checkpoints lay them out."""
+    cos, sin = (a[:, :, None, :] for a in angles)
+    pairs = cos.shape[-1]
+    x32 = x_BLHK.astype(jnp.float32)
+    first, second, rest = jnp.split(x32, (pairs, 2 * pairs), axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+    return turned.astype(x_BLHK.dtype)
+
+
+def rope_angles(
+    rope: RopeConfig, head_dim: int, positions_BL: Int[Array, "B L"], longest_BL: Int[Array, "B L"]
+) -> tuple[Float[Array, "B L P"], Float[Array, "B L P"]]:
+    """Cosines and sines of the positions, float32, already multiplied by the attention factor.
+
+    `longest_BL` is the length of the text that each token belongs to.
+    """
+    freqs, factor = rope_frequencies(rope, head_dim, longest_BL)
+    if freqs.ndim == 1:
+        freqs = jnp.asarray(freqs)[None, None]
+    angles_BLP = positions_BL[..., None].astype(jnp.float32) * freqs
+    return jnp.cos(angles_BLP) * factor, jnp.sin(angles_BLP) * factor
+
+
+def text_lengths(positions_BL: Int[Array, "B L"], segments_BL: Int[Array, "B L"]) -> Int[Array, "B L"]:
+    """For each token of packed rows, the length of its text: one more than the last position of its segment."""
+    length = positions_BL.shape[1]
+    ends_BL = jnp.pad(segments_BL[:, 1:] != segments_BL[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+    places_BL = jnp.where(ends_BL, jnp.arange(length, dtype=jnp.int32)[None], length)
+    last_BL = jax.lax.cummin(places_BL, axis=1, reverse=True)
+    return jnp.take_along_axis(positions_BL, last_BL, axis=1) + 1
+
+
 def rope_frequencies(
     rope: RopeConfig, head_dim: int, longest: Int[Array, "*B"] | None = None
 ) -> tuple[np.ndarray | Array, float]:
@@ -98,38 +133,3 @@ def _longrope_attention_factor(rope: RopeConfig) -> float:
     if rope.factor <= 1:
         return 1.0
     return math.sqrt(1 + math.log(rope.factor) / math.log(rope.original_max_position_embeddings))
-
-
-def rope_angles(
-    rope: RopeConfig, head_dim: int, positions_BL: Int[Array, "B L"], longest_BL: Int[Array, "B L"]
-) -> tuple[Float[Array, "B L P"], Float[Array, "B L P"]]:
-    """Cosines and sines of the positions, float32, already multiplied by the attention factor.
-
-    `longest_BL` is the length of the text that each token belongs to.
-    """
-    freqs, factor = rope_frequencies(rope, head_dim, longest_BL)
-    if freqs.ndim == 1:
-        freqs = jnp.asarray(freqs)[None, None]
-    angles_BLP = positions_BL[..., None].astype(jnp.float32) * freqs
-    return jnp.cos(angles_BLP) * factor, jnp.sin(angles_BLP) * factor
-
-
-def text_lengths(positions_BL: Int[Array, "B L"], segments_BL: Int[Array, "B L"]) -> Int[Array, "B L"]:
-    """For each token of packed rows, the length of its text: one more than the last position of its segment."""
-    length = positions_BL.shape[1]
-    ends_BL = jnp.pad(segments_BL[:, 1:] != segments_BL[:, :-1], ((0, 0), (0, 1)), constant_values=True)
-    places_BL = jnp.where(ends_BL, jnp.arange(length, dtype=jnp.int32)[None], length)
-    last_BL = jax.lax.cummin(places_BL, axis=1, reverse=True)
-    return jnp.take_along_axis(positions_BL, last_BL, axis=1) + 1
-
-
-def rotate(
-    x_BLHK: Float[Array, "B L H K"], angles: tuple[Float[Array, "B L P"], Float[Array, "B L P"]]
-) -> Float[Array, "B L H K"]:
-    """Turns the pairs (i, i + P) of every head's first 2P numbers, as Hugging Face checkpoints lay them out."""
-    cos, sin = (a[:, :, None, :] for a in angles)
-    pairs = cos.shape[-1]
-    x32 = x_BLHK.astype(jnp.float32)
-    first, second, rest = jnp.split(x32, (pairs, 2 * pairs), axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
-    return turned.astype(x_BLHK.dtype)

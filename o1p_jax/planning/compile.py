@@ -30,8 +30,8 @@ from o1p_jax.models.families import read_config
 from o1p_jax.models.hf.hub import load_config, resolve_model
 from o1p_jax.planning.hlo import Collective, collectives
 from o1p_jax.planning.job_cost import JobCost, job_cost
-from o1p_jax.planning.roofline import activation_bytes, computed_flops, model_sizes, step_flops
-from o1p_jax.planning.step_time import StepTime, link_seconds, memory_bytes
+from o1p_jax.planning.roofline import activation_bytes, computed_flops, memory_bytes, model_sizes, step_flops
+from o1p_jax.planning.step_time import StepTime, link_seconds
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
 from o1p_jax.stages.preflight import mesh_sizes
@@ -42,33 +42,6 @@ from o1p_jax.training.trainable import layer_splits, split_frozen
 _KNOWN = Path(__file__).parent / "hub.json"
 _H100 = Path(__file__).parent / "h100.txtpb"
 _SEGMENTS = 8  # samples a row at most, as the plan takes it
-
-
-def model_config(cfg: RunConfig) -> DecoderConfig:
-    """Of `cfg.model`: a model of hub.json is known without its files, of others config.json is enough."""
-    known = json.loads(_KNOWN.read_text())
-    if cfg.model in known:
-        return read_config(known[cfg.model])
-    return load_config(resolve_model(cfg.model, cfg.revision, weights=False))
-
-
-def devices_of(topology: Topology) -> list[Any]:
-    """The pod's devices, as JAX describes them; raises `BadInput` where the compiler for them is not installed."""
-    shape = "x".join(map(str, topology.shape))
-    os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-256")  # else libtpu looks for hardware
-    try:
-        if topology.chip.torus:
-            name = f"{'tpu' if topology.kind == '7x' else ''}{topology.kind}:{shape}"
-            return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-        return topologies.get_topology_desc(
-            platform="cuda", target_config=_H100.read_text(), topology=f"1x{shape}"
-        ).devices
-    except Exception as e:  # the plugins raise errors of several kinds
-        missing = "not installed" if "library" in str(e) or "found" in str(e) else f"{type(e).__name__}: {e}"
-        raise BadInput(
-            f"topology={topology}: no compiler for it ({missing}); pip install -e '.[plan]', or name another shape"
-        ) from e
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +113,12 @@ def plan(
     mesh = mesh_of(devices_of(topology), tuple(shape.values()))
     splits = layer_splits(model.layers, cfg.compute.trainable_layers)
     microbatches = -(-cfg.batch.sequences // cfg.batch.rows_per_microbatch)
-    state, frozen, shardings = _abstract_state(cfg, model, splits, mesh)
+    state, frozen, shardings = abstract_state(cfg, model, splits, mesh)
     step: Any = make_train_step(model, splits, cfg, 1000, mesh, shardings)
     say(f"compile {cfg.model} for {topology}, mesh {_show(shape)}")
     start = time.perf_counter()
     try:
-        compiled = step.lower(state, frozen, _abstract_batch(cfg, microbatches, mesh)).compile()
+        compiled = step.lower(state, frozen, abstract_batch(cfg, microbatches, mesh)).compile()
     except Exception as e:
         if "RESOURCE_EXHAUSTED" not in str(e):
             raise
@@ -186,7 +159,68 @@ def plan(
     )  # fmt: skip
 
 
-def _abstract_state(cfg: RunConfig, model: DecoderConfig, splits: Any, mesh: Any) -> tuple[TrainState, Any, TrainState]:
+def lines(found: PodPlan) -> list[str]:
+    """The plan for people."""
+    memory, estimate = found.memory, found.estimate
+
+    def gib(n: float) -> str:
+        return f"{n / GIB:.2f}"
+
+    verdict = "fits" if memory.fits else "DOES NOT FIT"
+    shown = [
+        f"{found.model} ({found.parameters / 1e9:.2f} B parameters) on {found.topology} ({found.chips} chips), mesh "
+        f"{_show(found.mesh)}, compiled in {found.compile_seconds:.0f} s",
+        f"GiB a device: parameters {gib(memory.parameters)}, moments {gib(memory.moments)}, all arguments "
+        f"{gib(memory.arguments)}, temporaries {gib(memory.temporaries)} (activations about {gib(memory.activations)})",
+        f"peak {gib(memory.peak)} of {gib(memory.available)} GiB a device: {verdict}",
+        f"a step: {found.tokens:,} tokens in {found.microbatches} microbatches, {estimate.model_flops:.3g} model FLOPs",
+    ]
+    for c in found.collectives:
+        shown.append(f"  {c.kind} along {c.axis}: {c.times:,} a step, {gib(c.bytes)} GiB received a device")
+    alone = ", ".join(f"{name} {seconds:.3f}" for name, seconds in estimate.seconds.items())
+    shown.append(
+        f"roofline: {estimate.step:.3f} s a step, bound by {estimate.bound} (seconds alone: {alone}); MFU "
+        f"{estimate.mfu:.0%}, without any overlap {estimate.mfu_without_overlap:.0%}"
+    )
+    job = found.job
+    cost = "" if job.dollars is None else f", {job.dollars:,.0f} dollars"
+    shown.append(
+        f"the job at best: {job.problems:,} problems, solutions of {job.solution_tokens:,} tokens: sampling "
+        f"{job.sampling / 3600:.2f} h ({job.replica_chips} chips a replica, {job.batch} rows each), reference "
+        f"{job.reference / 3600:.2f} h, training {job.training / 3600:.2f} h ({job.steps} steps); together "
+        f"{job.hours:.2f} h{cost}"
+    )
+    return shown
+
+
+def model_config(cfg: RunConfig) -> DecoderConfig:
+    """Of `cfg.model`: a model of hub.json is known without its files, of others config.json is enough."""
+    known = json.loads(_KNOWN.read_text())
+    if cfg.model in known:
+        return read_config(known[cfg.model])
+    return load_config(resolve_model(cfg.model, cfg.revision, weights=False))
+
+
+def devices_of(topology: Topology) -> list[Any]:
+    """The pod's devices, as JAX describes them; raises `BadInput` where the compiler for them is not installed."""
+    shape = "x".join(map(str, topology.shape))
+    os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-256")  # else libtpu looks for hardware
+    try:
+        if topology.chip.torus:
+            name = f"{'tpu' if topology.kind == '7x' else ''}{topology.kind}:{shape}"
+            return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        return topologies.get_topology_desc(
+            platform="cuda", target_config=_H100.read_text(), topology=f"1x{shape}"
+        ).devices
+    except Exception as e:  # the plugins raise errors of several kinds
+        missing = "not installed" if "library" in str(e) or "found" in str(e) else f"{type(e).__name__}: {e}"
+        raise BadInput(
+            f"topology={topology}: no compiler for it ({missing}); pip install -e '.[plan]', or name another shape"
+        ) from e
+
+
+def abstract_state(cfg: RunConfig, model: DecoderConfig, splits: Any, mesh: Any) -> tuple[TrainState, Any, TrainState]:
     def placed(shapes: Any, shardings: Any) -> Any:
         return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings)
 
@@ -198,7 +232,7 @@ def _abstract_state(cfg: RunConfig, model: DecoderConfig, splits: Any, mesh: Any
     return state, placed(low, kept), shardings
 
 
-def _abstract_batch(cfg: RunConfig, microbatches: int, mesh: Any) -> Batch:
+def abstract_batch(cfg: RunConfig, microbatches: int, mesh: Any) -> Batch:
     rows = (microbatches, cfg.batch.rows_per_microbatch)
 
     def array(width: int, dtype: Any) -> jax.ShapeDtypeStruct:
@@ -232,37 +266,3 @@ def _memory(
 
 def _show(shape: dict[str, int]) -> str:
     return ",".join(f"{axis}:{n}" for axis, n in shape.items() if n > 1) or "1x1"
-
-
-def lines(found: PodPlan) -> list[str]:
-    """The plan for people."""
-    memory, estimate = found.memory, found.estimate
-
-    def gib(n: float) -> str:
-        return f"{n / GIB:.2f}"
-
-    verdict = "fits" if memory.fits else "DOES NOT FIT"
-    shown = [
-        f"{found.model} ({found.parameters / 1e9:.2f} B parameters) on {found.topology} ({found.chips} chips), mesh "
-        f"{_show(found.mesh)}, compiled in {found.compile_seconds:.0f} s",
-        f"GiB a device: parameters {gib(memory.parameters)}, moments {gib(memory.moments)}, all arguments "
-        f"{gib(memory.arguments)}, temporaries {gib(memory.temporaries)} (activations about {gib(memory.activations)})",
-        f"peak {gib(memory.peak)} of {gib(memory.available)} GiB a device: {verdict}",
-        f"a step: {found.tokens:,} tokens in {found.microbatches} microbatches, {estimate.model_flops:.3g} model FLOPs",
-    ]
-    for c in found.collectives:
-        shown.append(f"  {c.kind} along {c.axis}: {c.times:,} a step, {gib(c.bytes)} GiB received a device")
-    alone = ", ".join(f"{name} {seconds:.3f}" for name, seconds in estimate.seconds.items())
-    shown.append(
-        f"roofline: {estimate.step:.3f} s a step, bound by {estimate.bound} (seconds alone: {alone}); MFU "
-        f"{estimate.mfu:.0%}, without any overlap {estimate.mfu_without_overlap:.0%}"
-    )
-    job = found.job
-    cost = "" if job.dollars is None else f", {job.dollars:,.0f} dollars"
-    shown.append(
-        f"the job at best: {job.problems:,} problems, solutions of {job.solution_tokens:,} tokens: sampling "
-        f"{job.sampling / 3600:.2f} h ({job.replica_chips} chips a replica, {job.batch} rows each), reference "
-        f"{job.reference / 3600:.2f} h, training {job.training / 3600:.2f} h ({job.steps} steps); together "
-        f"{job.hours:.2f} h{cost}"
-    )
-    return shown

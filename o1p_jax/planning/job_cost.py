@@ -40,10 +40,10 @@ class JobCost:
 
 
 def job_cost(
-    cfg: RunConfig, model: DecoderConfig, topology: Topology, estimate: StepTime, microbatches: int, problems: int,
+    cfg: RunConfig, model: DecoderConfig, topology: Topology, step_time: StepTime, microbatches: int, problems: int,
     solution_tokens: int, price: float | None,
 ) -> JobCost:  # fmt: skip
-    """`estimate` is of a step of so many `microbatches`, of which packed solutions need fewer. `price` is a chip's hour
+    """`step_time` is of a step of so many `microbatches`, of which packed solutions need fewer. `price` is a chip's hour
     in US dollars; None leaves the cost out.
     """
     sampled = problems * cfg.sampling.samples_per_problem
@@ -56,7 +56,7 @@ def job_cost(
     used = -(-rows // cfg.batch.rows_per_microbatch)
     forward = step_flops(model, kept * solution_tokens, solution_tokens) / 3
     sampling = sampled * solution_tokens / (rate * replicas)
-    reference, training = forward / estimate.peak_flops, steps * estimate.step * used / microbatches
+    reference, training = forward / step_time.peak_flops, steps * step_time.step * used / microbatches
     hours = (sampling + reference + training) / 3600
     return JobCost(
         problems=problems, solution_tokens=solution_tokens, replica_chips=chips, batch=batch, sampling=sampling,

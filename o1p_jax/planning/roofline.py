@@ -71,6 +71,23 @@ def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: 
     return flops + (step_flops(model, tokens, row_length) / 3 - head) * layers / model.layers
 
 
+def memory_bytes(
+    model: DecoderConfig, device_state: float, tokens: float, microbatches: int, mesh: Mapping[str, int],
+    compute: ComputeConfig,
+) -> float:  # fmt: skip
+    """A device reads and writes in a step: the gathered weights (of experts its own) once a pass and microbatch, each
+    layer's activations about 16 times its width a pass, and parameters, moments and gradients (`device_state` bytes of
+    float32 parameters and moments) once in, once out.
+    """
+    sizes, tensor = model_sizes(model), mesh["tensor"]
+    held = sizes.total - sizes.experts * (1 - 1 / mesh["expert"])
+    itemsize = 2 if compute.dtype == "bfloat16" else 4
+    passes = 4 if compute.remat == "full" else 3
+    weights = passes * microbatches * held * itemsize / tensor
+    activations = passes * 16 * tokens * model.layers * model.hidden_size * itemsize / tensor
+    return weights + activations + 2.67 * device_state
+
+
 def activation_bytes(model: DecoderConfig, cfg: RunConfig, mesh: Mapping[str, int]) -> float:
     """Of a device: what the forward pass of a microbatch keeps for the backward pass.
 

@@ -22,6 +22,36 @@ _REMATS: tuple[Literal["light", "full"], ...] = ("light", "full")
 _STATE_BYTES = 12  # a trained parameter in float32 with its two moments
 
 
+def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6) -> list[PodPlan]:
+    """Plans of the most promising variants, the most tokens a second first. Raises `BadInput` if none fits."""
+    chosen = candidates(cfg, topology)[:compiled]
+    found = []
+    with track("sweep", total=len(chosen), unit="plans") as bar:
+        for candidate in chosen:
+            try:
+                found.append(plan(candidate.config, topology))
+            except BadInput as e:
+                say(str(e))
+            bar.advance()
+    fitting = [p for p in found if p.memory.fits]
+    if not fitting:
+        raise BadInput(f"{cfg.model} on {topology}: no mesh of it fits; take more chips or shorter rows")
+    return sorted(fitting, key=lambda p: p.estimate.step / p.tokens)
+
+
+def table(plans: list[PodPlan]) -> list[str]:
+    """The sweep for people."""
+    shown = [f"{'mesh':44}{'remat':8}{'rows':>6}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}  without overlap"]
+    for p in plans:
+        mesh = ",".join(f"{axis}:{n}" for axis, n in p.mesh.items() if n > 1)
+        rate = p.tokens / p.estimate.step / p.chips
+        shown.append(
+            f"{mesh:44}{p.remat:8}{p.rows // p.microbatches:>6}{p.memory.peak / GIB:>10.1f}{rate:>15,.0f}"
+            f"{p.estimate.mfu:>6.0%}  {p.estimate.mfu_without_overlap:.0%}"
+        )
+    return shown
+
+
 class Candidate(NamedTuple):
     """A variant of the run."""
 
@@ -86,33 +116,3 @@ def _seconds(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:
     links = sum(link_seconds(topology, moved, shape).values())
     arithmetic = computed_flops(model, tokens, cfg.batch.row_length, cfg.compute)
     return (arithmetic / (topology.chips * topology.chip.flops) + links / 3) / tokens
-
-
-def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6) -> list[PodPlan]:
-    """Plans of the most promising variants, the most tokens a second first. Raises `BadInput` if none fits."""
-    chosen = candidates(cfg, topology)[:compiled]
-    found = []
-    with track("sweep", total=len(chosen), unit="plans") as bar:
-        for candidate in chosen:
-            try:
-                found.append(plan(candidate.config, topology))
-            except BadInput as e:
-                say(str(e))
-            bar.advance()
-    fitting = [p for p in found if p.memory.fits]
-    if not fitting:
-        raise BadInput(f"{cfg.model} on {topology}: no mesh of it fits; take more chips or shorter rows")
-    return sorted(fitting, key=lambda p: p.estimate.step / p.tokens)
-
-
-def table(plans: list[PodPlan]) -> list[str]:
-    """The sweep for people."""
-    shown = [f"{'mesh':44}{'remat':8}{'rows':>6}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}  without overlap"]
-    for p in plans:
-        mesh = ",".join(f"{axis}:{n}" for axis, n in p.mesh.items() if n > 1)
-        rate = p.tokens / p.estimate.step / p.chips
-        shown.append(
-            f"{mesh:44}{p.remat:8}{p.rows // p.microbatches:>6}{p.memory.peak / GIB:>10.1f}{rate:>15,.0f}"
-            f"{p.estimate.mfu:>6.0%}  {p.estimate.mfu_without_overlap:.0%}"
-        )
-    return shown

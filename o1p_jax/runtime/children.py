@@ -70,16 +70,6 @@ def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], 
         say(f"{failure} (the others did its share)")
 
 
-def _failure(module: str, job: Path, code: int) -> O1pError:
-    if _failure_path(job).exists():
-        name, message = read_json(_failure_path(job))
-        return getattr(errors, name)(message)
-    return SamplerGone(
-        f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
-        "-9 is most often too little memory"
-    )
-
-
 def child_main(run: Callable[[Any], Any]) -> None:
     """Calls `run` on the job's JSON value and exits; a failure is left beside the job for the parent to raise."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -92,6 +82,16 @@ def child_main(run: Callable[[Any], Any]) -> None:
     except Exception:
         await_verdict()
         raise
+
+
+def _failure(module: str, job: Path, code: int) -> O1pError:
+    if _failure_path(job).exists():
+        name, message = read_json(_failure_path(job))
+        return getattr(errors, name)(message)
+    return SamplerGone(
+        f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
+        "-9 is most often too little memory"
+    )
 
 
 def _failure_path(job: Path) -> Path:

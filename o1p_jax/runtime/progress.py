@@ -22,15 +22,36 @@ class Bar(Protocol):
         """`n` more units are done; `note` (such as a loss) is shown beside the rate."""
 
 
-def silence() -> None:
-    """From now on this process and its children show nothing: one process of a job writes its log."""
-    os.environ[_SILENT] = "1"
+@contextmanager
+def track(stage: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Shows how far `stage` is. `done` units were finished by an earlier run and do not count in the rate."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            yield _RichBar(progress, stage, total, unit, done)
+        return
+    bar = _PlainBar(stage, total, unit, done)
+    yield bar
+    say(f"{stage}: {bar.done}/{bar.total} {bar.unit} done in {bar.elapsed:.1f} s ({bar.rate:.1f}/s)")
 
 
 def say(line: str) -> None:
     """One line for the person who watches, on stderr."""
     if _SILENT not in os.environ:
         print(line, file=sys.stderr, flush=True)
+
+
+def silence() -> None:
+    """From now on this process and its children show nothing: one process of a job writes its log."""
+    os.environ[_SILENT] = "1"
 
 
 class _Meter:
@@ -84,24 +105,3 @@ class _RichBar(_Meter):
         self.done += n
         info = f"{self.rate:.1f} {self.unit}/s" + (f"  {note}" if note else "")
         self.progress.update(self.task, completed=self.done, info=info)
-
-
-@contextmanager
-def track(stage: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Shows how far `stage` is. `done` units were finished by an earlier run and do not count in the rate."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[info]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console) as progress:
-            yield _RichBar(progress, stage, total, unit, done)
-        return
-    bar = _PlainBar(stage, total, unit, done)
-    yield bar
-    say(f"{stage}: {bar.done}/{bar.total} {bar.unit} done in {bar.elapsed:.1f} s ({bar.rate:.1f}/s)")

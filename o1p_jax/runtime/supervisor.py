@@ -23,47 +23,8 @@ from o1p_jax.runtime.place import JobPlace
 
 _WORKER = "O1P_WORKER"
 """Set in a worker's environment: the folder where it leaves the hosts' names for its supervisor."""
-
-
 _VERDICT_S = 30.0
 _LAST_WORDS_S = 2.0  # for the others, who fail of the same cause, to say so themselves
-
-
-def in_worker() -> bool:
-    """Whether a supervisor runs above this process."""
-    return _WORKER in os.environ
-
-
-def await_verdict() -> None:
-    """After a failure that has most often one reason, another process's death: JAX is about to know it and to abort."""
-    if in_worker():
-        time.sleep(_VERDICT_S)
-
-
-def leave(exit_code: int) -> NoReturn:
-    """Ends a process that failed."""
-    if not in_worker():
-        sys.exit(exit_code)
-    for number in (signal.SIGTERM, signal.SIGINT):  # it is ending; a second one must not change how
-        signal.signal(number, signal.SIG_IGN)
-    sys.stdout.flush()
-    time.sleep(_LAST_WORDS_S)
-    os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes
-
-
-def end_with_supervisor() -> None:
-    """Has this worker end when its supervisor is gone, as by kill -9."""
-
-    def watch() -> None:
-        os.read(0, 1)  # returns then
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def tell_supervisor(hosts: list[str]) -> None:
-    """Leaves the names of the processes' hosts for messages."""
-    (Path(os.environ[_WORKER]) / "hosts.json").write_text(json.dumps(hosts))
 
 
 def supervise(place: JobPlace) -> None:
@@ -109,6 +70,43 @@ def supervise(place: JobPlace) -> None:
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     why = " (most often: too little memory)" if code == -signal.SIGKILL else ""
     raise ProcessLost(f"{name(here)} {how}{why}; {again}")
+
+
+def in_worker() -> bool:
+    """Whether a supervisor runs above this process."""
+    return _WORKER in os.environ
+
+
+def tell_supervisor(hosts: list[str]) -> None:
+    """Leaves the names of the processes' hosts for messages."""
+    (Path(os.environ[_WORKER]) / "hosts.json").write_text(json.dumps(hosts))
+
+
+def end_with_supervisor() -> None:
+    """Has this worker end when its supervisor is gone, as by kill -9."""
+
+    def watch() -> None:
+        os.read(0, 1)  # returns then
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def await_verdict() -> None:
+    """After a failure that has most often one reason, another process's death: JAX is about to know it and to abort."""
+    if in_worker():
+        time.sleep(_VERDICT_S)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """Ends a process that failed."""
+    if not in_worker():
+        sys.exit(exit_code)
+    for number in (signal.SIGTERM, signal.SIGINT):  # it is ending; a second one must not change how
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdout.flush()
+    time.sleep(_LAST_WORDS_S)
+    os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes
 
 
 class _Ended(O1pError):

@@ -27,7 +27,8 @@ from o1p_jax.models.hf.load import load_params
 from o1p_jax.models.hf.names import stack_lengths
 from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling.base import SamplingParams
-from o1p_jax.sampling.decode import Cache, Draw, Layout, bucket, decode, empty_cache, grow, prefill, reorder
+from o1p_jax.sampling.decode import Cache, Layout, bucket, decode, empty_cache, grow, prefill, reorder
+from o1p_jax.sampling.draw import Draw
 
 _STEPS = 16
 _CPU_GROUP = 4
@@ -51,7 +52,7 @@ class JaxSampler:
         share = -(-slots // self._devices)
         group = min(share, _CPU_GROUP) if jax.default_backend() == "cpu" else share
         self._slots = -(-share // group) * group * self._devices
-        self._plan = Layout(graph(cfg, splits), mesh, jnp.dtype(dtype), group, _STEPS)
+        self._layout = Layout(graph(cfg, splits), mesh, jnp.dtype(dtype), group, _STEPS)
 
     @classmethod
     def load(cls, folder: Path, *, mesh: str, dtype: str, slots: int) -> "JaxSampler":
@@ -70,16 +71,18 @@ class JaxSampler:
         slots = _Slots(requests, params, self._slots, self._devices)
         needed = bucket(slots.longest_prompt + params.max_tokens + _STEPS)
         cache = empty_cache(
-            self._cfg, self._slots, min(needed, max(_FIRST_CAPACITY, bucket(slots.longest_prompt))), self._plan
+            self._cfg, self._slots, min(needed, max(_FIRST_CAPACITY, bucket(slots.longest_prompt))), self._layout
         )
         draw = Draw(params.temperature, params.top_p, params.top_k)
         while slots.busy:
             while slots.worth_filling:
-                cache = prefill(self._params, cache, *self._on_rows(*slots.fill()), plan=self._plan)
-            if (order := slots.better_order(self._plan.group, cache.capacity)) is not None:
-                cache = reorder(cache, *self._on_rows(order), plan=self._plan)
+                cache = prefill(self._params, cache, *self._on_rows(*slots.fill()), layout=self._layout)
+            if (order := slots.better_order(self._layout.group, cache.capacity)) is not None:
+                cache = reorder(cache, *self._on_rows(order), layout=self._layout)
             cache = self._with_room(cache, int(slots.length.max()) + _STEPS)
-            cache, tokens_TB = decode(self._params, cache, *self._on_rows(*slots.state()), draw=draw, plan=self._plan)
+            cache, tokens_TB = decode(
+                self._params, cache, *self._on_rows(*slots.state()), draw=draw, layout=self._layout
+            )
             tokens_TB = np.asarray(tokens_TB)
             if tokens_TB.max() >= self._cfg.vocab_size:
                 raise NonFinite(
@@ -96,7 +99,9 @@ class JaxSampler:
     def _on_rows(self, *arrays: np.ndarray) -> list[jax.Array]:
         # Copied, because a CPU device may use the host's own memory, and the host goes on when the first device along
         # "tensor" has handed its tokens in: another may still be reading the lengths that the host then counts up.
-        return jax.device_put(list(map(np.array, arrays)), NamedSharding(self._plan.mesh, PartitionSpec(SAMPLING_AXES)))
+        return jax.device_put(
+            list(map(np.array, arrays)), NamedSharding(self._layout.mesh, PartitionSpec(SAMPLING_AXES))
+        )
 
     def _with_room(self, cache: Cache, needed: int) -> Cache:
         return cache if needed <= cache.capacity else grow(cache, bucket(max(needed, 2 * cache.capacity)))

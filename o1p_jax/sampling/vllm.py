@@ -16,11 +16,8 @@ from o1p_jax.runtime.errors import BadInput, SamplerGone
 from o1p_jax.sampling.base import SamplingParams
 
 _CPU_KV_CACHE_GIB = 4.0  # vLLM would take most of the host's memory
-
 _CPU_BATCHED_TOKENS = 2048
-
 _SHOWN = 400  # characters of an error
-
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # the model is a folder
     "VLLM_NO_USAGE_STATS": "1",
@@ -34,21 +31,6 @@ _CPU_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_HOST_IP": "127.0.0.1",
 }
-
-
-def _is_cpu_build() -> bool:
-    """Asked of the installed package: the environment has to be right before vLLM is imported."""
-    try:
-        return bool(version("vllm-cpu"))
-    except PackageNotFoundError:
-        pass
-    try:
-        return version("vllm").endswith("+cpu")
-    except PackageNotFoundError:
-        raise BadInput(
-            f"sampling.vllm.python: {sys.executable} has no vLLM; install the extra `vllm` there, name an interpreter "
-            "that has it, or choose sampling.sampler=jax"
-        ) from None
 
 
 class VllmSampler:
@@ -124,6 +106,21 @@ class VllmSampler:
     def close(self) -> None:
         """Drops the engine; its memory is free for certain only once the process ends."""
         del self._engine
+
+
+def _is_cpu_build() -> bool:
+    """Asked of the installed package: the environment has to be right before vLLM is imported."""
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        pass
+    try:
+        return version("vllm").endswith("+cpu")
+    except PackageNotFoundError:
+        raise BadInput(
+            f"sampling.vllm.python: {sys.executable} has no vLLM; install the extra `vllm` there, name an interpreter "
+            "that has it, or choose sampling.sampler=jax"
+        ) from None
 
 
 def _first_line(e: Exception) -> str:

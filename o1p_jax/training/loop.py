@@ -25,7 +25,7 @@ from o1p_jax.runtime import files, progress
 from o1p_jax.runtime.errors import BadInput, CorruptData, NonFinite, Preempted
 from o1p_jax.training import checkpoint
 from o1p_jax.training.metrics import MetricsLog
-from o1p_jax.training.packing import Batch, fitting, plan_epochs, step_iterator
+from o1p_jax.training.packing import Batch, fitting, make_steps, step_iterator
 from o1p_jax.training.reference import References
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.step import (
@@ -59,8 +59,8 @@ def train(
             f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
             f"{cfg.batch.row_length} and are left out"
         )
-    plan = plan_epochs(fits.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
-    last, rows, here = len(plan.steps), plan.rows, local_rows(mesh, plan.rows)
+    plan = make_steps(fits.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
+    last, rows, here = len(plan.packed), plan.rows, local_rows(mesh, plan.rows)
 
     # -- What an earlier run left --
     root = run / "checkpoints"

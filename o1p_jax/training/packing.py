@@ -18,7 +18,6 @@ from o1p_jax.training.samples import TrainingSet
 
 Rows = list[list[int]]
 """Rows of sample indices."""
-
 Samples = Mapping[int, TrainingSample] | Sequence[TrainingSample]
 """By index; those that are needed suffice."""
 Values = Mapping[int, np.ndarray] | Sequence[np.ndarray]
@@ -50,7 +49,7 @@ class Batch(NamedTuple):
 class Steps:
     """What every step trains on, all of it known before the first."""
 
-    steps: list[Rows]
+    packed: list[Rows]
     microbatches: int
     """A: as many as the fullest step needs; steps that need fewer leave the last ones empty."""
     rows: int
@@ -65,8 +64,64 @@ class Steps:
     def samples_at(self, local_rows: Sequence[int]) -> set[int]:
         """Those of the rows `local_rows` of all microbatches of all steps."""
         return {
-            i for rows in self.steps for row in rows_of(rows, self.rows, self.microbatches, local_rows) for i in row
+            i for rows in self.packed for row in rows_of(rows, self.rows, self.microbatches, local_rows) for i in row
         }
+
+
+def fitting(samples: TrainingSet, row_length: int) -> TrainingSet:
+    """The samples that a row has room for; the others are never cut (the end-of-sequence token would be lost)."""
+    fits = [i for i, length in enumerate(samples.lengths) if length <= row_length]
+    if not fits:
+        raise BadInput(
+            f"batch.row_length={row_length}: none of {len(samples)} samples fits in a row; the shortest has "
+            f"{min(samples.lengths, default=0)} tokens"
+        )
+    return samples.only(fits)
+
+
+def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, row_multiple: int = 1) -> Steps:
+    """Shuffles the samples anew each epoch and gives every step `batch.sequences` of them, the epoch's last the rest.
+
+    `lengths` are in tokens, prompt included; `row_multiple` is the number of devices that the rows are spread over.
+    """
+    if batch.rows_per_microbatch % row_multiple:
+        raise BadInput(
+            f"batch.rows_per_microbatch={batch.rows_per_microbatch}: must be a multiple of {row_multiple}, the devices "
+            "of the mesh that share rows out (replica x fsdp x expert)"
+        )
+    packed = []
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(len(lengths)).tolist()
+        for start in range(0, len(order), batch.sequences):
+            chosen = order[start : start + batch.sequences]
+            rows = pack([lengths[i] for i in chosen], batch.row_length)
+            packed.append([[chosen[i] for i in row] for row in rows])
+    used = sum(len(rows) for rows in packed) * batch.row_length
+    return Steps(
+        packed=packed,
+        microbatches=-(-max(len(rows) for rows in packed) // batch.rows_per_microbatch),
+        rows=batch.rows_per_microbatch,
+        row_length=batch.row_length,
+        segments=max(len(row) for rows in packed for row in rows),
+        fill=epochs * sum(lengths) / used,
+    )
+
+
+def step_iterator(
+    samples: Samples, ref_logprobs: Values, steps: Steps, local_rows: Sequence[int], done: int = 0
+) -> grain.DatasetIterator[Batch]:  # fmt: skip
+    """The batches of the plan's steps after the first `done`, of each microbatch only the rows `local_rows`.
+
+    A step's batch depends on its number alone, so that a run can go on from any on other devices.
+    """
+
+    def build(rows: Rows) -> Batch:
+        own = rows_of(rows, steps.rows, steps.microbatches, local_rows)
+        shape = steps.microbatches, len(local_rows), steps.row_length, steps.segments
+        return assemble(samples, ref_logprobs, own, *shape)
+
+    dataset = grain.MapDataset.source(steps.packed[done:]).map(build)
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
 
 def pack(lengths: Sequence[int], row_length: int) -> Rows:
@@ -83,49 +138,10 @@ def pack(lengths: Sequence[int], row_length: int) -> Rows:
     return rows
 
 
-def fitting(samples: TrainingSet, row_length: int) -> TrainingSet:
-    """The samples that a row has room for; the others are never cut (the end-of-sequence token would be lost)."""
-    fits = [i for i, length in enumerate(samples.lengths) if length <= row_length]
-    if not fits:
-        raise BadInput(
-            f"batch.row_length={row_length}: none of {len(samples)} samples fits in a row; the shortest has "
-            f"{min(samples.lengths, default=0)} tokens"
-        )
-    return samples.only(fits)
-
-
-def plan_epochs(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, row_multiple: int = 1) -> Steps:
-    """Shuffles the samples anew each epoch and gives every step `batch.sequences` of them, the epoch's last the rest.
-
-    `lengths` are in tokens, prompt included; `row_multiple` is the number of devices that the rows are spread over.
-    """
-    if batch.rows_per_microbatch % row_multiple:
-        raise BadInput(
-            f"batch.rows_per_microbatch={batch.rows_per_microbatch}: must be a multiple of {row_multiple}, the devices "
-            "of the mesh that share rows out (replica x fsdp x expert)"
-        )
-    steps = []
-    for epoch in range(epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(len(lengths)).tolist()
-        for start in range(0, len(order), batch.sequences):
-            chosen = order[start : start + batch.sequences]
-            rows = pack([lengths[i] for i in chosen], batch.row_length)
-            steps.append([[chosen[i] for i in row] for row in rows])
-    used = sum(len(rows) for rows in steps) * batch.row_length
-    return Steps(
-        steps=steps,
-        microbatches=-(-max(len(rows) for rows in steps) // batch.rows_per_microbatch),
-        rows=batch.rows_per_microbatch,
-        row_length=batch.row_length,
-        segments=max(len(row) for rows in steps for row in rows),
-        fill=epochs * sum(lengths) / used,
-    )
-
-
 def rows_of(rows: Rows, microbatch_rows: int, microbatches: int, local_rows: Sequence[int]) -> Rows:
     """Of a step's rows those that lie at `local_rows` of its microbatches; what is left over is empty."""
-    here = [a * microbatch_rows + r for a in range(microbatches) for r in local_rows]
-    return [rows[i] if i < len(rows) else [] for i in here]
+    places = [a * microbatch_rows + r for a in range(microbatches) for r in local_rows]
+    return [rows[i] if i < len(rows) else [] for i in places]
 
 
 def assemble(
@@ -163,20 +179,3 @@ def assemble(
             batch.present_RM[r, m] = True
             start = end
     return Batch(*(x.reshape(microbatches, rows_per_microbatch, x.shape[1]) for x in batch))
-
-
-def step_iterator(
-    samples: Samples, ref_logprobs: Values, plan: Steps, local_rows: Sequence[int], done: int = 0
-) -> grain.DatasetIterator[Batch]:  # fmt: skip
-    """The batches of the plan's steps after the first `done`, of each microbatch only the rows `local_rows`.
-
-    A step's batch depends on its number alone, so that a run can go on from any on other devices.
-    """
-
-    def build(rows: Rows) -> Batch:
-        mine = rows_of(rows, plan.rows, plan.microbatches, local_rows)
-        shape = plan.microbatches, len(local_rows), plan.row_length, plan.segments
-        return assemble(samples, ref_logprobs, mine, *shape)
-
-    dataset = grain.MapDataset.source(plan.steps[done:]).map(build)
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))

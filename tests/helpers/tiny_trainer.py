@@ -9,7 +9,7 @@ from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import init_params, param_shardings
 from o1p_jax.models.families import read_config
-from o1p_jax.training.packing import Batch, Steps, assemble, plan_epochs
+from o1p_jax.training.packing import Batch, Steps, assemble, make_steps
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.step import (
     TrainState,
@@ -35,14 +35,14 @@ SAMPLES = tiny_samples(24)
 
 
 def plan_of(batch: BatchConfig) -> Steps:
-    return plan_epochs(TrainingSet.of(SAMPLES).lengths, batch, 1, 0)
+    return make_steps(TrainingSet.of(SAMPLES).lengths, batch, 1, 0)
 
 
 def one_batch(batch: BatchConfig, samples=SAMPLES) -> Batch:
     plan = plan_of(batch)
     rng = np.random.default_rng(1)
     references = [rng.normal(-4, 0.3, len(s.completion_ids)).astype(np.float32) for s in SAMPLES]
-    return assemble(samples, references, plan.steps[0], plan.microbatches, plan.rows, plan.row_length, plan.segments)
+    return assemble(samples, references, plan.packed[0], plan.microbatches, plan.rows, plan.row_length, plan.segments)
 
 
 class Trainer:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from o1p_jax.models.experts import Experts, expert_mlp, grouped_product, route
+from o1p_jax.models.experts import Experts, expert_mlp, route
+from o1p_jax.models.grouped_product import grouped_product
 
 ROWS, GROUPS = 96, 4
 

@@ -12,7 +12,7 @@ from drive_train import tiny_model
 from o1p_jax.config.chips import Topology
 from o1p_jax.config.tree import BatchConfig, ComputeConfig, RunConfig
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.planning.compile import _abstract_batch, _abstract_state, model_config
+from o1p_jax.planning.compile import abstract_batch, abstract_state, model_config
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.training.step import make_train_step
 
@@ -56,9 +56,9 @@ def test_the_step_of_a_model_of_billions_can_be_traced():
         batch=BatchConfig(row_length=1024, rows_per_microbatch=8),
     )  # fmt: skip
     model, mesh = model_config(cfg), make_mesh("8x1")
-    state, frozen, shardings = _abstract_state(cfg, model, (16, 48), mesh)
+    state, frozen, shardings = abstract_state(cfg, model, (16, 48), mesh)
     step = make_train_step(model, (16, 48), cfg, 10, mesh, shardings)
-    _, metrics = step.lower(state, frozen, _abstract_batch(cfg, 2, mesh)).out_info
+    _, metrics = step.lower(state, frozen, abstract_batch(cfg, 2, mesh)).out_info
     assert metrics["params_changed"].shape == ()
 
 

@@ -22,7 +22,8 @@ from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
 from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling import SamplingParams, make_sampler
-from o1p_jax.sampling.decode import Draw, bucket, buckets, draw_tokens
+from o1p_jax.sampling.decode import bucket, buckets
+from o1p_jax.sampling.draw import Draw, draw_tokens
 from o1p_jax.sampling.engine import JaxSampler
 
 CONFIG = dict(

@@ -14,28 +14,6 @@ from o1p_jax.runtime.errors import BadInput
 
 Entries = dict[str, Any]
 """The content of a config.json."""
-
-
-def all_layers_alike(hf: Entries) -> list[LayerKind]:
-    """Full attention and one rotary embedding in every layer."""
-    return [LayerKind(rope=read_rope(hf))] * hf["num_hidden_layers"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """How one `model_type` is read and written."""
-
-    names: dict[str, tuple[str, str]]
-    """Our weight's name -> (Hugging Face's name, its axes): see names.py."""
-    defaults: Entries = field(default_factory=dict)
-    """Entries that a config.json may leave out, where they differ from Llama's."""
-    fields: Callable[[Entries], dict[str, Any]] = lambda hf: {}
-    """Fields of `DecoderConfig` that are not read as Llama's are."""
-    layers: Callable[[Entries], list[LayerKind]] = all_layers_alike
-    expected: Entries = field(default_factory=dict)
-    """Entries that must have this value, because the decoder can't express others."""
-
-
 LLAMA_NAMES = {
     "embed": ("model.embed_tokens.weight", "VD -> V,D"),
     "norm": ("model.norm.weight", "D -> D"),
@@ -65,7 +43,6 @@ POST_NORM_NAMES = {
     "attn_post_norm": ("model.layers.{}.post_attention_layernorm.weight", "D -> D"),
     "mlp_post_norm": ("model.layers.{}.post_feedforward_layernorm.weight", "D -> D"),
 }
-
 _DEFAULTS: Entries = {
     "max_position_embeddings": 2048,
     "rms_norm_eps": 1e-6,
@@ -77,6 +54,35 @@ _DEFAULTS: Entries = {
     "hidden_act": "silu",
 }
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+_ROPE_TYPES = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings"),
+    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
+}
+"""rope_type -> entries it can't do without."""
+
+
+def all_layers_alike(hf: Entries) -> list[LayerKind]:
+    """Full attention and one rotary embedding in every layer."""
+    return [LayerKind(rope=read_rope(hf))] * hf["num_hidden_layers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How one `model_type` is read and written."""
+
+    names: dict[str, tuple[str, str]]
+    """Our weight's name -> (Hugging Face's name, its axes): see names.py."""
+    defaults: Entries = field(default_factory=dict)
+    """Entries that a config.json may leave out, where they differ from Llama's."""
+    fields: Callable[[Entries], dict[str, Any]] = lambda hf: {}
+    """Fields of `DecoderConfig` that are not read as Llama's are."""
+    layers: Callable[[Entries], list[LayerKind]] = all_layers_alike
+    expected: Entries = field(default_factory=dict)
+    """Entries that must have this value, because the decoder can't express others."""
 
 
 def read(hf: Entries, family: Family) -> DecoderConfig:
@@ -117,30 +123,6 @@ def read(hf: Entries, family: Family) -> DecoderConfig:
         raise BadInput(f"config.json: an entry is no number ({e}); restore the file") from None
 
 
-def _activation_entry(hf: Entries) -> str:
-    """Where a family knows `hidden_activation`, a `hidden_act` beside it is a leftover."""
-    return "hidden_activation" if "hidden_activation" in hf else "hidden_act"
-
-
-def _refuse_inexpressible(hf: Entries, family: Family) -> None:
-    def refuse(bad: bool, what: str, remedy: str) -> None:
-        if bad:
-            raise BadInput(f"config.json: {what}: {remedy}")
-
-    refuse("auto_map" in hf, "auto_map", "the model brings its own code, which is never run; use a model without")
-    refuse(
-        hf.get("quantization_config") is not None,
-        "quantization_config",
-        "quantized weights can't be trained; use the unquantized model",
-    )
-    entry = _activation_entry(hf)
-    refuse(
-        hf[entry] not in _ACTIVATIONS, f"{entry}={hf[entry]}", f"not supported; these are: {', '.join(_ACTIVATIONS)}"
-    )
-    for entry, value in family.expected.items():
-        refuse(bool(hf.get(entry, value)) != bool(value), f"{entry}={hf.get(entry)}", f"only {value} is supported")
-
-
 def layers_by_type(
     hf: Entries, types: list[str], *, window: int | None, ropes: dict[str, RopeConfig] | None = None
 ) -> list[LayerKind]:
@@ -172,17 +154,6 @@ def read_experts(hf: Entries, **switches: bool) -> ExpertsConfig:
         if not isinstance(value, int):
             raise BadInput(f"config.json: {name}={value!r}: must be a whole number")
     return ExpertsConfig(count=count, per_token=per_token, **switches)
-
-
-_ROPE_TYPES = {
-    "default": (),
-    "linear": ("factor",),
-    "dynamic": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    "yarn": ("factor", "original_max_position_embeddings"),
-    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
-}
-"""rope_type -> entries it can't do without."""
 
 
 def read_rope(hf: Entries) -> RopeConfig:
@@ -229,3 +200,27 @@ def parse_rope(rope: Entries, hf: Entries, theta: float | int) -> RopeConfig:
         if values.get(key) is not None:
             values[key] = tuple(float(x) for x in values[key])
     return RopeConfig(rope_type=kind, **values)
+
+
+def _activation_entry(hf: Entries) -> str:
+    """Where a family knows `hidden_activation`, a `hidden_act` beside it is a leftover."""
+    return "hidden_activation" if "hidden_activation" in hf else "hidden_act"
+
+
+def _refuse_inexpressible(hf: Entries, family: Family) -> None:
+    def refuse(bad: bool, what: str, remedy: str) -> None:
+        if bad:
+            raise BadInput(f"config.json: {what}: {remedy}")
+
+    refuse("auto_map" in hf, "auto_map", "the model brings its own code, which is never run; use a model without")
+    refuse(
+        hf.get("quantization_config") is not None,
+        "quantization_config",
+        "quantized weights can't be trained; use the unquantized model",
+    )
+    entry = _activation_entry(hf)
+    refuse(
+        hf[entry] not in _ACTIVATIONS, f"{entry}={hf[entry]}", f"not supported; these are: {', '.join(_ACTIVATIONS)}"
+    )
+    for entry, value in family.expected.items():
+        refuse(bool(hf.get(entry, value)) != bool(value), f"{entry}={hf.get(entry)}", f"only {value} is supported")

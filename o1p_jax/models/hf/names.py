@@ -23,10 +23,8 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params
 from o1p_jax.models.families import FAMILIES
 
-
-def ignored(name: str, cfg: DecoderConfig) -> bool:
-    """Tensors that some checkpoints carry and no model reads: old RoPE buffers, the head of a tied model."""
-    return name.endswith(".rotary_emb.inv_freq") or (cfg.tied and name == FAMILIES[cfg.family].names["head"][0])
+_AXIS = re.compile(r"(?P<step>\d*)(?P<ours>[A-Z]+)(\+(?P<start>\d+))?")
+"""An axis of a tensor in a layout: "HK", "2F+1"."""
 
 
 class Part(NamedTuple):
@@ -90,10 +88,6 @@ class HfTensor(NamedTuple):
         return whole
 
 
-_AXIS = re.compile(r"(?P<step>\d*)(?P<ours>[A-Z]+)(\+(?P<start>\d+))?")
-"""An axis of a tensor in a layout: "HK", "2F+1"."""
-
-
 def hf_tensors(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> list[HfTensor]:
     """Every tensor of the checkpoint of `cfg`, for the tree of parameters that `splits` gives."""
     params = abstract_params(cfg, splits)
@@ -126,6 +120,11 @@ def hf_tensors(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> lis
 def stack_lengths(params: nnx.State) -> tuple[int, ...]:
     """The `splits` that a tree of parameters was made with."""
     return tuple(stack["q"].shape[0] for _, stack in sorted(params["stacks"].items()))
+
+
+def ignored(name: str, cfg: DecoderConfig) -> bool:
+    """Tensors that some checkpoints carry and no model reads: old RoPE buffers, the head of a tied model."""
+    return name.endswith(".rotary_emb.inv_freq") or (cfg.tied and name == FAMILIES[cfg.family].names["head"][0])
 
 
 def _copy(weight: jax.Array, at: tuple[int, ...], out: np.ndarray) -> None:

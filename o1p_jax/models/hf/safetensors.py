@@ -19,8 +19,6 @@ from o1p_jax.runtime.errors import CorruptData
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Name of a floating type in the file -> in NumPy."""
 _NAMES = {name: key for key, name in DTYPES.items()}
-
-
 _BLOCK_BYTES = 16 * 2**20
 
 
@@ -54,6 +52,17 @@ class StoredTensor(NamedTuple):
         return out
 
 
+class TensorSpec(NamedTuple):
+    """A tensor to be written."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
 def stored_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors in a file, by name; raises `CorruptData` where the library finds the file damaged."""
     try:
@@ -69,17 +78,6 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
         name: StoredTensor(path, 8 + length + entry["data_offsets"][0], entry["dtype"], tuple(entry["shape"]))
         for name, entry in header.items()
     }
-
-
-class TensorSpec(NamedTuple):
-    """A tensor to be written."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
 
 
 def write_safetensors(path: Path, specs: Mapping[str, TensorSpec], make: Callable[[str], np.ndarray]) -> None:

@@ -1,7 +1,9 @@
-"""A stage in a process of its own: its memory comes back when it ends, and it may run under another interpreter.
+"""A stage runs in a process of its own: its memory comes back when the process ends, and it may use another
+interpreter.
 
-The child is `python -m MODULE JOB.json`, MODULE's last line being `child_main(function)`. Its failures are raised in
-the parent as its own would be, SIGTERM and SIGINT are passed on, and it ends when the parent does, even by kill -9.
+The child is `python -m MODULE JOB.json`; the last line of MODULE is `child_main(function)`. A failure of the child is
+raised in the parent as the parent's own would be, SIGTERM and SIGINT are passed on to the child, and the child ends
+when its parent does, even by kill -9.
 """
 
 import os
@@ -24,18 +26,21 @@ from o1p_jax.runtime.signals import preemptible
 from o1p_jax.runtime.supervisor import await_verdict, leave
 
 _GRACE_S = 30.0
+"""How long a child whose parent is gone may take to save its state."""
 
 
 def run_child(module: str, job: Any, python: str | None = None) -> None:
-    """Runs `module` on `job` (a JSON value) under the interpreter `python`, this one if left out."""
+    """Runs `module` on `job` (a JSON value) in a child process under the interpreter `python`, by default the same
+    interpreter.
+    """
     run_children(module, job, [{}], python)
 
 
 def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], python: str | None = None) -> None:
-    """Runs `module` on the same `job` in several processes at a time, which share it out among themselves.
+    """Runs `module` on the same `job` in several processes at a time, which share the work out among themselves.
 
-    `environments` are what each one's variables differ in from this process's. One that fails leaves its share to the
-    others: its failure is raised only if none ended well.
+    `environments` holds a dictionary for each process: the variables in which its environment differs from this
+    process's. A process that fails leaves its share to the others: a failure is raised only if all processes failed.
     """
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         package = str(Path(__file__).parents[2])  # another interpreter's environment may lack o1p_jax
@@ -71,7 +76,9 @@ def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], 
 
 
 def child_main(run: Callable[[Any], Any]) -> None:
-    """Calls `run` on the job's JSON value and exits; a failure is left beside the job for the parent to raise."""
+    """In a child: calls `run` on the job's JSON value and exits; a failure is left beside the job's file for the parent
+    to raise.
+    """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     path = Path(sys.argv[1])
     try:
@@ -85,6 +92,7 @@ def child_main(run: Callable[[Any], Any]) -> None:
 
 
 def _failure(module: str, job: Path, code: int) -> O1pError:
+    """The error that the parent raises for a child that ended with `code`."""
     if _failure_path(job).exists():
         name, message = read_json(_failure_path(job))
         return getattr(errors, name)(message)
@@ -99,6 +107,7 @@ def _failure_path(job: Path) -> Path:
 
 
 def _die_with_parent() -> None:
+    """Stops this process once its stdin ends, which the parent holds open; runs in a thread."""
     os.read(0, 1)  # returns when the parent is gone
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_S)

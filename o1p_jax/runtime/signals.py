@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop."""
+"""SIGTERM and SIGINT ask a process to stop; here they become an exception."""
 
 import signal
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from o1p_jax.runtime.errors import Preempted
 
 @contextmanager
 def preemptible() -> Iterator[None]:
-    """Inside, SIGTERM and SIGINT raise Preempted."""
+    """Inside the block, SIGTERM and SIGINT raise `Preempted`; the handlers that stood before are restored at its end."""
 
     def stop(number: int, _frame: Any) -> None:
         for repeated in saved:  # one stop often comes twice: to the group, and passed on by the parent

@@ -34,15 +34,17 @@ TINY = read_config(MODEL | {"num_key_value_heads": 4})  # four, for the tensor a
 SAMPLES = tiny_samples(24)
 
 
-def plan_of(batch: BatchConfig) -> Steps:
+def steps_of(batch: BatchConfig) -> Steps:
     return make_steps(TrainingSet.of(SAMPLES).lengths, batch, 1, 0)
 
 
 def one_batch(batch: BatchConfig, samples=SAMPLES) -> Batch:
-    plan = plan_of(batch)
+    steps = steps_of(batch)
     rng = np.random.default_rng(1)
     references = [rng.normal(-4, 0.3, len(s.completion_ids)).astype(np.float32) for s in SAMPLES]
-    return assemble(samples, references, plan.packed[0], plan.microbatches, plan.rows, plan.row_length, plan.segments)
+    return assemble(
+        samples, references, steps.packed[0], steps.microbatches, steps.rows, steps.row_length, steps.segments
+    )
 
 
 class Trainer:

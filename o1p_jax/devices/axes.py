@@ -37,9 +37,7 @@ Dense weights and rows treat the mesh axis "expert" as more of "fsdp"; along it 
 Along "replica" and "context" every device holds whole weights.
 """
 SERVING_RULES = RULES | {"embed": None, "expert_embed": None, "batch": SAMPLING_AXES, "length": None}
-"""The rules for sampling: every data-parallel device holds whole weights, so that no token waits for them to be
-gathered.
-"""
+"""The rules for sampling: every data-parallel device holds whole weights, so that no token waits for a gather."""
 
 
 def partition(

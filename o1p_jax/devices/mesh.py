@@ -74,15 +74,14 @@ def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
 
 
 def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:
-    """Returns the number of devices along these axes together: for DATA_AXES, how many devices a batch's rows are split
-    over.
-    """
+    """Returns the number of devices along these axes together; a batch's rows are split over those along DATA_AXES."""
     return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def platform() -> str:
-    """Returns the platform that the program is compiled for: that of the mesh in use, whose devices may be of another
-    machine, else this host's.
+    """Returns the platform that the program is compiled for.
+
+    It is that of the mesh in use, whose devices may belong to another machine; without a mesh it is this host's.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else device.platform

@@ -34,9 +34,7 @@ _calls = itertools.count()
 
 
 def start(place: JobPlace | None) -> None:
-    """Joins the job's other processes, before anything uses JAX's devices; with None the process is alone and nothing
-    is done.
-    """
+    """Joins the job's other processes, before anything uses JAX's devices. With None the process stays alone."""
     if place is None:
         return
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours
@@ -67,9 +65,7 @@ def start(place: JobPlace | None) -> None:
 
 
 def place_beside() -> JobPlace | None:
-    """Returns the place of this process in a second job of the same processes at the same time, on the next port; None
-    if alone.
-    """
+    """Returns this process's place in a second job of the same processes, beside the first one; None if alone."""
     if count() == 1:
         return None
     assert global_state.coordinator_address is not None
@@ -135,8 +131,9 @@ def once(function: Callable[[], T]) -> T:
 
 
 def share(items: Iterable[str], function: Callable[[str], Any]) -> dict[str, Any]:
-    """Returns item -> `function(item)` (a JSON value) for all items; each process calls the function for a share of
-    them.
+    """Returns item -> `function(item)` (a JSON value) for all items.
+
+    Each process calls the function for a share of them.
     """
     own = {item: function(item) for item in list(items)[index() :: count()]}
     return {item: value for part in gather(json.dumps(own)) for item, value in json.loads(part).items()}

@@ -30,9 +30,7 @@ _GRACE_S = 30.0
 
 
 def run_child(module: str, job: Any, python: str | None = None) -> None:
-    """Runs `module` on `job` (a JSON value) in a child process under the interpreter `python`, by default the same
-    interpreter.
-    """
+    """Runs `module` on `job` (a JSON value) in a child process, under the interpreter `python` or the parent's own."""
     run_children(module, job, [{}], python)
 
 
@@ -76,8 +74,9 @@ def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], 
 
 
 def child_main(run: Callable[[Any], Any]) -> None:
-    """In a child: calls `run` on the job's JSON value and exits; a failure is left beside the job's file for the parent
-    to raise.
+    """Calls `run` on the job's JSON value, in the child.
+
+    A failure is left beside the job's file for the parent to raise.
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     path = Path(sys.argv[1])

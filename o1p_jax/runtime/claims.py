@@ -109,9 +109,7 @@ def _keep_fresh(path: Path, ended: threading.Event) -> None:
 
 
 def _lost(path: Path) -> bool:
-    """Returns whether the claim is free: given up, or removed here because its owner is gone (dead on this host, or
-    silent).
-    """
+    """Returns whether the claim is free now, removing it if its owner is gone (dead on this host, or silent)."""
     try:
         then = path.stat().st_mtime
         text = path.read_text()

@@ -58,9 +58,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`, which replaces `path` when the block ends well, as `atomic_path` does
-    for a file.
-    """
+    """Yields a temporary folder beside `path`, which replaces `path` when the block ends well."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))

@@ -88,9 +88,7 @@ def _in_slurm(variables: os._Environ | dict[str, str]) -> JobPlace | None:
 
 
 def _on_tpu(variables: os._Environ | dict[str, str]) -> JobPlace | None:
-    """The place of a TPU host, which may be one of several: JAX finds out, from variables (GKE) or the machine's
-    metadata.
-    """
+    """The place of one of several TPU hosts, which JAX finds out from variables (GKE) or the machine's metadata."""
     if variables.get("JAX_PLATFORMS", "tpu") not in ("", "tpu"):
         return None
     several = [variables.get(name, "") for name in ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")]

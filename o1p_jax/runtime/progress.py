@@ -1,4 +1,4 @@
-"""Progress for the person who watches: a bar on a terminal, else a plain line every few seconds, all of it on stderr."""
+"""Progress for the person who watches, on stderr: a bar on a terminal, else a plain line every few seconds."""
 
 import os
 import sys
@@ -24,9 +24,7 @@ class Bar(Protocol):
 
 @contextmanager
 def track(stage: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Yields a display of how far `stage` is; `done` units were finished by an earlier run and do not count in the
-    rate.
-    """
+    """Yields a display of how far `stage` is. The `done` units of an earlier run do not count in the rate."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (

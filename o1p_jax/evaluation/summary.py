@@ -116,7 +116,7 @@ def compare(runs: Sequence[Graded], *, resamples: int = 2000, seed: int = 0, as_
 def summarize(
     rows: pa.Table, base: pa.Table | None = None, *, resamples: int = 2000, seed: int = 0, as_printed: bool = False
 ) -> Summary:
-    """Returns the figures of one table of graded rollouts, and the change against `base`, a table of the same problems."""
+    """Returns the figures of one table of graded rollouts, and the change against the table `base`."""
     grades_N = np.array(rows["grade"].to_pylist())
     correct_N = grades_N == "correct"
     tokens_N = pc.list_value_length(rows["completion_ids"]).to_numpy().astype(np.float64)
@@ -219,7 +219,7 @@ def _change(base_BS: np.ndarray, new_BS: np.ndarray, as_printed: bool) -> tuple[
 
 
 def _interval(value: float, draws_B: np.ndarray) -> Interval:
-    """The interval of a figure from its resamples, without those in which the figure is not defined (no correct base)."""
+    """The interval of a figure from those of its resamples in which it is defined (in some no base is correct)."""
     defined = draws_B[np.isfinite(draws_B)]
     low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))

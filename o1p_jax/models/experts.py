@@ -1,4 +1,4 @@
-"""Feed-forward by experts: every token goes to the few that its router prefers, and none is dropped.
+"""A feed-forward of experts: every token goes to the few experts that its router prefers, and no token is dropped.
 
 Tokens are sorted by expert, so that each expert's product is one stretch of rows (MegaBlocks, arXiv 2211.15841). A
 device holds some of the experts (mesh axis "expert"), gathers the tokens of the devices that hold the others, and hands
@@ -22,11 +22,14 @@ from o1p_jax.models.grouped_product import grouped_product
 from o1p_jax.models.remat import keep
 
 _TILES = (8, 512)
-"""Fewest and most rows of a tile of `grouped_product`."""
+"""The fewest and the most rows of a tile of `grouped_product`."""
 
 
 class Experts(NamedTuple):
-    """Weights of all experts, or of a device's; or, in the same tree, where they lie. The biases may be None."""
+    """The weights of all experts or of a device's experts; or, in the same tree, where the weights lie.
+
+    The biases may be None.
+    """
 
     gate_EDF: Any
     up_EDF: Any
@@ -38,7 +41,7 @@ class Experts(NamedTuple):
 def route(
     logits_BLE: Float[Array, "B L E"], experts: int, normalize: bool
 ) -> tuple[Float[Array, "B L X"], Int[Array, "B L X"]]:
-    """Weight and index of the `experts` likeliest experts of each token, float32.
+    """Returns the float32 weight and the index of the `experts` likeliest experts of each token.
 
     The weights are the router's probabilities, divided by their sum if `normalize`.
     """
@@ -54,10 +57,11 @@ def expert_mlp(
     experts: Experts,
     gated: Callable[[Array, Array], Array],
 ) -> Float[Array, "B L D"]:
-    """The weighted sum of each token's experts, their last bias left out; `gated` joins the products `gate` and `up`.
+    """Returns the weighted sum of each token's experts, without the experts' last bias.
 
-    Under a mesh the rows lie as "batch", the weights as "experts", "expert_embed" and "mlp". Inside of a `shard_map`
-    over rows, as in sampling, each device has its own rows and experts already, their weights whole.
+    `gated` joins a token's products with `gate` and `up`. Under a mesh the rows lie as "batch", the weights as
+    "experts", "expert_embed" and "mlp". Inside a `shard_map` over rows, as in sampling, each device has rows and
+    experts of its own already, and these experts' weights are whole.
     """
     free = free_axes()
     if not free:
@@ -89,7 +93,7 @@ def expert_mlp(
 def _on_device(
     x_BLD: Array, weights_BLX: Array, chosen_BLX: Array, experts: Experts, *, gated: Callable, gather: bool
 ) -> Array:
-    """One device's rows; collectives bring in the weights' other parts (`gather`) and the tokens of other devices."""
+    """The sum for one device's rows; collectives bring in other devices' weights (if `gather`) and tokens."""
     if gather:
         experts = experts._replace(
             gate_EDF=jax.lax.all_gather(experts.gate_EDF, "fsdp", axis=1, tiled=True),
@@ -115,7 +119,7 @@ def _own_experts(
     first: Array | int,
     of: int,
 ) -> Array:
-    """What a device's experts, `first` and those after it `of` all, add to each token."""
+    """What a device's experts add to each token: `own` experts of all `of`, beginning with number `first`."""
     (t, d), x, own = x_TD.shape, chosen_TX.shape[1], len(experts.gate_EDF)
     group_P = chosen_TX.reshape(-1) - first
     group_P = jnp.where((group_P >= 0) & (group_P < own), group_P, own)  # other devices' pairs come last
@@ -142,7 +146,7 @@ def _own_experts(
 
 @jax.custom_vjp
 def _permute(x_PD: Array, order_P: Array, inverse_P: Array) -> Array:
-    """x[order]; the derivative is a look-up as well, where JAX's own would scatter."""
+    """x[order_P], whose derivative is a look-up by `inverse_P` as well, where JAX's own derivative would scatter."""
     return x_PD[order_P]
 
 

@@ -1,4 +1,10 @@
-"""doc"""
+"""One product of stretches of rows, each with a matrix of its own.
+
+On a TPU the product is `jax.lax.ragged_dot`. Elsewhere that function multiplies every row with every matrix, so a loop
+over tiles of rows takes its place, with as many turns as there are tiles.
+
+Legend: P rows, E groups of rows, D inputs, F outputs, T rows of a tile.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +18,10 @@ from jaxtyping import Array, Float, Int
 def grouped_product(
     x_PD: Float[Array, "P D"], w_EDF: Float[Array, "E D F"], sizes_E: Int[Array, "E"], tile: int
 ) -> Float[Array, "P F"]:
-    """The first sizes[0] rows times w[0], the next sizes[1] times w[1], and so on; rows past the last group give 0.
+    """Returns the first sizes[0] rows times w[0], the next sizes[1] rows times w[1], and so on.
 
-    Accumulated in float32, in the type of `x`. On a TPU it is `jax.lax.ragged_dot`; elsewhere that one multiplies every
-    row with every matrix, and a loop over tiles of `tile` rows takes its place, with as many turns as there are tiles.
+    The result is 0 for rows past the last group, accumulated in float32, and in the type of `x`. `tile` is the number
+    of rows of a tile.
     """
     return _product(x_PD, w_EDF, sizes_E, tile, 1)
 
@@ -49,6 +55,7 @@ def _product(x_PD: Array, w_EDF: Array, sizes_E: Array, tile: int, over: int) ->
 
 
 def _backward(tile: int, saved: tuple[Array, ...], d_out_PF: Array) -> tuple[Array, Array, None]:
+    """The derivatives by rows and matrices; there is none by the groups' sizes."""
     x_PD, w_EDF, sizes_E = saved
     dims = jax.lax.RaggedDotDimensionNumbers((((0,), (0,)), ((), ())), [0], [])
 
@@ -77,7 +84,7 @@ grouped_product.defvjp(lambda x, w, sizes, tile: (grouped_product(x, w, sizes, t
 
 
 def _tiles(sizes_E: Array, tile: int) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]:
-    """How many tiles the groups take; and for a tile its group, its first row, and where the group ends."""
+    """The number of tiles, and a function from a tile's number to its group, its first row, and its group's end."""
     tiles_E = -(-sizes_E // tile)
     last_E, ends_E = jnp.cumsum(tiles_E), jnp.cumsum(sizes_E)
 

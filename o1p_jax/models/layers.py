@@ -1,7 +1,7 @@
 """A decoder's layers: norms, attention's projections, and the feed-forward, one for all tokens or one of experts.
 
 Legend: B rows, L tokens, D hidden size, H query heads, G key-value heads, K head size, F feed-forward size, E experts,
-X experts a token. Every weight is declared once, with shape, logical axes and initialiser.
+X experts a token. Every weight is declared once, with its shape, logical axes and initialiser.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,10 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Stack(nnx.Module):
-    """`n` consecutive layers, each weight stacked along a first axis; called on one layer's slice of them."""
+    """`n` consecutive layers, whose weights are stacked along a first axis.
+
+    The stack is called on one layer's slice of its weights, inside a scan over layers.
+    """
 
     def __init__(self, cfg: DecoderConfig, n: int, *, rngs: nnx.Rngs):
         self.cfg = cfg
@@ -75,7 +78,10 @@ class Stack(nnx.Module):
         angles: tuple[Array, Array],
         attend: Callable[[Array, Array, Array, Array | None], Array],
     ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
-        """One layer; `attend` maps queries, keys, values and sinks to attention. Also returns its keys and values."""
+        """Runs one layer; returns its output, and its keys and values.
+
+        `attend` maps queries, keys, values and sinks to the attention's output.
+        """
         norm = norm_of(self.cfg)
         qk_axes = 2 if self.cfg.qk_norm == "width" else 1
         h_BLD = norm(x_BLD, self.attn_norm)
@@ -94,11 +100,13 @@ class Stack(nnx.Module):
         return x_BLD, (k_BLGK, v_BLGK)
 
     def _mlp(self, x_BLD: Array) -> Array:
+        """The feed-forward of all tokens."""
         gate_BLF = keep(_project("BLD,DF->BLF", x_BLD, self.gate, self.gate_bias))
         up_BLF = keep(_project("BLD,DF->BLF", x_BLD, self.up, self.up_bias))
         return _project("BLF,FD->BLD", self._gated(gate_BLF, up_BLF), self.down, self.down_bias)
 
     def _experts(self, x_BLD: Array) -> Array:
+        """The feed-forward of experts."""
         assert self.cfg.experts is not None
 
         def cast(weight: nnx.Param | None) -> Array | None:
@@ -117,6 +125,7 @@ class Stack(nnx.Module):
         return out_BLD + jnp.einsum("BLE,ED->BLD", weights_BLE, self.down_bias[...]).astype(x_BLD.dtype)
 
     def _gated(self, gate: Array, up: Array) -> Array:
+        """The activation of a feed-forward, from the products with the weights `gate` and `up`."""
         swiglu = self.cfg.swiglu
         if swiglu is None:
             return _ACTIVATIONS[self.cfg.activation](gate) * up
@@ -126,14 +135,14 @@ class Stack(nnx.Module):
 
 
 class Norm(NamedTuple):
-    """Root-mean-square norm (arXiv 1910.07467) in float32, and how it is scaled."""
+    """Root-mean-square norm (arXiv 1910.07467) in float32, and how its result is scaled."""
 
     eps: float
     offset: float
     in_float32: bool
 
     def __call__(self, x: Float[Array, "*B D"], scale: nnx.Param | None, axes: int = 1) -> Float[Array, "*B D"]:
-        """Normalises the last `axes` axes together; without a scale `x` is handed back."""
+        """Normalises the last `axes` axes together; without a scale `x` is returned as it is."""
         if scale is None:
             return x
         x32 = x.astype(jnp.float32)
@@ -146,19 +155,21 @@ class Norm(NamedTuple):
 
 
 def norm_of(cfg: DecoderConfig) -> Norm:
+    """Returns the norm that all layers of `cfg` use."""
     return Norm(cfg.norm_eps, cfg.norm_offset, cfg.norm_in_float32)
 
 
 def new_weight(rngs: nnx.Rngs, init: Callable[..., Array], **axes: int) -> nnx.Param:
-    """A float32 weight from logical axis -> size, in the array's order."""
+    """Makes a float32 weight; `axes` maps its logical axes to their sizes, in the array's order."""
     return nnx.Param(init(rngs.params(), tuple(axes.values()), jnp.float32), logical_axes=tuple(axes))
 
 
 def times(x: Array, factor: float) -> Array:
+    """Multiplies `x` by a number in the type of `x`."""
     return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
 
 
 def _project(equation: str, x: Array, weight: nnx.Param, bias: nnx.Param | None) -> Array:
-    """einsum in the type of `x`, accumulated in float32; the bias is broadcast over rows and tokens."""
+    """An einsum in the type of `x`, accumulated in float32; the bias is broadcast over rows and tokens."""
     out = jnp.einsum(equation, x, weight[...].astype(x.dtype), preferred_element_type=jnp.float32).astype(x.dtype)
     return out if bias is None else out + bias[...].astype(x.dtype)[None, None]

@@ -8,9 +8,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 KEPT = "kept"
-"""`checkpoint_name` of the arrays that light rematerialisation keeps: the results of products and of attention."""
+"""The `checkpoint_name` of the arrays that light rematerialisation keeps."""
 
 Remat = Literal["none", "light", "full"]
+"""How much is computed again: nothing, what is cheap, or all but the layers' inputs."""
 
 
 def keep(x: Float[Array, "*B"]) -> Float[Array, "*B"]:

@@ -1,6 +1,7 @@
 """How long a step takes at best: arithmetic, memory and links at their peaks, all at the same time.
 
-A bound from below, not a forecast: nothing here knows of launches, stragglers or kernels that reach a part of the peak.
+The time is a bound from below, not a forecast: nothing here knows of launches, stragglers or kernels that reach a part
+of the peak.
 """
 
 import math
@@ -15,21 +16,23 @@ from o1p_jax.planning.hlo import Collective
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Of one training step."""
+    """The time of one training step, at best."""
 
     seconds: dict[str, float]
-    """compute, memory, and the links of each axis: what each would take alone."""
+    """Seconds that compute, memory and the links of each axis would take alone."""
     model_flops: float
+    """Operations of the step, without those that are computed again."""
     peak_flops: float
-    """Of all chips, a second."""
+    """Operations of all chips, a second."""
 
     @property
     def step(self) -> float:
-        """Seconds, everything at the same time."""
+        """Seconds of the step, with everything at the same time."""
         return max(self.seconds.values())
 
     @property
     def bound(self) -> str:
+        """What takes the longest."""
         return max(self.seconds, key=lambda name: self.seconds[name])
 
     @property
@@ -39,12 +42,12 @@ class StepTime:
 
     @property
     def mfu_without_overlap(self) -> float:
-        """The same if arithmetic waited for memory and every link."""
+        """The utilisation if arithmetic waited for memory and every link."""
         return self.model_flops / (sum(self.seconds.values()) * self.peak_flops)
 
 
 def link_seconds(topology: Topology, sent: Iterable[Collective], mesh: dict[str, int]) -> dict[str, float]:
-    """Seconds a step that the links along each axis (or axes together) are busy, at their peak."""
+    """Returns the seconds a step that the links along each axis (or axes together) are busy, at their peak."""
     seconds: dict[str, float] = {}
     for collective in sent:
         rate = _rate(topology, collective.axis, mesh)
@@ -56,8 +59,8 @@ def _rate(topology: Topology, axis: str, mesh: dict[str, int]) -> float:
     """Bytes a second that a device receives along an axis.
 
     On a torus an axis of n devices takes as many dimensions as it needs to hold them, each with two links (directions);
-    one of a single dimension that does not close into a ring still fills both directions. Between GPUs: NVLink within
-    a host, and the hosts' network adapters, all of a host's together, for what crosses hosts.
+    an axis of a single dimension that does not close into a ring still fills both directions. Between GPUs the links
+    are NVLink within a host, and for what crosses hosts the hosts' network adapters, all of a host's together.
     """
     chip, names = topology.chip, axis.split("+")
     n = math.prod(mesh[name] for name in names)

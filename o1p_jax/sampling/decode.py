@@ -1,12 +1,12 @@
-"""What the embedded sampler runs on the devices: fill prompts in, decode a few tokens, move rows.
+"""What the embedded sampler runs on the devices: it fills prompts in, decodes a few tokens, and moves rows.
 
-Every data-parallel device works on rows (slots) of its own through `jax.shard_map`; the axis "tensor" is left to the
-compiler. Keys and values lie in two places: a large cache that a call of `decode` only reads, and a buffer
-of the call's own tokens, written to the cache once at its end. Rows are read in groups, each only as far as its longest
-row: the host keeps rows of like length together (`reorder`).
+Every data-parallel device works on rows (slots) of its own through `jax.shard_map`; the mesh axis "tensor" is left to
+the compiler. Keys and values lie in two places: a large cache that a call of `decode` only reads, and a buffer of the
+call's own tokens, which is written to the cache once at the call's end. Rows are read in groups, each only as far as
+the group's longest row: the host keeps rows of like length together (`reorder`).
 
-Legend: B rows, N layers, G key-value heads, R query heads a key-value head, H = G*R, K head size, S cached positions,
-T tokens of a call, P prompt tokens, V vocabulary.
+Legend: B rows, N layers, G key-value heads, R query heads a key-value head, H = G*R, K head size, S cached positions, T
+tokens of a call, P prompt tokens, D devices, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -32,14 +32,14 @@ _ROWS, _ROWS_SECOND = PartitionSpec(SAMPLING_AXES), PartitionSpec(None, SAMPLING
 
 
 class Cache(NamedTuple):
-    """Keys and values; the positions of a head lie side by side, so that the first few are one stretch of memory."""
+    """Keys and values; a head's positions lie side by side, so that its first positions are one stretch of memory."""
 
     k_NBGSK: Array
     v_NBGSK: Array
 
     @property
     def capacity(self) -> int:
-        """Positions a row can hold."""
+        """How many positions a row can hold."""
         return self.k_NBGSK.shape[-2]
 
 
@@ -51,18 +51,19 @@ class Layout:
     mesh: Mesh
     dtype: DTypeLike
     group: int
-    """Rows that are read to a common length; divides the rows of a device."""
+    """Number of rows that are read to a common length; divides the number of rows of a device."""
     steps: int
-    """T: tokens a row decodes in a call."""
+    """T: the number of tokens that a row decodes in a call."""
 
     def on_rows(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
+        """The function `f`, run by every data-parallel device on its own rows."""
         return jax.shard_map(
             f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=set(SAMPLING_AXES), check_vma=False
         )
 
     @staticmethod
     def of_params(params: nnx.State) -> nnx.State:
-        """Where the weights lie along the axes of rows: experts each on its device, all else on every one."""
+        """Where the weights lie along the axes of rows: an expert on its device, all other weights on every device."""
 
         def spec(weight: Any) -> Any:
             return weight.replace(partition(weight.get_metadata("logical_axes"), SERVING_RULES, SAMPLING_AXES))
@@ -71,7 +72,7 @@ class Layout:
 
 
 def empty_cache(cfg: DecoderConfig, rows: int, capacity: int, layout: Layout) -> Cache:
-    """A cache for `rows` rows on all devices together."""
+    """Makes a cache for `rows` rows, those of all devices together."""
     shape = (cfg.layers, rows, cfg.kv_heads, capacity, cfg.head_dim)
     rules = rules_for(cfg, layout.mesh, SERVING_RULES)
     place = sharding(layout.mesh, ("layers", "batch", "kv_heads", "length", "head_dim"), rules)
@@ -90,8 +91,8 @@ def prefill(
 ) -> Cache:
     """Writes the prompts' keys and values into the cache, from position 0 on.
 
-    Each device takes the first `used_D` of its rows, the first `lengths_B` tokens of each, and puts row b in
-    `slots_B[b]` of the device's slots.
+    Each device takes the first `used_D` of its rows of `ids_BP`, of each row the first `lengths_B` tokens, and puts row
+    b into `slots_B[b]` of the device's slots.
     """
 
     def on_device(params, cache, ids_BP, lengths_B, slots_B, used_D):
@@ -126,11 +127,12 @@ def decode(
     draw: Draw,
     layout: Layout,
 ) -> tuple[Cache, Int[Array, "T B"]]:
-    """The next T tokens of every row.
+    """Returns the cache and the next T tokens of every row.
 
-    `tokens_B` are the rows' last tokens, not yet in the cache; `lengths_B` the tokens that are in it (0 in an idle row,
-    whose output means nothing). Token number c of a completion is drawn with the row's key folded with c, so that it
-    depends on nothing beside it; `counts_B` is the number of the first one drawn here.
+    `tokens_B` are the rows' last tokens, which are not yet in the cache; `lengths_B` is the number of tokens that are
+    in it (0 in an idle row, whose output means nothing). Token number c of a completion is drawn with the row's key
+    folded with c, so that a token does not depend on the rows beside its own; `counts_B` is the number of the first
+    token of this call.
     """
 
     def on_device(params, cache, tokens_B, lengths_B, counts_B, keys_B2):
@@ -170,13 +172,16 @@ def decode(
 
 @partial(jax.jit, static_argnames="capacity", donate_argnames="cache")
 def grow(cache: Cache, capacity: int) -> Cache:
-    """The same rows with room for `capacity` positions."""
+    """Returns a cache of the same rows with room for `capacity` positions."""
     return jax.tree.map(lambda a: jnp.pad(a, ((0, 0),) * 3 + ((0, capacity - a.shape[-2]), (0, 0))), cache)
 
 
 @partial(jax.jit, static_argnames="layout")
 def reorder(cache: Cache, order_B: Int[Array, "B"], layout: Layout) -> Cache:
-    """Row b becomes what row order_B[b] of its device was; with fewer entries than rows, the others are dropped."""
+    """Makes row b of each device what its row order_B[b] was.
+
+    With fewer entries than rows, the other rows are dropped.
+    """
 
     def on_device(cache: Cache, order_B: Array) -> Cache:
         def copy(b: Array, moved: Cache) -> Cache:  # row by row: a gather copies element by element on a CPU
@@ -196,7 +201,7 @@ def reorder(cache: Cache, order_B: Int[Array, "B"], layout: Layout) -> Cache:
 
 
 def bucket(n: int) -> int:
-    """The smallest of 0, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, ... that is at least `n`."""
+    """Returns the smallest of 0, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, ... that is at least `n`."""
     if n <= 64:
         return 64 * (n > 0)
     power = 1 << (n - 1).bit_length()
@@ -204,7 +209,7 @@ def bucket(n: int) -> int:
 
 
 def buckets(n: int) -> list[int]:
-    """All of them up to `bucket(n)`."""
+    """Returns all of these lengths up to `bucket(n)`."""
     found = [0]
     while found[-1] < n:
         found.append(bucket(found[-1] + 1))
@@ -223,7 +228,10 @@ def _attention(
     scoring: Scoring,
     sinks_H: Array | None,
 ) -> Array:
-    """One new token a row against its cached positions and the buffer up to `t`, a group of rows at a time."""
+    """Attention of one new token a row to its cached positions and to the buffer up to `t`.
+
+    The rows are taken a group at a time, each group only as far as its longest row.
+    """
     scale, softcap = scoring
 
     def score(q_BGRK: Array, keys_BGSK: Array, mask: Array) -> Array:
@@ -267,19 +275,22 @@ def _attention(
 
 
 def _append(buffer: Cache, new: tuple[Array, Array], t: Array) -> Cache:
-    """Puts one token's keys and values at place `t` of the buffer."""
+    """The buffer with one token's keys and values at place `t`."""
     return jax.tree.map(
         partial(jax.lax.dynamic_update_slice_in_dim, start_index=t, axis=-2), Cache(*buffer), _as_cached(new)
     )
 
 
 def _as_cached(new: tuple[Array, Array]) -> Cache:
-    """New keys and values, axes ..., P, G, K, in the cache's order."""
+    """New keys and values, axes ..., P, G, K, with the axes in the cache's order."""
     return Cache(*(jnp.moveaxis(a, -3, -2) for a in new))
 
 
 def _write(cache: Cache, new: Cache, slots_B: Array, starts_B: Array, rows: Array | int) -> Cache:
-    """Writes the first `rows` rows of `new` into `slots_B`, from `starts_B` on; row by row, which is done in place."""
+    """Writes the first `rows` rows of `new` into the rows `slots_B` of the cache, from position `starts_B` on.
+
+    The rows are written one by one, which is done in place.
+    """
 
     def row(b: Array, cache: Cache) -> Cache:
         def put(whole_NBGSK: Array, new_NBGTK: Array) -> Array:

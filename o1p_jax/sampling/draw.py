@@ -1,4 +1,7 @@
-"""doc"""
+"""How a token is drawn from the logits: temperature, then top-k, then top-p, with a random key for each row.
+
+Legend: B rows, V vocabulary.
+"""
 
 from typing import NamedTuple
 
@@ -10,7 +13,7 @@ from o1p_jax.models.attention.scoring import MASKED
 
 
 class Draw(NamedTuple):
-    """How a token is drawn from the logits; see `SamplingParams`."""
+    """How a token is drawn from the logits; the fields are those of `SamplingParams`."""
 
     temperature: float
     top_p: float
@@ -20,9 +23,11 @@ class Draw(NamedTuple):
 def draw_tokens(
     logits_BV: Float[Array, "B V"], keys_B2: UInt32[Array, "B 2"], counts_B: Int[Array, "B"], draw: Draw
 ) -> Int[Array, "B"]:
-    """One token a row: the likeliest at temperature 0, else drawn after temperature, top-k, then top-p.
+    """Returns one token a row: the likeliest at temperature 0, else one that is drawn after temperature, top-k, then
+    top-p.
 
-    V, which is no token, where the logits are not finite.
+    Token number `counts_B` of a completion is drawn with the row's key folded with that number. Where the logits are
+    not finite the result is V, which is no token.
     """
     if draw.temperature == 0:
         return _first(logits_BV == jnp.max(logits_BV, axis=-1, keepdims=True))

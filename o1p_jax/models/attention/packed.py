@@ -1,4 +1,11 @@
-"""doc"""
+"""Causal attention over packed rows: the one function that the decoder calls, which chooses an implementation.
+
+On a TPU the splash kernel of tpu.py serves where its tiles divide the row; the tiles of plain JAX in tiled.py serve
+everywhere else. Both compute the same function, and either is run by each device on its own rows and heads.
+
+Legend: B rows, L tokens, S tokens of whole rows where rows are split over the mesh axis "context" (S = L where not), H
+query heads, G key-value heads, K head size.
+"""
 
 from functools import partial
 
@@ -25,12 +32,12 @@ def packed_attention(
     scoring: Scoring | None = None,
     sinks_H: Float[Array, "H"] | None = None,
 ) -> Float[Array, "B L H K"]:
-    """Softmax attention to the tokens of the same segment up to each token's own place; softmax in float32.
+    """Returns the softmax attention of each token to the tokens of its segment up to itself; the softmax is in float32.
 
-    A segment's tokens lie side by side. A token sees the last `windows[kind]` tokens, itself included; None is all of
-    them. Without `scoring` the scale is K^-0.5. A head's sink is one more score for each of its queries, without a key
-    or a value. Under a mesh, rows lie as "batch" and "length", queries as "heads", keys and values as "kv_heads" where
-    the mesh divides these, else whole.
+    A segment's tokens lie side by side. A token sees the last `windows[kind]` tokens, itself included; None means all
+    of them. Without `scoring` the scale is K^-0.5. A head's sink is one more score for each of its queries, without a
+    key or a value. Under a mesh, rows lie as "batch" and "length", queries as "heads", keys and values as "kv_heads"
+    where the mesh divides these; else every device holds all of them.
     """
     scoring = scoring or Scoring(q_BLHK.shape[-1] ** -0.5)
     kind, free = jnp.asarray(kind, jnp.int32), free_axes()
@@ -72,7 +79,7 @@ def _on_device(
     kernels: tuple, *, scoring: Scoring, windows: tuple[int | None, ...], split: bool,
     context: bool,
 ) -> Array:  # fmt: skip
-    """One device's queries, to the keys of whole rows."""
+    """The attention of one device's queries to the keys of whole rows, by the kernels if there are any."""
     if not split:
         k_BLGK, v_BLGK = (_own_heads(x, q_BLHK.shape[2]) for x in (k_BLGK, v_BLGK))
     k_BSGK, v_BSGK, segments_BS, first = k_BLGK, v_BLGK, segments_BL, jnp.int32(0)
@@ -88,7 +95,10 @@ def _on_device(
 
 
 def _own_heads(x_BLGK: Array, heads: int) -> Array:
-    """Of all key-value heads those of this device's `heads` query heads, one for each if they share no single one."""
+    """The key-value heads of this device's `heads` query heads, out of all key-value heads.
+
+    There is one key-value head for each query head, unless all query heads of the device share a single one.
+    """
     repeats = heads * jax.lax.axis_size("tensor") // x_BLGK.shape[2]
     first = jax.lax.axis_index("tensor") * heads
     if repeats % heads == 0:

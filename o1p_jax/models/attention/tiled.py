@@ -1,10 +1,11 @@
-"""Causal attention over packed rows, a tile of scores at a time (FlashAttention, arXiv 2205.14135 and 2307.08691).
+"""Attention in plain JAX, a tile of scores at a time (FlashAttention, arXiv 2205.14135 and 2307.08691).
 
-Legend: B rows, L tokens, S tokens of whole rows where they are split over the mesh axis "context" (S = L where not); n
+For each tile of queries a loop runs over the tiles of keys that it can see: what lies in the future, before all of the
+tile's segments or before its window costs nothing, and no array S x S exists, forward or backward.
+
+Legend: B rows, L tokens, S tokens of whole rows where rows are split over the mesh axis "context" (S = L where not); n
 tiles of queries, m of keys, T queries or U keys of a tile; H query heads, G key-value heads, R = H/G query heads a
-key-value head, K head size. For each tile of queries a loop runs over the tiles of keys that it can see: what lies in
-the future, before all of its segments or before its window costs nothing, and no array S x S exists, forward or
-backward. On TPUs the kernel of splash.py does the same.
+key-value head, K head size.
 """
 
 from functools import partial
@@ -18,6 +19,7 @@ from o1p_jax.models.attention.scoring import MASKED, Scoring
 from o1p_jax.models.remat import keep
 
 _TILE = 128
+"""The most queries or keys of a tile."""
 
 
 def tiled_attention(
@@ -31,7 +33,12 @@ def tiled_attention(
     scoring: Scoring,
     sinks_H: Float[Array, "H"] | None,
 ) -> Float[Array, "B L H K"]:
-    """Attention of queries whose first stands at place `first` of the rows of keys."""
+    """Returns the attention of L queries, the first of which stands at place `first` of its row, to the keys of whole
+    rows.
+
+    A query sees keys of its own segment, up to itself, within the last `window` tokens. A head's sink is one more
+    score.
+    """
     b, length, h, k = q_BLHK.shape
     g = k_BSGK.shape[2]
     n = -(-length // _TILE)
@@ -52,17 +59,22 @@ def tiled_attention(
 
 
 class _View(NamedTuple):
-    """Where queries and keys stand in their rows."""
+    """What each query may see: the segments of queries and keys, the places in the row, and the tiles within reach."""
 
     segments_nBT: Array
+    """The segments of the queries."""
     segments_mBU: Array
+    """The segments of the keys."""
     first: Array
+    """The place of the first query in its row."""
     window: Array
+    """How many tokens a query sees, itself included."""
     reach_n2: Array
+    """For each tile of queries, the first tile of keys that is seen and the one after the last."""
 
 
 def _reach(segments_BS: Array, first: Array, window: Array, n: int, size: int) -> Array:
-    """For each tile of queries, the first tile of keys that one of them sees, and the one after the last."""
+    """For each tile of queries, the first tile of keys that one of its queries sees, and the one after the last."""
     places_S = jnp.arange(segments_BS.shape[1], dtype=jnp.int32)
     begins_BS = jnp.pad(segments_BS[:, 1:] != segments_BS[:, :-1], ((0, 0), (1, 0)))
     starts_BS = jax.lax.cummax(jnp.where(begins_BS, places_S[None], 0), axis=1)
@@ -73,7 +85,7 @@ def _reach(segments_BS: Array, first: Array, window: Array, n: int, size: int) -
 
 
 def _scores(scoring: Scoring, q_BGRTK: Array, k_BGUK: Array, view: _View, i: Array, j: Array) -> tuple[Array, Array]:
-    """Scores of tile i's queries and tile j's keys, float32, masked; and their derivative by the product."""
+    """The masked float32 scores of tile i's queries and tile j's keys, and the scores' derivative by the products."""
     size = q_BGRTK.shape[-2]
     places = jnp.arange(size)
     distance_TU = (view.first + i * size + places)[:, None] - (j * size + places)[None, :]
@@ -91,13 +103,17 @@ def _scores(scoring: Scoring, q_BGRTK: Array, k_BGUK: Array, view: _View, i: Arr
 def _attention(
     scoring: Scoring, q_nBGRTK: Array, k_mBGUK: Array, v_mBGUK: Array, view: _View, sinks_GR: Array | None
 ) -> Array:
+    """The attention over tiles, with a derivative of its own."""
     return _forward(scoring, q_nBGRTK, k_mBGUK, v_mBGUK, view, sinks_GR)[0]
 
 
 def _forward(
     scoring: Scoring, q_nBGRTK: Array, k_mBGUK: Array, v_mBGUK: Array, view: _View, sinks_GR: Array | None
 ) -> tuple[Array, tuple[Any, ...]]:
-    """Softmax over the tiles of keys seen so far: highest score, sum and weighted values, rescaled as it rises."""
+    """The attention and what its derivative needs: a softmax over the tiles of keys seen so far.
+
+    Of each query the highest score, the sum and the weighted values are kept, and rescaled as the highest score rises.
+    """
     flat = jnp.zeros(q_nBGRTK.shape[1:-1], jnp.float32)
     highest, total = flat + MASKED, flat
     if sinks_GR is not None:  # what is seen first
@@ -127,6 +143,7 @@ def _forward(
 
 
 def _backward(scoring: Scoring, saved: tuple[Any, ...], d_out_nBGRTK: Array) -> tuple[Array | None, ...]:
+    """The derivatives by queries, keys, values and sinks; the scores of each tile are computed again."""
     q_nBGRTK, k_mBGUK, v_mBGUK, view, sinks_GR, out_nBGRTK, log_total_nBGRT = saved
     dtype = q_nBGRTK.dtype
     mean_nBGRT = jnp.sum(out_nBGRTK.astype(jnp.float32) * d_out_nBGRTK.astype(jnp.float32), axis=-1)

@@ -1,7 +1,7 @@
 """What the families share: how config.json is read, and Llama's names of the tensors.
 
-A family is a module beside this one with a `FAMILY`; its docstring names the models it is for. Hugging Face's entries
-that are left out mean what transformers takes them for: `defaults`.
+A family is a module beside this one with a `FAMILY`; its docstring names the models that it is for. An entry that
+config.json leaves out means what transformers takes it for: the family's `defaults`, else Llama's.
 """
 
 import dataclasses
@@ -62,31 +62,32 @@ _ROPE_TYPES = {
     "yarn": ("factor", "original_max_position_embeddings"),
     "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
 }
-"""rope_type -> entries it can't do without."""
+"""rope_type -> the entries that it can't do without."""
 
 
 def all_layers_alike(hf: Entries) -> list[LayerKind]:
-    """Full attention and one rotary embedding in every layer."""
+    """Returns layers with full attention and one rotary embedding."""
     return [LayerKind(rope=read_rope(hf))] * hf["num_hidden_layers"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """How one `model_type` is read and written."""
+    """How the models of one `model_type` are read and written."""
 
     names: dict[str, tuple[str, str]]
-    """Our weight's name -> (Hugging Face's name, its axes): see names.py."""
+    """The decoder's name of a weight -> (Hugging Face's name, its axes): see hf/names.py."""
     defaults: Entries = field(default_factory=dict)
     """Entries that a config.json may leave out, where they differ from Llama's."""
     fields: Callable[[Entries], dict[str, Any]] = lambda hf: {}
     """Fields of `DecoderConfig` that are not read as Llama's are."""
     layers: Callable[[Entries], list[LayerKind]] = all_layers_alike
+    """The kind of each layer."""
     expected: Entries = field(default_factory=dict)
-    """Entries that must have this value, because the decoder can't express others."""
+    """Entries that must have this value, because the decoder can't express another."""
 
 
 def read(hf: Entries, family: Family) -> DecoderConfig:
-    """The configuration that `hf` describes; raises `BadInput` for what has no place in the decoder."""
+    """Returns the configuration that `hf` describes. Raises `BadInput` for a setting that the decoder can't express."""
     hf = _DEFAULTS | family.defaults | hf
     _refuse_inexpressible(hf, family)
     try:
@@ -126,7 +127,10 @@ def read(hf: Entries, family: Family) -> DecoderConfig:
 def layers_by_type(
     hf: Entries, types: list[str], *, window: int | None, ropes: dict[str, RopeConfig] | None = None
 ) -> list[LayerKind]:
-    """A layer for each of `types` ('full_attention' or 'sliding_attention'); `ropes` where the types have their own."""
+    """Returns a layer for each of `types` ('full_attention' or 'sliding_attention').
+
+    `ropes` gives each type a rotary embedding of its own; left out, all layers share one.
+    """
     if unknown := sorted(set(types) - {"full_attention", "sliding_attention"}):
         raise BadInput(f"config.json: layer_types: {unknown[0]} is not supported")
     if ropes is None:
@@ -136,19 +140,19 @@ def layers_by_type(
 
 
 def windows_everywhere(hf: Entries) -> list[LayerKind]:
-    """`sliding_window` in every layer; None is none."""
+    """Returns layers that all have the window `sliding_window`; None is no window."""
     return layers_by_type(hf, ["sliding_attention"] * hf["num_hidden_layers"], window=hf["sliding_window"])
 
 
 def windows_every_other_layer(hf: Entries) -> list[LayerKind]:
-    """Where `layer_types` don't say otherwise: from the first layer on."""
+    """Returns layers as `layer_types` says; left out, every other layer has a window, the first one included."""
     n = hf["num_hidden_layers"]
     types = hf.get("layer_types") or [("full_attention" if i % 2 else "sliding_attention") for i in range(n)]
     return layers_by_type(hf, types, window=hf["sliding_window"])
 
 
 def read_experts(hf: Entries, **switches: bool) -> ExpertsConfig:
-    """transformers writes `num_local_experts` and reads `num_experts` as well."""
+    """Returns the experts; transformers writes `num_local_experts` and reads `num_experts` as well."""
     count, per_token = hf.get("num_experts") or hf["num_local_experts"], hf["num_experts_per_tok"]
     for name, value in (("num_experts", count), ("num_experts_per_tok", per_token)):
         if not isinstance(value, int):
@@ -157,12 +161,18 @@ def read_experts(hf: Entries, **switches: bool) -> ExpertsConfig:
 
 
 def read_rope(hf: Entries) -> RopeConfig:
-    """transformers 5 has `rope_parameters`, 4 had `rope_theta` beside `rope_scaling` (with `type` for `rope_type`)."""
+    """Returns the rotary embedding of all layers.
+
+    transformers 5 writes `rope_parameters`; 4 wrote `rope_theta` beside `rope_scaling` (with `type` for `rope_type`).
+    """
     return parse_rope(hf.get("rope_scaling") or hf.get("rope_parameters") or {}, hf, hf["rope_theta"])
 
 
 def read_ropes_by_type(hf: Entries, theta: dict[str, float | int]) -> dict[str, RopeConfig]:
-    """A rotary embedding for each layer type; a `rope_scaling` of transformers 4 is that of the full attention."""
+    """Returns a rotary embedding for each layer type of `theta`.
+
+    A `rope_scaling` of transformers 4 is that of the full attention.
+    """
     nested = hf.get("rope_parameters") or {}
     ropes = {t: dict(nested.get(t) or {}) for t in theta}
     ropes["full_attention"] |= hf.get("rope_scaling") or {}
@@ -170,7 +180,10 @@ def read_ropes_by_type(hf: Entries, theta: dict[str, float | int]) -> dict[str, 
 
 
 def parse_rope(rope: Entries, hf: Entries, theta: float | int) -> RopeConfig:
-    """`rope` are the entries of `rope_parameters`, `theta` what `rope_theta` is without one there."""
+    """Returns the rotary embedding with the entries `rope` of `rope_parameters`.
+
+    `theta` is the base where `rope` holds none.
+    """
     rope = dict(rope)
     old_kind = rope.pop("type", None)
     kind = rope.pop("rope_type", None) or old_kind or "default"
@@ -203,11 +216,13 @@ def parse_rope(rope: Entries, hf: Entries, theta: float | int) -> RopeConfig:
 
 
 def _activation_entry(hf: Entries) -> str:
-    """Where a family knows `hidden_activation`, a `hidden_act` beside it is a leftover."""
+    """The entry that counts: where a family knows `hidden_activation`, a `hidden_act` beside it is a leftover."""
     return "hidden_activation" if "hidden_activation" in hf else "hidden_act"
 
 
 def _refuse_inexpressible(hf: Entries, family: Family) -> None:
+    """Raises `BadInput` for what the decoder can't express, and for models that bring code of their own."""
+
     def refuse(bad: bool, what: str, remedy: str) -> None:
         if bad:
             raise BadInput(f"config.json: {what}: {remedy}")

@@ -1,4 +1,4 @@
-"""Weights back into a Hugging Face folder."""
+"""Weights are written from the devices into a Hugging Face folder, a tensor at a time."""
 
 import os
 import shutil
@@ -18,6 +18,7 @@ from o1p_jax.runtime import progress
 from o1p_jax.runtime.files import atomic_path, disk_errors, write_json
 
 _MAX_SHARD_BYTES = 5 * 10**9
+"""The most bytes of tensors in a file."""
 
 
 def export_params(
@@ -25,10 +26,11 @@ def export_params(
 ) -> None:
     """Writes weights, configuration and tokenizer into the folder `out`, for transformers and vLLM to load.
 
-    Names and types of the tensors, and all other files, are those of `source`; a model without one has `config` as its
-    config.json and keeps its types. An import that was not trained on is exported with the same bytes.
+    Names and types of the tensors, and all other files, are those of the folder `source`; a model without a source has
+    `config` as its config.json and keeps its types. Weights that were loaded and not trained are exported with the same
+    bytes.
 
-    In a job of several processes one writes; the others, with None as `out`, hand their devices' parts over.
+    In a job of several processes one process writes; the others, with None as `out`, hand their devices' parts over.
     """
     if (source is None) == (config is None):
         raise ValueError("source or config: give one of them")

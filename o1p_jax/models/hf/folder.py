@@ -1,4 +1,7 @@
-"""doc"""
+"""The tensors in a model folder's weight files, and whether they are those that its configuration asks for.
+
+Only safetensors are read: the other formats run code when they are loaded.
+"""
 
 from pathlib import Path
 
@@ -23,7 +26,7 @@ class FolderTensors:
             self.tensors |= found
 
     def check(self, expected: list[HfTensor], cfg: DecoderConfig) -> None:
-        """Raises one `BadInput` for all missing, unknown, duplicate and misshapen tensors."""
+        """Raises one `BadInput` for all tensors that are missing, unknown, duplicate or of a wrong shape or type."""
         shapes = {t.name: t.shape for t in expected}
         self.problems += [f"{name} is missing" for name in shapes.keys() - self.tensors.keys()]
         self.problems += [
@@ -42,6 +45,11 @@ class FolderTensors:
 
 
 def weight_files(folder: Path) -> list[Path]:
+    """Returns the folder's safetensors files: those that its index names, or the only one.
+
+    Raises `BadInput` where there are none, or where the index leads out of the folder; `CorruptData` for a broken
+    index.
+    """
     if (folder / INDEX).exists():
         index = read_json(folder / INDEX)
         weight_map = index.get("weight_map") if isinstance(index, dict) else None

@@ -1,7 +1,4 @@
-"""Hugging Face folders: found, read straight into each device's shards, and written back.
-
-Only safetensors are read (the other formats run code when loaded), and no code that a model brings along is ever run.
-"""
+"""Weights are read from a Hugging Face folder straight into each device's shards, a part of a tensor at a time."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -29,10 +26,10 @@ def load_params(
     splits: tuple[int, ...] | None = None,
     shardings: nnx.State | None = None,
 ) -> nnx.State:
-    """The weights, each device reading only its own part; `shardings` are those of `param_shardings` if left out.
+    """Returns the tree of weights in `dtype`; each device reads only its own part of them.
 
-    Raises `BadInput` once for all tensors that are missing, unknown, duplicate or of a wrong shape, `CorruptData` for a
-    damaged file.
+    `shardings` are those of `param_shardings` if left out. Raises `BadInput` once for all tensors that are missing,
+    unknown, duplicate or of a wrong shape, `CorruptData` for a damaged file.
     """
     placed = dict(nnx.to_flat_state(shardings if shardings is not None else param_shardings(cfg, mesh, splits)))
     by_path: dict[tuple, list[Part]] = defaultdict(list)
@@ -73,5 +70,5 @@ def load_params(
 
 
 def check_weights(folder: Path, cfg: DecoderConfig) -> None:
-    """Raises what `load_params` would, from the files' headers alone."""
+    """Raises what `load_params` would raise, from the files' headers alone."""
     FolderTensors(folder).check(hf_tensors(cfg), cfg)

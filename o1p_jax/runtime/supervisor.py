@@ -119,21 +119,13 @@ def leave(exit_code: int) -> NoReturn:
     os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes
 
 
-class _Ended(O1pError):
-    """The error that the worker reported last, with its exit code."""
-
-    def __init__(self, message: str, exit_code: int):
-        super().__init__(message)
-        self.exit_code = exit_code if exit_code > 0 else ProcessLost.exit_code
-
-
 class LastWords:
     """Passes a worker's stderr on, except for its last error and for what C++ prints about lost processes."""
 
     def __init__(self) -> None:
         self.error = ""
         self.error_first = False
-        """It came before anything about lost processes."""
+        """Whether the error came before anything about lost processes."""
         self.lost: set[int] = set()
 
     def listen(self, lines: Iterable[str]) -> None:
@@ -151,3 +143,11 @@ class LastWords:
                 self.error, self.error_first = line.removeprefix("error: ").strip(), not aborting
             elif not aborting:
                 print(line, end="", file=sys.stderr, flush=True)
+
+
+class _Ended(O1pError):
+    """The error that the worker reported last, with its exit code."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code if exit_code > 0 else ProcessLost.exit_code

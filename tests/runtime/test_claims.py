@@ -17,8 +17,8 @@ SHARDS = 12
 WORKER = """
 import sys, time
 from contextlib import closing
-from o1p_jax.claims import shards_to_make
-from o1p_jax.rollouts import RolloutFolder
+from o1p_jax.runtime.claims import shards_to_make
+from o1p_jax.data.rollouts import RolloutFolder
 
 folder = RolloutFolder.create(sys.argv[1], {"made": "by several"}, int(sys.argv[2]))
 with closing(shards_to_make(folder, lambda _: None)) as todo:

@@ -1,4 +1,4 @@
-"""The TPU's kernel, run by Pallas' interpreter; that it compiles for a TPU is a test of plan.py."""
+"""The TPU's kernel, run by Pallas' interpreter; that it compiles for a TPU is a test of planning."""
 
 import jax
 import jax.numpy as jnp

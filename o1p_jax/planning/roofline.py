@@ -3,6 +3,7 @@
 A multiplication and an addition count as two operations.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Sizes:
     """Parameters of all experts together."""
 
 
+@functools.cache  # a sweep asks for the same model thousands of times
 def model_sizes(model: DecoderConfig) -> Sizes:
     """Counts the parameters in the weights' declarations."""
     total = multiplied = experts = 0

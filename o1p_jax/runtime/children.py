@@ -1,5 +1,4 @@
-"""A stage runs in a process of its own: its memory comes back when the process ends, and it may use another
-interpreter.
+"""A stage runs in a child process: its memory comes back when the child ends, and the interpreter may be another.
 
 The child is `python -m MODULE JOB.json`; the last line of MODULE is `child_main(function)`. A failure of the child is
 raised in the parent as the parent's own would be, SIGTERM and SIGINT are passed on to the child, and the child ends

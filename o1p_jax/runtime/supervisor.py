@@ -99,8 +99,7 @@ def end_with_supervisor() -> None:
 
 
 def await_verdict() -> None:
-    """Waits, after a failure whose cause is most often the death of another process: JAX is about to notice and to
-    abort.
+    """Waits, after a failure that another process's death most often causes: JAX is about to notice it and to abort.
 
     Does nothing in a process that no supervisor watches.
     """

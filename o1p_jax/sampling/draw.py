@@ -23,8 +23,7 @@ class Draw(NamedTuple):
 def draw_tokens(
     logits_BV: Float[Array, "B V"], keys_B2: UInt32[Array, "B 2"], counts_B: Int[Array, "B"], draw: Draw
 ) -> Int[Array, "B"]:
-    """Returns one token a row: the likeliest at temperature 0, else one that is drawn after temperature, top-k, then
-    top-p.
+    """Returns one token a row: the likeliest at temperature 0, else one drawn after temperature, top-k, then top-p.
 
     Token number `counts_B` of a completion is drawn with the row's key folded with that number. Where the logits are
     not finite the result is V, which is no token.

@@ -168,8 +168,8 @@ class _Slots:
         return ids.reshape(-1, ids.shape[-1]), lengths.reshape(-1), slots.reshape(-1), used
 
     def better_order(self, group: int, capacity: int) -> np.ndarray | None:
-        """The rows of each device from long to short, if moving the cache's rows of `capacity` positions pays; else
-        None.
+        """The rows of each device from long to short; None if moving the cache's rows of `capacity` positions does not
+        pay.
 
         When no request waits and a quarter of the rows would do, the other rows are left out.
         """

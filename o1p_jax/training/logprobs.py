@@ -20,8 +20,7 @@ def token_logprobs(
     chunk: int,
     logits: Callable[[Array], Array] = lambda product: product,
 ) -> Float[Array, "B L"]:
-    """Returns the log-probability (natural log, float32, temperature 1) of each target under softmax(logits(hidden @
-    head)).
+    """Returns the log-probability of each target under softmax(logits(hidden @ head)): nats, float32, temperature 1.
 
     Only `chunk` tokens a row and device have logits at a time, in the backward pass too, which computes them again: for
     152k words, the logits of whole rows are what runs out of memory first. Under a mesh, rows lie as "batch" and

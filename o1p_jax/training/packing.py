@@ -86,8 +86,7 @@ def fitting(samples: TrainingSet, row_length: int) -> TrainingSet:
 
 
 def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, row_multiple: int = 1) -> Steps:
-    """Shuffles the samples anew each epoch and gives every step `batch.sequences` of them, the epoch's last step the
-    rest.
+    """Shuffles the samples anew each epoch, and gives each step `batch.sequences` of them, the epoch's last the rest.
 
     `lengths` are in tokens, prompt included; `row_multiple` is the number of devices that the rows are split over.
     Raises `BadInput` where a microbatch's rows can't be split evenly over these devices.

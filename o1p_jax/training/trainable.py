@@ -6,8 +6,7 @@ from o1p_jax.runtime.errors import BadInput
 
 
 def layer_splits(layers: int, trainable_layers: int | None) -> tuple[int, ...] | None:
-    """Returns the lengths of the decoder's stacks, the last of which is trained; None trains the whole model as one
-    stack.
+    """Returns the lengths of the decoder's stacks, of which the last is trained; None trains the whole model.
 
     Raises `BadInput` for more trainable layers than the model has.
     """

@@ -33,8 +33,7 @@ def tiled_attention(
     scoring: Scoring,
     sinks_H: Float[Array, "H"] | None,
 ) -> Float[Array, "B L H K"]:
-    """Returns the attention of L queries, the first of which stands at place `first` of its row, to the keys of whole
-    rows.
+    """Returns the attention of L queries to the keys of whole rows; the first query stands at place `first` of its row.
 
     A query sees keys of its own segment, up to itself, within the last `window` tokens. A head's sink is one more
     score.

@@ -34,8 +34,9 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
 
     def read(self, index: tuple[slice, ...]) -> np.ndarray:
-        """Returns the part `index` of the tensor (slices, that of the first axis without a step), reading a block of
-        rows at a time.
+        """Returns the part `index` of the tensor (slices, that of the first axis without a step).
+
+        The file is read a block of rows at a time.
 
         Raises `CorruptData` where the file is shorter than its header says.
         """
@@ -86,8 +87,7 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
 
 
 def write_safetensors(path: Path, specs: Mapping[str, TensorSpec], make: Callable[[str], np.ndarray]) -> None:
-    """Writes the tensors `specs`; `make(name)` is called for each in turn, and its array is forgotten once it is
-    written.
+    """Writes the tensors `specs`: `make(name)` is called for each in turn, and its array forgotten once it is written.
 
     The order and the header are those of the safetensors library: wide types first, then by name, padded to 8 bytes.
     """

@@ -12,7 +12,7 @@ from o1p_jax.runtime.errors import Preempted
 
 @contextmanager
 def preemptible() -> Iterator[None]:
-    """Inside, SIGTERM and SIGINT raise Preempted."""
+    """Makes SIGTERM and SIGINT raise `Preempted` inside the block; at its end the old handlers are back."""
 
     def stop(number: int, _frame: Any) -> None:
         for repeated in saved:  # one stop often comes twice: to the group, and passed on by the parent

@@ -26,7 +26,7 @@ from o1p_jax.runtime.fields import TRAINING
 from o1p_jax.runtime.signals import stop_signals
 from o1p_jax.training import checkpoint
 from o1p_jax.training.metrics import MetricsLog
-from o1p_jax.training.packing import Batch, fitting, plan_epochs, step_iterator
+from o1p_jax.training.packing import Batch, fitting, make_steps, step_iterator
 from o1p_jax.training.reference import References
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.step import (
@@ -67,8 +67,8 @@ def train(
             f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
             f"{cfg.batch.row_length} and are left out"
         )
-    steps = plan_epochs(fits.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
-    last, rows, my_rows = len(steps.steps), steps.rows, local_rows(mesh, steps.rows)
+    steps = make_steps(fits.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
+    last, rows, my_rows = len(steps.packed), steps.rows, local_rows(mesh, steps.rows)
 
     # -- What an earlier start left --
     root = run / "checkpoints"

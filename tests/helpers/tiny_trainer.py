@@ -10,7 +10,7 @@ from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import init_params, param_shardings
 from o1p_jax.models.families import read_config
-from o1p_jax.training.packing import Batch, Steps, assemble, plan_epochs
+from o1p_jax.training.packing import Batch, Steps, assemble, make_steps
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.step import (
     TrainState,
@@ -35,15 +35,17 @@ TINY = read_config(MODEL | {"num_key_value_heads": 4})  # four, for the tensor a
 SAMPLES = tiny_samples(24)
 
 
-def plan_of(batch: BatchConfig) -> Steps:
-    return plan_epochs(TrainingSet.of(SAMPLES).lengths, batch, 1, 0)
+def steps_of(batch: BatchConfig) -> Steps:
+    return make_steps(TrainingSet.of(SAMPLES).lengths, batch, 1, 0)
 
 
 def one_batch(batch: BatchConfig, samples=SAMPLES) -> Batch:
-    plan = plan_of(batch)
+    steps = steps_of(batch)
     rng = np.random.default_rng(1)
     references = [rng.normal(-4, 0.3, len(s.completion_ids)).astype(np.float32) for s in SAMPLES]
-    return assemble(samples, references, plan.steps[0], plan.microbatches, plan.rows, plan.row_length, plan.segments)
+    return assemble(
+        samples, references, steps.packed[0], steps.microbatches, steps.rows, steps.row_length, steps.segments
+    )
 
 
 class Trainer:

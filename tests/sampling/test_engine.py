@@ -22,7 +22,6 @@ from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
 from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling import SamplingParams, make_sampler
-from o1p_jax.sampling.decode import Draw, bucket, buckets, draw_tokens
 from o1p_jax.sampling.engine import JaxSampler
 
 pytestmark = pytest.mark.core
@@ -184,33 +183,6 @@ def test_weights_that_are_no_numbers(params):
     broken = jax.tree.map(lambda a: a * jnp.nan, params)
     with pytest.raises(NonFinite, match="logits are not finite"):
         sampler(broken).sample(requests(3), dataclasses.replace(GREEDY, temperature=1.0), no_report)
-
-
-LOGITS = jnp.log(jnp.asarray([0.4, 0.3, 0.2, 0.06, 0.04]))
-
-
-@pytest.mark.parametrize(
-    ("draw", "support"),
-    [
-        (Draw(0.0, 1.0, 0), {0}),
-        (Draw(1.0, 1.0, 0), {0, 1, 2, 3, 4}),
-        (Draw(1.0, 1.0, 2), {0, 1}),
-        (Draw(1.0, 1.0, 9), {0, 1, 2, 3, 4}),
-        (Draw(1.0, 0.1, 0), {0}),
-        (Draw(1.0, 0.75, 0), {0, 1, 2}),
-        (Draw(1.0, 0.65, 3), {0, 1}),  # of the three kept, the first two hold 7/9
-    ],
-)
-def test_support(draw, support):
-    n = 2000
-    keys = np.stack([np.zeros(n), np.arange(n)], axis=1).astype(np.uint32)
-    got = draw_tokens(jnp.tile(LOGITS[None], (n, 1)), jnp.asarray(keys), jnp.zeros(n, jnp.int32), draw)
-    assert set(np.asarray(got).tolist()) == support
-
-
-def test_buckets():
-    assert buckets(1024) == [0, 64, 128, 192, 256, 384, 512, 768, 1024]
-    assert [bucket(n) for n in (0, 1, 64, 65, 129, 193, 257, 1024, 1025)] == [0, 64, 64, 128, 192, 256, 384, 1024, 1536]
 
 
 def test_made_from_a_folder(params, folder):

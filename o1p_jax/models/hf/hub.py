@@ -8,13 +8,9 @@ from o1p_jax.models.families import read_config
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import read_json
 
-_WEIGHTS = "model.safetensors"
-
-
-_INDEX = "model.safetensors.index.json"
-
-
-_COPIED = (
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+COPIED = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -45,7 +41,7 @@ def resolve_model(path: str, revision: str | None = None, *, weights: bool = Tru
         raise BadInput(f"model={path}: no such folder")
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.safetensors", _INDEX, *_COPIED] if weights else ["config.json"]
+    wanted = ["*.safetensors", INDEX, *COPIED] if weights else ["config.json"]
     try:
         return Path(snapshot_download(path, revision=revision, etag_timeout=5, allow_patterns=wanted))
     except Exception as e:  # the hub's client raises errors of several libraries

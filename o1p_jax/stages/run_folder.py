@@ -42,6 +42,7 @@ _SET_ASIDE = {SAMPLES: ("pool", "reference", *_OF_TRAINING), TRAINING: _OF_TRAIN
 _CONTENTS = {
     "model_sha256": "the model's weights",
     "problems_sha256": "the problems",
+    "imported_sha256": "the imported solutions",
     "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template)",
 }
 

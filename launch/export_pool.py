@@ -14,11 +14,11 @@ from o1p_jax.stages import cli
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    out: str
+    out: Path
     """The folder to be written."""
-    pool: str | None = None
+    pool: Path | None = None
     """The pool's folder; left out: the pool of `run`."""
-    run: str | None = None
+    run: Path | None = None
     """A run that was trained from the pool, whose rewards and weights are added."""
     grades: str | None = None
     """Which grades, by their folder's name in the pool, or none; left out: the run's, or the only ones."""
@@ -28,7 +28,7 @@ def command(argv: list[str]) -> None:
     args = cli.parse(Arguments, argv)
     from o1p_jax.stages.export_pool import export_pool
 
-    export_pool(args.pool and Path(args.pool), Path(args.out), args.run and Path(args.run), args.grades)
+    export_pool(args.pool, args.out, args.run, args.grades)
     print(f"data set {args.out}")
 
 

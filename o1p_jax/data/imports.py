@@ -186,12 +186,13 @@ def _solution(values: dict[str, Any], columns: Mapping[str, str], where: str, pa
     prompt_ids = _ids(values, "prompt_ids", columns, where)
     if not prompt_ids:
         raise BadInput(f"{where}: column {columns['prompt_ids']} is empty; log the prompt's token ids too")
-    if not _absent(mask := values.get("mask")):
-        if not isinstance(mask, list) or len(mask) != len(completion_ids) or not all(mask):
-            raise BadInput(
-                f"{where}: column {columns['mask']} marks tokens that the model did not sample; padding must be cut "
-                "off, and solutions with a tool's output can't be trained on"
-            )
+    mask = values.get("mask")
+    sampled = isinstance(mask, list) and len(mask) == len(completion_ids) and all(mask)
+    if not (sampled or _absent(mask)):
+        raise BadInput(
+            f"{where}: column {columns['mask']} marks tokens that the model did not sample; padding must be cut off, "
+            "and solutions with a tool's output can't be trained on"
+        )
     seed = values.get("seed")
     return Solution(
         where=where,

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from o1p_jax.config.imports import ImportConfig
+from o1p_jax.config.text import fingerprint
 from o1p_jax.data.imports import FORMATS, Solution, check_files, find_format, read_solutions
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.prompts import Prompter
@@ -156,6 +157,8 @@ class _Known:
     samples: int = 0
     seen: set[int] = field(default_factory=set)
     """Hashes of the solutions."""
+    digest: Any = field(default_factory=hashlib.sha256)
+    """Over all of them."""
 
 
 class _Gathering:
@@ -163,7 +166,6 @@ class _Gathering:
 
     def __init__(self, source: SourceModel, prompter: Prompter, problems_per_shard: int):
         self.problems: dict[str, _Known] = {}
-        self._digest = hashlib.sha256()
         self._source, self._prompter, self._per_shard = source, prompter, problems_per_shard
         self._ends = frozenset(prompter.eos_ids)
         self._counts: Counter[str] = Counter()
@@ -186,7 +188,7 @@ class _Gathering:
         }
         known.samples += 1
         line = json.dumps({**row, "completion": text}).encode() + b"\n"
-        self._digest.update(json.dumps([*row.values(), known.problem.level, known.prompt_ids]).encode())
+        known.digest.update(json.dumps([*row.values(), known.problem.level, known.prompt_ids]).encode())
         return known.number // self._per_shard, line
 
     def _problem(self, solution: Solution) -> _Known:
@@ -269,10 +271,10 @@ class _Gathering:
         return [known.samples for known in self.problems.values()]
 
     def identity(self, form: str) -> dict[str, Any]:
-        """All that the pool's samples depend on."""
+        """All that the pool's samples depend on; how the files mix the problems' rows does not matter."""
         return {
             "model_sha256": self._source.digest,
-            "imported_sha256": self._digest.hexdigest(),
+            "imported_sha256": fingerprint([known.digest.hexdigest() for known in self.problems.values()]),
             "imported_format": form,
         }
 
@@ -291,8 +293,8 @@ class _Gathering:
         """What was found, for people."""
         samples, counts = self._samples, self._counts
         yield (
-            f"{sum(samples)} solutions of {len(samples)} problems, {min(samples)} to {max(samples)} each, from {files} "
-            f"file{'s' if files > 1 else ''} in format {form}; recorded rewards and grades are not taken"
+            f"{sum(samples)} solutions of {len(samples)} problems ({min(samples)} to {max(samples)} each), from "
+            f"{files} file{'s' if files > 1 else ''} in format {form}; recorded rewards and grades are not taken"
         )
         if n := counts["derived"]:
             yield f"{n} rows do not say how they ended: stop where the last token ends a completion, else length"

@@ -48,11 +48,12 @@ def check_imported(cfg: RunConfig, pool: Pool) -> None:
         )
     fewest, most = found["fewest_samples"], found["most_samples"]
     say(
-        f"pool={pool.path}: imported, and brings its own {pool.facts['problems']} problems, {fewest} to {most} samples "
-        "each; problems.train, problems.limit_train and how sampling.* would draw do not count for training"
+        f"pool={pool.path}: imported; it brings its own {pool.facts['problems']} problems with {fewest} to {most} "
+        "samples each, so that problems.train and limit_train, and what sampling.* says of drawing, do not count for "
+        "training"
     )
     if fewest < cfg.method.m:
-        say(f"method.m={cfg.method.m}: problems with fewer samples are trained on with those that they have")
+        say(f"method.m={cfg.method.m}: a problem that has fewer samples is trained on with those that it has")
 
 
 def check_pool(cfg: RunConfig, wanted: Identity) -> None:

@@ -211,7 +211,7 @@ def _solution(values: dict[str, Any], columns: Mapping[str, str], where: str, pa
 
 def _ids(values: dict[str, Any], role: str, columns: Mapping[str, str], where: str) -> tuple[int, ...]:
     ids = values[role]
-    if not isinstance(ids, list) or not all(type(i) is int for i in ids):
+    if not isinstance(ids, list) or not set(map(type, ids)) <= {int}:
         raise BadInput(f"{where}: column {columns[role]} must hold whole numbers, a list of them for each solution")
     return tuple(ids)
 

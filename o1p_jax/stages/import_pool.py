@@ -77,8 +77,10 @@ def import_pool(cfg: ImportConfig) -> Pool:
                 prompts={name: known.prompt_ids for name, known in gathering.problems.items()},
                 problems_per_shard=cfg.problems_per_shard,
             )
-            for shard in range(pool.samples.shards):
-                pool.samples.write_shard(shard, gathering.sort(spool.rows(shard)))
+            with track("write pool", total=pool.samples.shards, unit="shards") as bar:
+                for shard in range(pool.samples.shards):
+                    pool.samples.write_shard(shard, gathering.sort(spool.rows(shard)))
+                    bar.advance()
     return Pool(path)
 
 
@@ -183,12 +185,13 @@ class _Gathering:
             "problem_id": known.problem.problem_id,
             "sample_idx": known.samples,
             "seed": solution.seed,
+            "completion": text,
             "completion_ids": solution.completion_ids,
             "finish_reason": end,
         }
+        line = json.dumps(row).encode() + b"\n"
+        known.digest.update(line)
         known.samples += 1
-        line = json.dumps({**row, "completion": text}).encode() + b"\n"
-        known.digest.update(json.dumps([*row.values(), known.problem.level, known.prompt_ids]).encode())
         return known.number // self._per_shard, line
 
     def _problem(self, solution: Solution) -> _Known:
@@ -205,6 +208,7 @@ class _Gathering:
                 level=solution.level,
             )
             known = _Known(problem, solution.prompt_ids, solution.where, len(self.problems))
+            known.digest.update(json.dumps([problem.level, solution.prompt_ids]).encode())
             self.problems[name] = known
         if known.prompt_ids != solution.prompt_ids:
             raise BadInput(

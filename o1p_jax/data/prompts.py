@@ -79,6 +79,12 @@ class Prompter:
         ids = [*(listed if isinstance(listed, list) else [listed]), self._tokenizer.eos_token_id]
         return tuple(dict.fromkeys(i for i in ids if i is not None))
 
+    @property
+    def pad_id(self) -> int | None:
+        """The token that fills rows up; None where there is none that no prompt begins with."""
+        pad = self._tokenizer.pad_token_id
+        return None if pad == self._tokenizer.bos_token_id else pad
+
     def prompt_ids(self, problem: Problem) -> tuple[int, ...]:
         """The prompt through the chat template. Raises BadInput when it exceeds `max_prompt_tokens`."""
         from jinja2 import TemplateError
@@ -104,6 +110,6 @@ class Prompter:
             )
         return tuple(ids)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text without special tokens."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+    def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
+        """Text; with special tokens only if `special`."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=not special)

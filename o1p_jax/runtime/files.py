@@ -106,3 +106,8 @@ def sha256_file(path: Path) -> str:
     """Returns the SHA-256 of the file's bytes, in hex."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def public_path(name: str) -> str:
+    """A path's last part, for what is passed on and should tell nothing of this machine; other names as they are."""
+    return Path(name).name if name.startswith(("/", "~", ".")) or Path(name).exists() else name

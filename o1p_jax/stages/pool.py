@@ -7,6 +7,7 @@ from o1p_jax.data.pool import Pool
 from o1p_jax.data.prompts import PromptSet
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.progress import say
 from o1p_jax.stages import identity
 from o1p_jax.stages.identity import Identity
 
@@ -32,7 +33,27 @@ def imported_pool(cfg: RunConfig, source: SourceModel) -> Pool | None:
             f"pool={path}: its samples were imported as those of {pool.facts['model']}, whose weights are not those of "
             f"model={source.name}; name the model that made them"
         )
+    if not pool.complete:
+        raise BadInput(f"pool={path}: imported, and {len(pool.samples.missing_shards())} files are gone; import again")
     return pool
+
+
+def check_imported(cfg: RunConfig, pool: Pool) -> None:
+    """Says what of the configuration an imported pool stands for. Raises BadInput where its prompts are too long."""
+    found, longest = pool.facts["imported"], cfg.problems.max_prompt_tokens
+    if found["longest_prompt"] > longest:
+        raise BadInput(
+            f"pool={pool.path}: its longest prompt has {found['longest_prompt']} tokens; raise "
+            f"problems.max_prompt_tokens={longest}, or import without it"
+        )
+    fewest, most = found["fewest_samples"], found["most_samples"]
+    say(
+        f"pool={pool.path}: imported; it brings its own {pool.facts['problems']} problems with {fewest} to {most} "
+        "samples each, so that problems.train and limit_train, and what sampling.* says of drawing, do not count for "
+        "training"
+    )
+    if fewest < cfg.method.m:
+        say(f"method.m={cfg.method.m}: a problem that has fewer samples is trained on with those that it has")
 
 
 def check_pool(cfg: RunConfig, wanted: Identity) -> None:

@@ -17,7 +17,7 @@ from o1p_jax.models.hf.load import check_weights
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import identity
-from o1p_jax.stages.pool import check_pool, imported_pool
+from o1p_jax.stages.pool import check_imported, check_pool, imported_pool
 from o1p_jax.stages.run_folder import kept_revision, make_room
 from o1p_jax.stages.where import apart
 
@@ -42,6 +42,8 @@ def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None) 
     check_model(cfg, source)
     check_functions(cfg)
     imported = imported_pool(cfg, source)
+    if imported is not None:
+        check_imported(cfg, imported)
     prompts = {}
     for part in parts:
         if part == "test" or imported is None:

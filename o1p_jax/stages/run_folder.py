@@ -43,6 +43,7 @@ that a start after a kill sets the rest aside as well."""
 _CONTENTS = {
     "model_sha256": "the model's weights",
     "problems_sha256": "the problems",
+    "imported_sha256": "the imported solutions",
     "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template)",
 }
 

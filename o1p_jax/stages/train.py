@@ -47,7 +47,13 @@ def train_and_export(cfg: RunConfig, source: SourceModel) -> None:
         mesh,
         run,
         made_by=identity.of_training(cfg, source, pool.identity),
-        notes={"model": source.name, "commit": source.commit, "data": report.for_card(), "config": flatten(cfg)},
+        notes={
+            "model": source.name,
+            "commit": source.commit,
+            "data": report.for_card(),
+            "imported": pool.facts.get("imported"),
+            "config": flatten(cfg),
+        },
         constants={"wrong_positive": report.wrong_positive_share},
     )
     with preemptible():

@@ -89,9 +89,7 @@ class Pool:
         """
         path = Path(path)
         identity = plain(identity)
-        if not (path / _FACTS).exists():
-            if any(not f.name.startswith(".") for f in path.glob("*") if f.name not in ("problems", "samples")):
-                raise BadInput(f"{path}: exists and is not a pool; name another folder")
+        if not Pool.lies_in(path):
             # Any number of processes may do this at once: all of them write the same.
             table = ShardedTable.create(path / "problems", PROBLEMS, identity, 1)
             rows = [asdict(p) | {"prompt_ids": list(prompts[p.problem_id])} for p in problems]
@@ -102,6 +100,21 @@ class Pool:
         pool = cls(path)
         pool.check(identity)
         return pool
+
+    @staticmethod
+    def lies_in(path: Path) -> bool:
+        """Whether a pool lies in `path`; a folder that is empty, or was being made when its maker was killed, has none.
+
+        Raises BadInput where something else lies there.
+        """
+        if (path / _FACTS).is_file():
+            return True
+        parts = {"problems", "samples"}
+        if path.exists() and (
+            not path.is_dir() or any(f.name[0] != "." and f.name not in parts for f in path.iterdir())
+        ):
+            raise BadInput(f"pool={path}: exists and is not a pool; name another folder")
+        return False
 
     @property
     def identity(self) -> dict[str, Any]:

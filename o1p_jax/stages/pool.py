@@ -23,7 +23,7 @@ def imported_pool(cfg: RunConfig, source: SourceModel) -> Pool | None:
     Raises BadInput where it was imported for another model.
     """
     path = pool_path(cfg)
-    if not path.exists():
+    if not Pool.lies_in(path):
         return None
     pool = Pool(path)
     if pool.facts["origin"] != "imported":
@@ -58,7 +58,7 @@ def check_imported(cfg: RunConfig, pool: Pool) -> None:
 
 def check_pool(cfg: RunConfig, wanted: Identity) -> None:
     """Raises BadInput where the pool that `cfg` names has samples that were made otherwise than `wanted` says."""
-    if cfg.pool is not None and Path(cfg.pool).exists():
+    if cfg.pool is not None and Pool.lies_in(Path(cfg.pool)):
         Pool(cfg.pool).check(wanted)
 
 

@@ -125,7 +125,7 @@ def _make_room(cfg: RunConfig, samples: Identity | None, training: Identity, res
 def _lost_samples(cfg: RunConfig, wanted: Identity | None) -> list[_Loss]:
     """A pool beside the run is not the run's to set aside: `stages.pool.check_pool` looks at that."""
     path = Path(cfg.run) / "pool"
-    if cfg.pool is not None or wanted is None or not path.exists():
+    if cfg.pool is not None or wanted is None or not Pool.lies_in(path):
         return []
     pool = Pool(path)
     differing = pool.differences(wanted)

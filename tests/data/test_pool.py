@@ -54,6 +54,16 @@ def test_columns_come_from_all_tables_in_the_order_asked_for(tmp_path):
     assert table.to_pylist() == [{name: row[name] for name in names} for row in ROWS]
 
 
+def test_a_maker_that_was_killed_leaves_nothing_in_the_way(tmp_path):
+    written = ["pool.json", "samples/meta.json", "problems/part-00000.parquet", "problems/meta.json"]  # last one first
+    for lost in range(1, len(written) + 1):
+        path = tmp_path / str(lost)
+        key = create(path).key
+        for name in written[:lost]:
+            (path / name).unlink()
+        assert not Pool.lies_in(path) and create(path).key == key and Pool.lies_in(path)
+
+
 def test_tables_whose_rows_differ_are_not_joined(tmp_path):
     pool, _ = write_pool(tmp_path / "a", ROWS[:2])
     _, others = write_pool(tmp_path / "b", ROWS[2:])

@@ -1,6 +1,6 @@
 """The training state, where each of its arrays lies, and the one jitted step.
 
-Shapes as in batches.py; a step's batch has a leading axis of A microbatches.
+Shapes as in packing.py; a step's batch has a leading axis of A microbatches.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A pool as a data set that Hugging Face `datasets` opens.
+"""Writes a pool as a data set that Hugging Face `datasets` opens.
 
     python launch/export_pool.py --pool=pools/mine --out=data/mine
     python -c "import datasets; print(datasets.load_dataset('data/mine'))"

@@ -1,4 +1,4 @@
-"""A pool of solutions that another program sampled (TRL, verl, Open-R1, or anything that writes token ids).
+"""Makes a pool of solutions that another program sampled (TRL, verl, Open-R1, or anything that writes token ids).
 
     python launch/import_pool.py --rollouts samples.jsonl --model=Qwen/Qwen3-0.6B --pool=pools/mine
     python launch/train.py --pool=pools/mine --model=Qwen/Qwen3-0.6B

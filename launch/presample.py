@@ -1,4 +1,4 @@
-"""K solutions a problem, graded and weighed: a pool that any number of runs can be trained from.
+"""Samples, grades and weighs K solutions of each problem: a pool that any number of runs can be trained from.
 
 python launch/presample.py --config=configs/embedded.py --run=runs/mine
 python launch/presample.py --config=configs/r1_distill_qwen_7b.py --pool=pools/r1_7b

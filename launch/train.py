@@ -1,13 +1,14 @@
-"""The whole job: presample, grade, weigh, train, export, evaluate; what a run folder already holds is not done again.
+"""Does the whole job: presample, grade, weigh, train, export, evaluate. What the run folder holds is not done again.
 
 python launch/train.py --mesh=8x1
 python launch/train.py --config=configs/smollm2_135m.py --run=runs/mine --optim.learning_rate=1e-6
 
-Other samples than the run's own: --pool=pools/mine. A changed configuration goes on with all that it does not
-touch; what it would throw away stays, unless --restart=training (or samples) has it set aside and made again.
+--pool=pools/mine trains on other samples than the run's own. A run with a changed configuration goes on with all that
+the change does not touch; work that the change would throw away stays, unless --restart=training (or samples) has it
+set aside and made again.
 
-The same command on every host of a pod does the job together: under SLURM and on TPUs by itself, elsewhere with
---coordinator=HOST:PORT --processes=N --process=I (docs/processes.md).
+The same command on every host of a pod does the job together: under SLURM and on TPUs without further flags,
+elsewhere with --coordinator=HOST:PORT --processes=N --process=I (docs/processes.md).
 """
 
 from o1p_jax.runtime.place import find_place

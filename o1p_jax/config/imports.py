@@ -1,4 +1,4 @@
-"""What an import of samples made elsewhere is told: the files, their format, and the model that made them."""
+"""The configuration of an import of samples that were made elsewhere: files, format, and the model that made them."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -10,7 +10,7 @@ Format = Literal["auto", "jsonl", "trl", "verl", "open_r1"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
-    """An import; each field is a flag. A column that is left out has the name that the format gives it."""
+    """What is imported; each field is a flag. A column that is left out has the name that the format gives it."""
 
     FLAG: ClassVar[str] = ""
 
@@ -21,30 +21,30 @@ class ImportConfig:
     model: str
     """The model that made the samples: Hugging Face folder, hub name, or `embedded`."""
     revision: str | None = None
-    """Commit, tag or branch on the hub."""
+    """Commit, tag or branch of the model on the hub."""
     format: Format = "auto"
-    """Who wrote the files; auto: told by the columns of the first row."""
+    """The program that wrote the files; auto: told by the columns of the first row."""
     steps: tuple[int, ...] = ()
     """Training steps whose rows are taken, where a trainer wrote the files; left out: there must be one step only."""
     problems_per_shard: int = 64
-    """Problems in one file of the pool."""
+    """Number of problems in one file of the pool."""
     prompt_ids_column: str | None = None
-    """The prompt's token ids, as the model saw them."""
+    """Column of the prompt's token ids, as the model saw them."""
     completion_ids_column: str | None = None
-    """The solution's token ids, as they were sampled."""
+    """Column of the solution's token ids, as they were sampled."""
     completion_column: str | None = None
-    """The solution's text; compared with the token ids where it is there."""
+    """Column of the solution's text, which is compared with the token ids where there is one."""
     problem_column: str | None = None
-    """The problem's text; without it, problems are told apart by their prompts."""
+    """Column of the problem's text; without it, problems are told apart by their prompts."""
     answer_column: str | None = None
-    """The gold answer. Where the text holds '####' (GSM8K), what stands behind the last one counts."""
+    """Column of the gold answer. Where its text holds '####' (GSM8K), what stands behind the last '####' counts."""
     finish_reason_column: str | None = None
-    """How the solution ended: stop or length."""
+    """Column that says how the solution ended: stop or length."""
     step_column: str | None = None
     mask_column: str | None = None
-    """1 for each token of the solution that the model sampled, 0 for others (a tool's output)."""
+    """Column with 1 for each token of the solution that the model sampled, 0 for others (a tool's output)."""
     level_column: str | None = None
-    """Difficulty, for people."""
+    """Column of the problem's difficulty, for people."""
 
     def __post_init__(self) -> None:
         check(self, "rollouts", bool(self.rollouts), "name at least one file")
@@ -52,6 +52,6 @@ class ImportConfig:
 
     @property
     def columns(self) -> dict[str, str]:
-        """What a column holds -> the name that the user gave it, for the columns that have one."""
+        """What a column holds -> the column's name, for the columns that the user gave a name."""
         roles = {name.removesuffix("_column"): value for name, value in vars(self).items() if name.endswith("_column")}
         return {role: name for role, name in roles.items() if name is not None}

@@ -1,4 +1,4 @@
-"""A run's config.json: the configuration it was last started with, and the commit of a hub's model."""
+"""A run's config.json holds the configuration that the run was last started with, and the commit of a hub's model."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ _FORMAT = 2
 
 
 def save_config(path: Path, cfg: RunConfig, commit: str | None) -> None:
-    """Writes config.json to `path`; `commit` is of the model on the hub, None where it is a folder's."""
+    """Writes config.json to `path`; `commit` is the model's commit on the hub, None where the model is a folder."""
     write_json(path, {"format": _FORMAT, "commit": commit, **to_dict(cfg)})
 
 
 def load_saved(path: Path) -> tuple[RunConfig, str | None]:
-    """The configuration and the commit that config.json in `path` holds.
+    """Returns the configuration and the commit that the config.json at `path` holds.
 
-    Raises BadInput for the file of an older version, CorruptData for one that is not as it was written.
+    Raises BadInput for the file of an older version, CorruptData for a file that is not as it was written.
     """
     values = read_json(path)
     if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:

@@ -1,4 +1,4 @@
-"""Which of a job's results depend on which fields: read from the fields' own metadata (`runtime.fields.option`)."""
+"""Tells which results of a job depend on which fields, by the fields' own metadata (`runtime.fields.option`)."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,9 +12,10 @@ _SAMPLED = (SAMPLES, EVALUATION)
 
 
 def fields_of(config: Any, *results: str, sampler: str | None = None) -> dict[str, Any]:
-    """Dotted name -> value of the fields in `config` (a run's, or a part of it) that these results directly depend on.
+    """Returns dotted name -> value of the fields in `config` that the `results` directly depend on.
 
-    Fields of another sampler than `sampler` do not count for what is sampled; None: the sampler that `config` uses.
+    `config` is a run's configuration or a part of one. Samples and evaluation do not depend on the fields of another
+    sampler than `sampler`; None stands for the sampler that `config` uses.
     """
     if sampler is None and isinstance(config, RunConfig):
         sampler = config.sampling.sampler
@@ -30,7 +31,7 @@ def _of_another(metadata: Any, result: str, sampler: str | None) -> bool:
 
 
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted name, value and metadata of every field that is not a part of its own."""
+    """Yields dotted name, value and metadata of every field of `config` that is not a part with fields of its own."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):

@@ -1,10 +1,10 @@
-"""Solutions that other programs sampled, read from the files that they wrote.
+"""The module reads, from the files that other programs wrote, the solutions that these programs sampled.
 
-A format is no more than names of columns. One row is one solution, or several of one or more problems: where the
+A format is no more than names of columns. A row holds one solution, or several of one or more problems: where the
 column of token ids holds lists of lists, each other column holds one value for all, for each problem, or for each
 solution.
 
-- jsonl: our own names, those of `launch/export_pool.py`;
+- jsonl: this project's own names, those of `launch/export_pool.py`;
 - trl: the completions that TRL's trainers log, and the answers of its vLLM server (`prompt_ids`, `completion_ids`);
 - verl: the lines of verl's `rollout_data_dir`, with the fields of its `AgentLoopOutput` for token ids;
 - open_r1: data sets with a list of `generations` a problem.
@@ -51,31 +51,31 @@ FORMATS: dict[str, dict[str, str]] = {
 
 _LISTS = ("prompt_ids", "completion_ids", "mask")
 _ENDS = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", "max_tokens": "length"}
-"""How programs say that the model ended a solution, or that a limit did."""
+"""The programs' words for how a solution ended -> 'stop' (the model ended it) or 'length' (a limit did)."""
 
 
 class Solution(NamedTuple):
-    """One solution as its file has it; what can be checked without the model is checked."""
+    """One solution as its file holds it; what can be checked without the model is checked."""
 
     where: str
-    """File and row, for messages."""
+    """The file and row of the solution, for messages."""
     source: str
     split: str
     level: str
     problem: str
-    """Empty where the file does not have the problem's text."""
+    """The problem's text; empty where the file does not have it."""
     answer: str
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     completion: str | None
-    """The text that the file has beside the ids."""
+    """The solution's text that the file has beside the token ids; None where there is none."""
     finish_reason: str | None
-    """stop or length; None where the file does not say."""
+    """How the solution ended, stop or length; None where the file does not say."""
     seed: int | None
 
 
 def check_files(files: Sequence[str]) -> list[Path]:
-    """The files' paths. Raises BadInput for what can't be read and for a file that is there twice."""
+    """Returns the files' paths. Raises BadInput for what can't be read and for a file that is named twice."""
     paths = [Path(file) for file in files]
     for i, path in enumerate(paths):
         if path.suffix not in SUFFIXES:
@@ -89,7 +89,7 @@ def check_files(files: Sequence[str]) -> list[Path]:
 
 
 def find_format(path: Path) -> str:
-    """The format that the columns of the file's first row speak of. Raises BadInput for a file without rows."""
+    """Returns the format that the columns of the file's first row speak of. Raises BadInput for a file without rows."""
     for row in read_rows(path):
         names = set(row.values)
         if "generations" in names:
@@ -108,7 +108,7 @@ def read_solutions(
     steps: Sequence[int] = (),
     on_read: Callable[[int], Any] = lambda n: None,
 ) -> Iterator[Solution]:
-    """The solutions in the files, in their order; `columns` are like those of a format in `FORMATS`.
+    """Yields the solutions in the files, in their order; `columns` are like those of a format in `FORMATS`.
 
     Rows of other training steps than `steps` are passed over; without `steps` there must be one step only, because
     another step's samples come from other weights. `on_read(n)` is called as n more bytes are read. Raises BadInput
@@ -139,7 +139,7 @@ def read_solutions(
 
 
 def _unfold(row: dict[str, Any], columns: Mapping[str, str], where: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """The solutions of a row: what each column holds -> its value, with nothing left out but columns not there."""
+    """Yields each solution of a row: what a column holds -> the solution's value, and its place in the file."""
     values = {role: row[name] for role, name in columns.items() if name in row}
     for role in ("prompt_ids", "completion_ids"):
         if role not in values:
@@ -154,7 +154,7 @@ def _unfold(row: dict[str, Any], columns: Mapping[str, str], where: str) -> Iter
 
 
 def _nth(value: Any, k: int, of: int, role: str, columns: Mapping[str, str], where: str) -> Any:
-    """The k-th solution's part of a column's value."""
+    """Returns what a column's value says of the k-th of `of` solutions."""
     if not isinstance(value, list) or (role in _LISTS and not (value and isinstance(value[0], list))):
         return value
     if not value or of % len(value):
@@ -217,7 +217,7 @@ def _ids(values: dict[str, Any], role: str, columns: Mapping[str, str], where: s
 
 
 def _text(values: dict[str, Any], role: str, columns: Mapping[str, str], where: str) -> str | None:
-    """A column's text, or a number as text; None where there is none."""
+    """Returns a column's text, or its number as text; None where the column has neither."""
     value = values.get(role)
     if _absent(value):
         return None
@@ -248,5 +248,5 @@ def _end(values: dict[str, Any], columns: Mapping[str, str], where: str) -> str 
 
 
 def _absent(value: Any) -> bool:
-    """Whether a value stands for none: pandas writes a missing one as NaN."""
+    """Returns whether `value` stands for a missing one, which pandas writes as NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))

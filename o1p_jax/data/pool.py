@@ -1,4 +1,4 @@
-"""A pool: solutions of problems by one model, sampled once, that any number of runs can be trained from.
+"""A pool holds one model's solutions of problems, sampled once; any number of runs can be trained from it.
 
     pool.json           what the samples were made with
     problems/           one row a problem: text, gold answer, level, the prompt's token ids
@@ -61,7 +61,7 @@ class Pool:
     """The pool in the folder `path`."""
 
     def __init__(self, path: Path | str):
-        """Opens an existing pool. Raises BadInput where there is none, or one of another version."""
+        """Opens an existing pool. Raises BadInput where there is no pool, or one of another version."""
         self.path = Path(path)
         if not (self.path / _FACTS).is_file():
             raise BadInput(f"{self.path}: no pool here ({_FACTS} is missing); launch/presample.py makes one")
@@ -82,7 +82,7 @@ class Pool:
         prompts: Mapping[str, Sequence[int]],
         problems_per_shard: int,
     ) -> "Pool":
-        """Makes an empty pool for these problems, or opens the one that is there, if its identity is the same.
+        """Makes an empty pool for `problems`, or opens the pool that lies at `path`, if its identity is the same.
 
         `identity` is all that the samples depend on (JSON values); `facts` are further values to remember; `prompts`
         are token ids by problem_id. Raises BadInput that names the first value of the identity that differs.
@@ -103,9 +103,10 @@ class Pool:
 
     @staticmethod
     def lies_in(path: Path) -> bool:
-        """Whether a pool lies in `path`; a folder that is empty, or was being made when its maker was killed, has none.
+        """Returns whether a pool lies in `path`.
 
-        Raises BadInput where something else lies there.
+        A folder that is empty, or was being made when its maker was killed, holds no pool. Raises BadInput where
+        something else lies there.
         """
         if (path / _FACTS).is_file():
             return True
@@ -118,7 +119,7 @@ class Pool:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that the samples depend on."""
+        """All that the pool's samples depend on, as JSON values by name."""
         return self.facts["identity"]
 
     @property
@@ -128,16 +129,16 @@ class Pool:
 
     @property
     def complete(self) -> bool:
-        """Whether all samples are there."""
+        """Whether the pool holds all of its samples."""
         return not self.samples.missing_shards()
 
     def differences(self, identity: Mapping[str, Any]) -> list[str]:
-        """The names of what the pool's samples were made with otherwise than `identity` says."""
+        """Returns the names of the values in which `identity` differs from the pool's own."""
         wanted = plain(identity)
         return [name for name in {**wanted, **self.identity} if self.identity.get(name) != wanted.get(name)]
 
     def check(self, identity: Mapping[str, Any]) -> None:
-        """Raises BadInput that names the first value which the pool's samples were not made with."""
+        """Raises BadInput that names the first value of `identity` which the pool's samples were not made with."""
         for name in self.differences(identity):
             raise BadInput(
                 f"{self.path}: its samples were made with {name}={self.identity.get(name)}, not "
@@ -145,18 +146,18 @@ class Pool:
             )
 
     def grades(self, made_by: Mapping[str, Any]) -> ShardedTable:
-        """The grades by the grader that `made_by` (JSON values) describes; an empty folder where there are none yet."""
+        """Returns the table of grades by the grader that `made_by` (JSON values) describes; it may be empty as yet."""
         folder = self.path / "grades" / self.grades_key(made_by)[:12]
         return ShardedTable.create(folder, GRADES, {**made_by, "samples": self.key}, self.samples.shards)
 
     def grades_key(self, made_by: Mapping[str, Any]) -> str:
-        """SHA-256 of what the grades by this grader depend on, the samples included."""
+        """Returns the SHA-256 of all that the grades by the grader `made_by` depend on, the samples included."""
         return fingerprint({**made_by, "samples": self.key})
 
     def read_shard(
         self, shard: int, columns: Collection[str], *others: ShardedTable, problems: pa.Table | None = None
     ) -> pa.Table:
-        """The `columns` of a shard's solutions: of the samples, of tables keyed like them, and of their problems.
+        """Returns the `columns` of a shard's solutions, from the samples, tables keyed like them, and the problems.
 
         `problems` is the table of all problems, where the caller has read it already.
         """
@@ -180,7 +181,7 @@ class Pool:
         return pa.table({name: found[name] for name in columns})
 
     def read(self, columns: Collection[str], *others: ShardedTable) -> pa.Table:
-        """The `columns` of all solutions, in shard order; see `read_shard`."""
+        """Returns the `columns` of all solutions, in shard order; see `read_shard`."""
         problems = self.problems.read() if set(columns) & set(PROBLEMS.names) - set(_KEY_COLUMNS) else None
         shards = range(self.samples.shards)
         return pa.concat_tables([self.read_shard(i, columns, *others, problems=problems) for i in shards])

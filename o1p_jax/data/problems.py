@@ -1,4 +1,4 @@
-"""Problem sets in, prompts out."""
+"""The module reads problem sets from files, the `datasets` library, or the embedded sets."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +12,7 @@ from o1p_jax.runtime.progress import say
 
 
 def load_problems(spec: str, cfg: ProblemConfig, limit: int | None = None) -> list[Problem]:
-    """The problems that `spec` names, at most the first `limit`.
+    """Returns the problems that `spec` names, at most the first `limit`.
 
     `spec` is a .jsonl or .parquet file, embedded:SPLIT, or a `datasets` name, NAME[@SUBSET]:SPLIT. The same problem
     with the same answer counts once. Raises BadInput that names file, row and remedy.
@@ -38,7 +38,7 @@ def load_problems(spec: str, cfg: ProblemConfig, limit: int | None = None) -> li
 
 
 def _rows(spec: str) -> tuple[Iterable[dict[str, Any]], str]:
-    """The rows as dicts, and the split's name."""
+    """Returns the rows that `spec` names, as dicts, and the name of their split."""
     path = Path(spec)
     if path.suffix in SUFFIXES:
         if not path.is_file():

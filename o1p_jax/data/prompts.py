@@ -1,4 +1,4 @@
-"""From a problem to the prompt's token ids, and from sampled ids back to text."""
+"""The module turns problems into prompts of token ids, and sampled ids back into text."""
 
 import itertools
 from collections.abc import Iterable
@@ -16,17 +16,17 @@ from o1p_jax.runtime.files import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSet:
-    """Problems as prompts of one model."""
+    """A set of problems as prompts of one model."""
 
     problems: list[Problem]
     prompt_ids: dict[str, tuple[int, ...]]
-    """Token ids by problem_id."""
+    """The prompts' token ids by problem_id."""
     stop_ids: tuple[int, ...]
     """Tokens that end a completion."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that a sample of these prompts depends on, as digests."""
+        """Digests of all that a sample depends on by its prompt: the problems and the prompts."""
         ids = self.prompt_ids
         return {
             "problems_sha256": fingerprint([[p.problem_id, p.level] for p in self.problems]),
@@ -36,7 +36,7 @@ class PromptSet:
 
 
 def read_prompts(folder: Path, spec: str, cfg: ProblemConfig, limit: int | None) -> PromptSet:
-    """The problems that `spec` names (see `load_problems`), as prompts of the model in `folder`.
+    """Returns the problems that `spec` names (see `load_problems`), as prompts of the model in `folder`.
 
     Raises BadInput for problems that can't be read, prompts that are too long, and a tokenizer that does not fit.
     """
@@ -47,10 +47,10 @@ def read_prompts(folder: Path, spec: str, cfg: ProblemConfig, limit: int | None)
 
 
 class Prompter:
-    """Problems to prompt tokens and completions back to text, with a model's tokenizer and chat template."""
+    """A prompter makes prompt tokens of problems, and text of completions, by a model's tokenizer and chat template."""
 
     def __init__(self, folder: Path, cfg: ProblemConfig | None = None):
-        """Raises BadInput when the folder's tokenizer is missing, lacks a chat template or does not fit the model."""
+        """Loads the tokenizer. Raises BadInput when it is missing, lacks a chat template or does not fit the model."""
         from transformers import AutoTokenizer
 
         self._folder, self._cfg = folder, cfg or ProblemConfig()
@@ -73,7 +73,7 @@ class Prompter:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Tokens that end a completion: the generation config's and the tokenizer's."""
+        """The tokens that end a completion: the generation config's and the tokenizer's."""
         path = self._folder / "generation_config.json"
         listed = read_json(path).get("eos_token_id") if path.exists() else None
         ids = [*(listed if isinstance(listed, list) else [listed]), self._tokenizer.eos_token_id]
@@ -81,12 +81,12 @@ class Prompter:
 
     @property
     def pad_id(self) -> int | None:
-        """The token that fills rows up; None where there is none that no prompt begins with."""
+        """The token that fills rows up; None where there is no such token, or prompts begin with it."""
         pad = self._tokenizer.pad_token_id
         return None if pad == self._tokenizer.bos_token_id else pad
 
     def prompt_ids(self, problem: Problem) -> tuple[int, ...]:
-        """The prompt through the chat template. Raises BadInput when it exceeds `max_prompt_tokens`."""
+        """Returns the problem's prompt by the chat template. Raises BadInput when it exceeds `max_prompt_tokens`."""
         from jinja2 import TemplateError
 
         user = self._cfg.user_template.replace("{problem}", problem.problem)
@@ -111,5 +111,5 @@ class Prompter:
         return tuple(ids)
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
-        """Text; with special tokens only if `special`."""
+        """Returns the text of the token ids; special tokens are left out unless `special`."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=not special)

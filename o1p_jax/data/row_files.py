@@ -1,4 +1,4 @@
-"""Rows of JSONL and Parquet files as dicts, a few at a time: a file may be larger than memory."""
+"""The module reads the rows of JSONL and Parquet files as dicts, a few at a time: a file may be larger than memory."""
 
 import json
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ class Row(NamedTuple):
 
     values: dict[str, Any]
     bytes: int
-    """The row's share of the file, for who shows how far the reading is."""
+    """The row's share of the file's bytes, by which progress is shown."""
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a .jsonl or .parquet file. Raises BadInput that names file, row and remedy."""
+    """Yields the rows of a .jsonl or .parquet file. Raises BadInput that names file, row and remedy."""
     return _jsonl(path) if path.suffix == ".jsonl" else _parquet(path)
 
 

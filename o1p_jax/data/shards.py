@@ -1,4 +1,4 @@
-"""Tables on disk: Parquet shards of one folder, each written whole or not at all.
+"""A table on disk is a folder of Parquet shards, each of which is written whole or not at all.
 
 `meta.json` and each shard's key-value metadata say what the rows were made with; a folder is never mixed with rows made
 otherwise. Beside each shard lies its SHA-256, in the form that `sha256sum -c` reads, because Parquet lets a flipped bit
@@ -34,7 +34,7 @@ class ShardedTable:
 
     @classmethod
     def create(cls, path: Path | str, schema: pa.Schema, metadata: Mapping[str, Any], shards: int) -> "ShardedTable":
-        """Makes the folder, or opens it when its rows were made with the same `metadata` (JSON values).
+        """Makes the folder `path`, or opens it when its rows were made with the same `metadata` (JSON values).
 
         Raises BadInput that names the first field that differs.
         """
@@ -57,17 +57,17 @@ class ShardedTable:
         return self.metadata["shards"]
 
     def shard_path(self, index: int) -> Path:
-        """The file of shard `index`."""
+        """Returns the path of the file of shard `index`."""
         return self.path / f"part-{index:05}.parquet"
 
     def missing_shards(self) -> list[int]:
-        """The shards that are not written yet. A shard is written whole or not at all: one that exists is complete."""
+        """Returns the numbers of the shards that are not written yet; a shard that exists is complete."""
         return [i for i in range(self.shards) if not self.shard_path(i).exists()]
 
     def write_shard(self, index: int, rows: pa.Table | list[dict[str, Any]]) -> None:
         """Writes shard `index`, whole or not at all; columns that `rows` (dicts) leave out are null.
 
-        A shard that is there stays: another process made it meanwhile, and may have read it already.
+        A shard that exists already stays: another process made it meanwhile, and may have read it already.
         """
         path = self.shard_path(index)
         if path.exists():
@@ -81,7 +81,7 @@ class ShardedTable:
         write_atomic(path, data)  # last: its name makes the shard complete
 
     def read_shard(self, index: int, columns: list[str] | None = None) -> pa.Table:
-        """The rows of shard `index`. Raises CorruptData when they do not read back as written."""
+        """Returns the rows of shard `index`. Raises CorruptData when they do not read back as written."""
         path = self.shard_path(index)
         try:
             data, digest = path.read_bytes(), _digest_path(path).read_text().split()[0]
@@ -98,7 +98,7 @@ class ShardedTable:
         return table.replace_schema_metadata()
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
-        """All rows, in shard order. Raises BadInput when shards are missing, CorruptData when one is damaged."""
+        """Returns all rows, in shard order. Raises BadInput when one is missing, CorruptData when one is damaged."""
         return pa.concat_tables([self.read_shard(i, columns) for i in range(self.shards)])
 
 

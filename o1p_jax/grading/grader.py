@@ -1,8 +1,8 @@
-"""Is a solution right? Its final answer is cut out of the text and compared with the gold one.
+"""A solution is graded: its final answer is cut out of the text and compared with the gold answer.
 
 `answers.quick_equal` settles most pairs. The rest go to math-verify, one task a pair, in worker processes with a time
 limit, a memory limit and an environment without secrets: the text was written by a model, and symbolic algebra may
-hang or eat all memory on it (towers of powers do). A user's own grader runs in the same processes.
+hang or eat all memory on such a text (towers of powers do). A user's own grader runs in the same processes.
 """
 
 import logging
@@ -35,14 +35,14 @@ class Grade(NamedTuple):
     """The verdict on one solution."""
 
     pred: str | None
-    """The final answer that `final_answer` finds in the text, whoever grades."""
+    """The final answer that `extract.final_answer` finds in the solution, whoever grades; None if there is none."""
     status: Status
     """correct; wrong; unparsed: no answer, or none that can be read; timeout: equality could not be decided within
     the time and memory allowed, or the process that decided it died; bad_gold: the gold answer can't be read."""
 
 
 class Grader:
-    """Grades solutions; a context manager, because the grader may hold worker processes.
+    """A grader grades solutions. It is a context manager, because it may hold worker processes.
 
     The processes start at the first pair that needs them. `timeout_s` is for one pair, in seconds of processor time: a
     busy machine does not change a grade. `own` names a user's grader, FILE.py:NAME, which then decides every pair.
@@ -63,7 +63,10 @@ class Grader:
             self._pool.join()
 
     def grade_many(self, pairs: Sequence[tuple[str, str]]) -> list[Grade]:
-        """The grade of each (solution's text, gold answer), in order. Raises BadInput where a user's grader raises."""
+        """Returns the grade of each (solution's text, gold answer), in order.
+
+        Raises BadInput where a user's grader raises.
+        """
         if self._own is not None:
             return self._grade_by(self._own, pairs)
         answers = [(final_answer(text), gold) for text, gold in pairs]
@@ -89,7 +92,7 @@ class Grader:
             )
 
     def _grade_by(self, own: UserFunction, pairs: Sequence[tuple[str, str]]) -> list[Grade]:
-        """The user's grader decides every pair; equal pairs are decided once."""
+        """Returns the grades of the user's grader, which decides every pair; equal pairs are decided once."""
         pending = {pair: self._schedule(_grade_own, own, *pair, self._timeout_s) for pair in dict.fromkeys(pairs)}
         verdicts = {pair: _outcome(future) for pair, future in pending.items()}
         if undecided := list(verdicts.values()).count("timeout"):
@@ -115,7 +118,7 @@ class Grader:
 
 
 def source_digest(own: str | None) -> str | None:
-    """SHA-256 of the file of a user's grader, FILE.py:NAME, in hex; None without one. The grades depend on it."""
+    """Returns the SHA-256, in hex, of the file of a user's grader, FILE.py:NAME, or None; the grades depend on it."""
     return None if own is None else UserFunction.read(_FLAG, own).digest
 
 
@@ -130,7 +133,7 @@ def _outcome(future: Any) -> Status:
 
 @contextmanager
 def _scrubbed_environment() -> Iterator[None]:
-    """The fork server is started inside this block: what it never had, its workers can't leak."""
+    """Hides the environment's secrets inside the block, where the fork server is started: no worker then has them."""
     saved = dict(os.environ)
     for name in saved.keys() - _ENVIRONMENT:
         del os.environ[name]
@@ -141,7 +144,7 @@ def _scrubbed_environment() -> Iterator[None]:
 
 
 def _confine() -> None:
-    """Runs first in each worker."""
+    """Limits what a worker may use; the function runs first in each worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
     for name in os.environ.keys() - _ENVIRONMENT:  # in case a fork server was running already
         del os.environ[name]
@@ -151,19 +154,22 @@ def _confine() -> None:
 
 
 def _limit_cpu(seconds: int) -> None:
-    """From now on the worker may use so many seconds of processor time before the system kills it."""
+    """Lets the worker use `seconds` more seconds of processor time before the system kills it."""
     limit = math.ceil(time.process_time()) + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
 
 def _load_own(own: UserFunction, cpu_s: int) -> None:
-    """Runs in a worker, before the first of the user's verdicts there."""
+    """Loads the user's grader in a worker, before the grader's first verdict there."""
     _limit_cpu(cpu_s)
     own.load(arguments=2)
 
 
 def _grade_own(own: UserFunction, text: str, gold: str, cpu_s: int) -> Status:
-    """Runs in a worker. What the user's function raises ends the run: nobody knows what the grade should be."""
+    """Returns, in a worker, the user's verdict on a solution.
+
+    What the user's function raises ends the run: nobody knows what the grade should be.
+    """
     _limit_cpu(cpu_s)
     function = own.load(arguments=2)
     _limit_cpu(cpu_s)  # loading the file does not count
@@ -181,7 +187,10 @@ def _grade_own(own: UserFunction, text: str, gold: str, cpu_s: int) -> Status:
 
 
 def _verify(pred: str, gold: str, cpu_s: int) -> Status:
-    """Runs in a worker. math-verify's own alarms are off: the system kills what takes too long, in C code too."""
+    """Returns, in a worker, math-verify's verdict on a pair of answers.
+
+    math-verify's own alarms are off: the system kills what takes too long, in C code too.
+    """
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
     _limit_cpu(cpu_s)

@@ -1,4 +1,4 @@
-"""Methods: each turns graded samples into weights, and weights into an objective. A method is a file and a line."""
+"""A method turns graded samples into weights, and weights into an objective; it is one file and a line in `METHODS`."""
 
 import difflib
 from typing import Any
@@ -13,7 +13,7 @@ METHODS: dict[str, Method] = {
 
 
 def find(name: str) -> Method:
-    """The method of that name. Raises BadInput that names the nearest ones."""
+    """Returns the method called `name`. Raises BadInput that gives the nearest names."""
     if name not in METHODS:
         near = difflib.get_close_matches(name, METHODS, cutoff=0.4) or list(METHODS)
         raise BadInput(f"method={name}: no such method; did you mean {' or '.join(near)}?")
@@ -21,12 +21,12 @@ def find(name: str) -> Method:
 
 
 def method_of(params: Params) -> Method:
-    """The method whose parameters these are."""
+    """Returns the method whose parameters `params` are."""
     return find(params.name)
 
 
 def params_of(values: dict[str, Any]) -> tuple[type[Params], dict[str, Any]]:
-    """For saved parameters, their class by the `name` among them, and the values that the class is built from."""
+    """Returns, for saved parameters, their class by the `name` among them, and the values that it is built from."""
     if "name" not in values:
         raise BadInput("method: saved without the method's name, by another version; name another run folder")
     return find(values["name"]).Params, {name: value for name, value in values.items() if name != "name"}

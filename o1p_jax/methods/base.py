@@ -1,7 +1,7 @@
-"""What a method is: from the K graded samples of each problem to weights, and from weights to an objective.
+"""A method leads from the K graded samples of each problem to weights, and from weights to an objective.
 
 Shapes: K samples of a problem, N samples that are trained on, U units of S samples; R rows, L tokens a row, M sequences
-a row. All but the objective is NumPy: where samples are weighed and flags are read, JAX may be missing.
+a row. All of a method but its objective is NumPy: where samples are weighed and flags are read, JAX may be missing.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Group(NamedTuple):
     """The samples of one problem whose grade is decided: what a reward may depend on. NumPy arrays of length K."""
 
     length_K: np.ndarray
-    """Integers: tokens of each completion as sampled, its end-of-sequence token included; 0 for an empty one."""
+    """Integers: tokens of each completion as sampled, with its end-of-sequence token; 0 for an empty completion."""
     correct_K: np.ndarray
     """Booleans: the sample was graded correct."""
     truncated_K: np.ndarray
@@ -35,7 +35,7 @@ class Sequences(NamedTuple):
     logprobs_RL: Any
     """float32 log-probability (nats) of each token under the model in training; anything where mask is False."""
     ref_logprobs_RL: Any
-    """float32, the same under the reference model; 0 where mask is False."""
+    """float32 log-probability (nats) of each token under the reference model; 0 where mask is False."""
     mask_RL: Any
     """bool: the token belongs to a completion."""
     segments_RL: Any
@@ -48,12 +48,12 @@ class Sequences(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """The parameters that every method has; a method's own class adds its own. Each is a flag, `--method.NAME`."""
+    """The parameters that every method has; a method's own class adds more. Each one is a flag, `--method.NAME`."""
 
     FLAG: ClassVar[str] = "method."
 
     name: str = option("", WEIGHTS, TRAINING, init=False)
-    """The method, whose own parameters these are; --method=NAME is short for this flag."""
+    """The name of the method that the other parameters are for; --method=NAME is short for this flag."""
     reward: str | None = option(None, WEIGHTS)
     """FILE.py:NAME, a function (group, params) -> K rewards that takes the place of the method's own reward."""
     m: int = option(2, WEIGHTS)
@@ -65,12 +65,12 @@ class Params:
         check(self, "m", self.m >= 1, "must be at least 1")
 
     def resolved(self) -> dict[str, Any]:
-        """The values in force of fields that may be left out; the model card shows them."""
+        """Returns the values in force of fields that may be left out; the model card shows these values."""
         return {}
 
 
 class Method:
-    """The face of a method. A method is one file with its own `Params` and `Method`, and one line in `METHODS`.
+    """The interface of a method. A method is one file with its own `Params` and `Method`, and one line in `METHODS`.
 
     Methods hold no state: all that a run may choose is in the parameters.
     """
@@ -82,13 +82,13 @@ class Method:
     Params: ClassVar[type[Params]]
 
     def reward(self, group: Group, params: Any) -> Float[np.ndarray, " K"]:
-        """The reward of each of a problem's samples, float64."""
+        """Returns the reward of each of a problem's samples, float64."""
         raise NotImplementedError
 
     def choose(
         self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"], params: Any
     ) -> Int[np.ndarray, "U S"]:
-        """Which of a problem's samples are trained on, as U units of S samples that must share a row.
+        """Returns which of a problem's samples are trained on, as U units of S samples that must share a row.
 
         `lot_K` is each sample's place in the problem's seeded shuffle, 0 to K - 1. S is 1 for a method that trains on
         single samples. No sample may be chosen twice, and none that is empty.
@@ -96,23 +96,23 @@ class Method:
         raise NotImplementedError
 
     def bounded(self, reward_N: Float[np.ndarray, " N"], params: Any) -> Float[np.ndarray, " N"]:
-        """The rewards within the limits that the method sets them before normalisation; by default, no limits."""
+        """Returns the rewards within the method's limits, which are set before normalisation; by default, no limits."""
         return reward_N
 
     def advantage(self, reward_N: Float[np.ndarray, " N"], params: Any) -> Float[np.ndarray, " N"]:
-        """The weights of all samples that are trained on, from their rewards; float64."""
+        """Returns the weights of all samples that are trained on, from their rewards; float64."""
         raise NotImplementedError
 
     def objective(self, sequences: Sequences, params: Any) -> Any:
-        """What training lowers, as `objectives.LossSums` over the microbatch: sums, never means.
+        """Returns what training lowers, as `objectives.LossSums` over the microbatch: sums, never means.
 
-        The training step differentiates `loss` and divides once, by the step's number of sequences.
+        The training step differentiates the sum `loss` and divides once, by the step's number of sequences.
         """
         raise NotImplementedError
 
     def card(self, params: Any, reward: str | None) -> str:
-        """The method in words and formulas, Markdown for the model card.
+        """Returns the method in words and formulas, as Markdown for the model card.
 
-        `reward` stands in the text where a user's reward took the place of the method's own (None: the own).
+        `reward` describes a user's reward that took the place of the method's own; None: the method's own was used.
         """
         raise NotImplementedError

@@ -37,7 +37,7 @@ class O1PrunerParams(Params):
     ratio: Literal["geometric", "sequence"] | None = option(None, TRAINING)
     """geometric: exp of the mean log-ratio a token; sequence: exp of its sum. Left out: as `mode` says."""
     normalize: Literal["zscore", "none"] | None = option(None, WEIGHTS)
-    """zscore: over the whole kept set, standard deviation with ddof 0. Left out: as `mode` says."""
+    """zscore: z-scores over all kept samples' rewards, standard deviation with ddof 0. Left out: as `mode` says."""
     reward_low: float = option(-2.0, WEIGHTS)
     """Rewards are clipped to [reward_low, reward_high] before normalisation, in `code` mode only."""
     reward_high: float = option(4.0, WEIGHTS)
@@ -70,14 +70,14 @@ class O1PrunerParams(Params):
 
 
 class O1Pruner(Method):
-    """One problem's samples to rewards; all kept rewards to weights; packed sequences to the clipped loss."""
+    """The method makes rewards of a problem's samples, weights of all kept rewards, and a loss of packed sequences."""
 
     title = "O1-Pruner's length-harmonizing fine-tuning"
     paper = "arXiv 2501.12570, section 4"
     Params = O1PrunerParams
 
     def reward(self, group: Group, params: O1PrunerParams) -> Float[np.ndarray, " K"]:
-        """R of each sample of one problem (arXiv 2501.12570, section 4), the sample itself included in the means.
+        """Returns R of each sample of a problem (arXiv 2501.12570, section 4), the sample itself included in the means.
 
         An empty completion counts as one token, so that R stays finite.
         """
@@ -88,7 +88,7 @@ class O1Pruner(Method):
     def choose(
         self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"], params: O1PrunerParams
     ) -> Int[np.ndarray, "U 1"]:
-        """At most m samples, at random by lot. Empty samples are never chosen, truncated ones only if kept."""
+        """Returns at most m samples, by lot; never empty ones, and truncated ones only where `truncated` is `keep`."""
         eligible_K = group.length_K > 0
         if params.truncated == "drop":
             eligible_K &= ~group.truncated_K
@@ -96,11 +96,11 @@ class O1Pruner(Method):
         return shuffled_K[eligible_K[shuffled_K]][: params.m, None]
 
     def bounded(self, reward_N: Float[np.ndarray, " N"], params: O1PrunerParams) -> Float[np.ndarray, " N"]:
-        """The rewards clipped to the reward range, as the authors' code does; in `paper` mode as they are."""
+        """Returns the rewards clipped to the reward range, as the authors' code does; in `paper` mode as they are."""
         return reward_N if params.reward_range is None else reward_N.clip(*params.reward_range)
 
     def advantage(self, reward_N: Float[np.ndarray, " N"], params: O1PrunerParams) -> Float[np.ndarray, " N"]:
-        """The weights: bounded rewards, z-scored (ddof 0) where `normalize` says so.
+        """Returns the weights: bounded rewards, z-scored (ddof 0) where `normalize` says so.
 
         Rewards that are all equal express no preference: their z-scores are 0.
         """
@@ -111,7 +111,7 @@ class O1Pruner(Method):
         return (bounded_N - bounded_N.mean()) / std if std > _STD_FLOOR else np.zeros_like(bounded_N)
 
     def objective(self, sequences: Sequences, params: O1PrunerParams) -> Any:
-        """The clipped loss of each sequence (arXiv 2501.12570, section 4), summed."""
+        """Returns the clipped losses of the sequences (arXiv 2501.12570, section 4), summed."""
         # Imported here because JAX is missing where samples are weighed and flags are read.
         from o1p_jax.methods.objectives import clipped_away, clipped_objective, sequence_ratio, sum_up
 
@@ -124,7 +124,7 @@ class O1Pruner(Method):
         return sum_up(sequences, loss_RM, ratio_RM, clipped_RM, clamped_RM)
 
     def card(self, params: O1PrunerParams, reward: str | None) -> str:
-        """The formulas with the values that were used, or `reward` in the place of the reward's formula."""
+        """Returns the formulas with the values that were used; a `reward` takes the place of the reward's formula."""
         if reward is None:
             earned = (
                 "L̄ is the mean length in tokens of a problem's solutions, and Ā the share of them that is correct. "

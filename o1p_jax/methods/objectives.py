@@ -21,7 +21,7 @@ def sequence_ratio(
     kind: Literal["geometric", "sequence"],
     max_log_ratio: float,
 ) -> tuple[Float[Array, "R M"], Bool[Array, "R M"]]:
-    """pi_theta / pi_ref of each packed sequence, over its completion tokens (`mask`), and whether it was clamped.
+    """Returns pi_theta / pi_ref of each packed sequence, over its completion tokens (`mask_RL`), and if it was clamped.
 
     geometric: exp of the mean log-ratio a token, what the authors' code does (the sequence ratio of GSPO,
     arXiv 2507.18071, eq. 5, with the old policy fixed at pi_ref). sequence: exp of the sum, the paper's objective
@@ -41,12 +41,15 @@ def sequence_ratio(
 def clipped_objective(
     ratio_RM: Float[Array, "R M"], weight_RM: Float[Array, "R M"], epsilon: float
 ) -> Float[Array, "R M"]:
-    """-min(r w, clip(r, 1 - eps, 1 + eps) w) of each sequence (arXiv 2501.12570, section 4; w is the advantage)."""
+    """Returns -min(r w, clip(r, 1 - eps, 1 + eps) w) of each sequence (arXiv 2501.12570, section 4).
+
+    w is the sequence's advantage.
+    """
     return -jnp.minimum(ratio_RM * weight_RM, jnp.clip(ratio_RM, 1 - epsilon, 1 + epsilon) * weight_RM)
 
 
 def clipped_away(ratio_RM: Float[Array, "R M"], weight_RM: Float[Array, "R M"], epsilon: float) -> Bool[Array, "R M"]:
-    """Whether `clipped_objective` leaves a sequence without a gradient: the ratio went its weight's way too far."""
+    """Returns where `clipped_objective` leaves a sequence without gradient: its ratio went its weight's way too far."""
     too_high_RM = (weight_RM > 0) & (ratio_RM > 1 + epsilon)
     too_low_RM = (weight_RM < 0) & (ratio_RM < 1 - epsilon)
     return too_high_RM | too_low_RM
@@ -60,12 +63,12 @@ class LossSums(NamedTuple):
     ratio_min: Float[Array, ""]
     ratio_max: Float[Array, ""]
     clipped: Float[Array, ""]
-    """Sequences whose gradient the clip range cut off."""
+    """The number of sequences whose gradient the clip range cut off."""
     clamped: Float[Array, ""]
-    """Sequences whose log-ratio exceeded `method.max_log_ratio`."""
+    """The number of sequences whose log-ratio exceeded `method.max_log_ratio`."""
     sequences: Float[Array, ""]
     tokens: Float[Array, ""]
-    """Tokens in the rows, prompts included."""
+    """The number of tokens in the rows, prompts included."""
 
     @classmethod
     def zero(cls) -> "LossSums":
@@ -87,7 +90,7 @@ def sum_up(
     clipped_RM: Bool[Array, "R M"],
     clamped_RM: Bool[Array, "R M"],
 ) -> LossSums:
-    """The sums over the sequences that are present; `loss`, the sum of `loss_RM`, is what is differentiated."""
+    """Returns the sums over the sequences that are present; `loss`, the sum of `loss_RM`, is what is differentiated."""
     present_RM = sequences.present_RM
 
     def total(values_RM):

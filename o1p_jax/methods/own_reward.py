@@ -1,6 +1,6 @@
-"""A researcher's own reward, `--method.reward=FILE.py:NAME`: it takes the place of the method's reward, no more.
+"""A user's own reward, `--method.reward=FILE.py:NAME`, takes the place of the method's reward, and of nothing else.
 
-The function has the face of a method's: (group, params) -> R_K, with NumPy arrays in the `Group`. The same group must
+The function is called like `Method.reward`: (group, params) -> R_K, with NumPy arrays in the `Group`. One group must
 give the same rewards whenever it is called: a run that is killed goes on with what its last start has written.
 """
 
@@ -13,7 +13,7 @@ from o1p_jax.methods.base import Group, Method, Params
 from o1p_jax.runtime.user_code import UserFunction, public_name
 
 Reward = Callable[[str, Group], Float[np.ndarray, " K"]]
-"""(problem's name, its samples) -> reward of each."""
+"""A function (problem_id, the problem's samples) -> the reward of each sample."""
 
 _TRIAL = Group(
     length_K=np.array([10, 20, 30]),
@@ -23,9 +23,9 @@ _TRIAL = Group(
 
 
 def reward_function(method: Method, params: Params) -> Reward:
-    """The reward that weighs the samples: the user's where `params` name one, else the method's own.
+    """Returns the reward that weighs the samples: the user's where `params` name one, else the method's own.
 
-    Where the user's function raises or returns anything but K finite numbers, BadInput names function and problem.
+    Where a user's function raises or returns anything but K finite numbers, BadInput names function and problem.
     """
     own = _own_reward(params)
     if own is None:
@@ -57,13 +57,13 @@ def check_reward(method: Method, params: Params) -> None:
 
 
 def source_digest(params: Params) -> str | None:
-    """SHA-256 of the file of the user's reward, in hex; None without one. The weights depend on it."""
+    """Returns the SHA-256, in hex, of the file of the user's reward, or None; the weights depend on it."""
     own = _own_reward(params)
     return None if own is None else own.digest
 
 
 def card_text(method: Method, params: Params, digest: str | None) -> str:
-    """What the model card says of the method. `digest` is the `source_digest` of the reward that was used."""
+    """Returns what the model card says of the method. `digest` is the `source_digest` of the reward that was used."""
     if params.reward is None:
         return method.card(params, None)
     known = f", from a file whose SHA-256 begins with `{digest[:12]}`" if digest else ""

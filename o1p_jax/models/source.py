@@ -1,4 +1,4 @@
-"""The model that a job starts from: found once, and handed down to every stage that needs it."""
+"""The model that a job starts from is found once, and handed down to every stage that needs it."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -15,33 +15,33 @@ from o1p_jax.runtime.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class SourceModel:
-    """A model's files, and all that is known of them."""
+    """A model's files, and what is known of them."""
 
     name: str
     """The model as the configuration names it: a folder, a hub name, or `embedded`."""
     folder: Path
     decoder: DecoderConfig
     commit: str | None
-    """The hub's commit that the files are of; None for a folder."""
+    """The hub's commit that the files are of; None for a folder's files."""
     digest: str
-    """SHA-256 over the names and contents of config.json and the weight files."""
+    """The SHA-256 over the names and contents of config.json and the weight files."""
     state: str
-    """Digest of the files' sizes, times and inodes, by which a later change is noticed without reading them."""
+    """A digest of the files' sizes, times and inodes, by which a later change is noticed without reading the files."""
 
     def check_unchanged(self) -> None:
-        """Raises BadInput where the files are not those that were found when the job began."""
+        """Raises BadInput where the model's files have changed since the job began."""
         if _state(self.folder) != self.state:
             raise BadInput(
                 f"{self.folder}: the model's files have changed since the job began; put them back, or start a new run"
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The model as JSON values, for a process of its own; `from_json` reads them."""
+        """Returns the model as JSON values, which another process reads with `from_json`."""
         return {**asdict(self), "folder": str(self.folder), "decoder": None}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "SourceModel":
-        """The inverse of `to_json`; the decoder's configuration is read from the folder again."""
+        """Returns the model that `to_json` made `values` of, with the decoder's configuration read from the folder."""
         folder = Path(values["folder"])
         return cls(**{**values, "folder": folder, "decoder": load_config(folder)})
 
@@ -49,8 +49,9 @@ class SourceModel:
 def find_model(name: str, revision: str | None = None) -> SourceModel:
     """Finds (on the hub: fetches) the model `name`, and reads its configuration and the digest of its weights.
 
-    The processes of a job must all call it: each reads a share of the weight files. Files whose digest is known from an
-    earlier start are not read. Raises BadInput where the model is not to be had or has no place in our decoder.
+    The processes of a job must all call the function: each reads a share of the weight files. Files whose digest is
+    known from an earlier start are not read. Raises BadInput where the model is not to be had, or this project's
+    decoder can't compute it.
     """
     folder = resolve_model(name, revision)
     decoder = load_config(folder)
@@ -75,6 +76,6 @@ def _state(folder: Path) -> str:
 
 
 def _commit(folder: Path) -> str | None:
-    """The hub's cache keeps a commit's files in snapshots/COMMIT."""
+    """Returns the commit of the hub's files in `folder`; the hub's cache keeps a commit's files in snapshots/COMMIT."""
     found = folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
     return folder.name if found else None

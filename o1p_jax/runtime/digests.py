@@ -1,4 +1,4 @@
-"""SHA-256 sums of large files, computed once for each state of a file and kept in the user's cache folder."""
+"""SHA-256 sums of large files are computed once for each state of a file and kept in the user's cache folder."""
 
 import hashlib
 import json
@@ -10,14 +10,14 @@ from o1p_jax.runtime.files import sha256_file, write_json
 
 
 def state(path: Path) -> list:
-    """What tells one state of a file from another without reading it: path, size, time of change (ns) and inode."""
+    """Returns what tells a file's states apart without reading the file: path, size, time of change (ns) and inode."""
     real = path.resolve()
     stat = real.stat()
     return [str(real), stat.st_size, stat.st_mtime_ns, stat.st_ino]
 
 
 def kept_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hex; a file is read again only when its state has changed."""
+    """Returns the SHA-256 of the file's bytes, in hex; the file is read again only when its state has changed."""
     now = state(path)
     kept = _folder() / f"{hashlib.sha256(now[0].encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):

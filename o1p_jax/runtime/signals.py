@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop: an exception at once, or a note to act upon when it suits."""
+"""A signal that asks the process to stop becomes an exception at once, or a note to act upon when it suits."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from o1p_jax.runtime.errors import Preempted
 
 @contextmanager
 def preemptible() -> Iterator[None]:
-    """Makes SIGTERM and SIGINT raise `Preempted` inside the block; at its end the old handlers are back."""
+    """Makes SIGTERM and SIGINT raise `Preempted` inside the block; at the block's end the old handlers are back."""
 
     def stop(number: int, _frame: Any) -> None:
         for repeated in saved:  # one stop often comes twice: to the group, and passed on by the parent
@@ -32,9 +32,10 @@ _REPEATED_S = 3.0
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """A list that the name of SIGTERM or SIGINT is put into when it comes; a later one acts as it always does.
+    """Yields a list that the name of SIGTERM or SIGINT is put into when the signal comes.
 
-    Not one at once: a stop often comes twice, to the whole group and passed on by the parent.
+    A later signal acts as it did before the block, but not one that comes at once: a stop often comes twice, to the
+    whole group and passed on by the parent.
     """
     stopped: list[str] = []
     before: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""A function from a user's own file, named on the command line as FILE.py:NAME."""
+"""A user's function comes from the user's own file, and is named on the command line as FILE.py:NAME."""
 
 import hashlib
 import inspect
@@ -16,18 +16,18 @@ from o1p_jax.runtime.errors import BadInput
 
 @dataclass(frozen=True)
 class UserFunction:
-    """A function of a user's file. The file is read once: the source whose digest is told is the source that runs."""
+    """A function of a user's file. The file is read once, so that the digest is of the very source that runs."""
 
     flag: str
     """The flag that names the function, without its dashes: `method.reward`."""
     file: str
-    """The path as the user gave it; a relative one counts from the folder that the command is run in."""
+    """The file's path as the user gave it; a relative path counts from the folder that the command is run in."""
     name: str
     source: bytes
 
     @classmethod
     def read(cls, flag: str, where: str) -> "UserFunction":
-        """The function that `--flag=where` names. Raises BadInput where `where` is not FILE.py:NAME or no such file."""
+        """Reads the function that `--flag=where` names. Raises BadInput unless `where` is FILE.py:NAME of a file."""
         file, name = split(flag, where)
         try:
             source = Path(file).read_bytes()
@@ -40,7 +40,7 @@ class UserFunction:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file's bytes, in hex."""
+        """The SHA-256 of the file's bytes, in hex."""
         return hashlib.sha256(self.source).hexdigest()
 
     @property
@@ -49,18 +49,18 @@ class UserFunction:
         return public_name(f"{self.file}:{self.name}")
 
     def load(self, arguments: int) -> Callable[..., Any]:
-        """The function itself, after the file's code has run; a second call does not run the code again.
+        """Returns the function itself, after running the file's code; a second call does not run the code again.
 
         Raises BadInput where the code raises, or the name is missing or not a function of so many `arguments`.
         """
         return _load(self, arguments)
 
     def error(self, fault: str) -> BadInput:
-        """The function's `fault` as one line that names the flag, the file and the function."""
+        """Returns the function's `fault` as an error of one line that names the flag, the file and the function."""
         return BadInput(f"{self.flag}={self.file}:{self.name}: {fault}")
 
     def raised(self, error: BaseException) -> str:
-        """In words, what the user's code raised, and in which line of the file."""
+        """Returns, in words, what the user's code raised, and in which line of the file."""
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == self.file]
         if isinstance(error, SyntaxError) and error.filename == self.file:
             lines, error = [error.lineno], type(error)(error.msg)
@@ -70,7 +70,7 @@ class UserFunction:
 
 
 def split(flag: str, where: str) -> tuple[str, str]:
-    """File and name of FILE.py:NAME. Raises BadInput that names the flag for anything else; opens nothing."""
+    """Returns file and name of FILE.py:NAME. Raises BadInput that names the flag for anything else; opens nothing."""
     file, _, name = where.rpartition(":")
     if not file.endswith(".py") or not name.isidentifier():
         raise BadInput(f"{flag}={where}: must be FILE.py:NAME, a Python file and the name of a function in it")
@@ -78,7 +78,7 @@ def split(flag: str, where: str) -> tuple[str, str]:
 
 
 def public_name(where: str) -> str:
-    """FILE.py:NAME without the folder that the file lies in."""
+    """Returns FILE.py:NAME without the folder that the file lies in."""
     return where.replace("\\", "/").rpartition("/")[2]
 
 

@@ -1,4 +1,4 @@
-"""The model card of an exported folder, and the facts it is made from."""
+"""The model card of an exported folder, and the facts that the card is made from."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def write_card(folder: Path, comparison: str | None = None, *, as_printed: bool 
 
 
 def rendered(template: str, values: dict[str, Any]) -> str:
-    """A file of stages/templates with its values filled in; a value that is missing is an error."""
+    """Returns a file of stages/templates with its values filled in; a value that is missing is an error."""
     environment = Environment(
         loader=PackageLoader("o1p_jax.stages"),
         undefined=StrictUndefined,
@@ -45,7 +45,7 @@ def rendered(template: str, values: dict[str, Any]) -> str:
 
 
 def provenance(folder: Path) -> dict[str, Any]:
-    """What the card of the checkpoint in `folder` is made from (JSON values)."""
+    """Returns the facts (JSON values) that the model card of the checkpoint in `folder` is made from."""
     facts = checkpoint.facts_of(folder)
     notes, made_by = facts["notes"], facts["made_by"]
     config = notes["config"]

@@ -1,4 +1,4 @@
-"""The stage that compares models: each answers the same problems, and a report says what changed."""
+"""The stage that compares models: all models answer the same problems, and a report says what changed."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _COLUMNS = tuple(dict.fromkeys([*PROBLEMS.names, *SAMPLES.names, *GRADES.names])
 
 
 def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str], out: Path) -> None:
-    """Compares models (folders, names, run folders) on problem sets and prints the table."""
+    """Compares models (folders, hub names, run folders) on problem sets and prints the table."""
     folders = [str(Path(m) / "model") if (Path(m) / "model" / "config.json").is_file() else m for m in models]
     names = [Path(m).name for m in models]
     labels = [name if names.count(name) == 1 else model for name, model in zip(names, models, strict=True)]
@@ -47,11 +47,12 @@ def compare_models(
     out: Path,
     title: str,
 ) -> list[Result]:
-    """Samples and grades the models (by the name they are shown by) on problem sets, and writes the report to `out`.
+    """Samples and grades the models on problem sets, and writes the report to `out`.
 
-    `prompts` are each model's on each problem set, by the names of both. The first model is the base of the others. Of
-    the processes of a job, all sample, and the leader does the rest; the others are given no results. A report that is
-    there already, of the same samples and figures, is read and not made again.
+    `models` are given by the name that the report shows; the first model is the base of the others. `prompts` are each
+    model's on each problem set, by the names of both. Of the processes of a job, all sample, and the leader does the
+    rest; the others are given no results. A report that is there already, of the same samples and figures, is read and
+    not made again.
     """
     graded: dict[tuple[str, str], tuple[Pool, ShardedTable]] = {}
     for problem_set in dict.fromkeys(problem_set for _, problem_set in prompts):

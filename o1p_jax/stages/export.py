@@ -1,7 +1,8 @@
-"""From a checkpoint back to a Hugging Face folder, with a model card.
+"""The stage that makes a Hugging Face folder, with a model card, of a checkpoint.
 
 `o1p_jax.json` in the folder says what it was made from: an export that is there already is not made again, and no
-folder of someone else's is ever replaced. It and the card hold chosen settings only, no paths of the machine.
+folder of someone else's is ever replaced. `o1p_jax.json` and the card hold chosen settings only, no paths of the
+machine.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ def export(folder: Path, out: Path, mesh: Mesh, source: SourceModel) -> Path:
     """Writes the model of the checkpoint in `folder`, which was trained from `source`, to `out`.
 
     The folder appears whole or not at all. Raises BadInput where `out` holds something else, or `source` other weights
-    than those that were trained; CorruptData for a damaged checkpoint.
+    than those that the training began from; CorruptData for a damaged checkpoint.
     """
     if processes.once(lambda: is_exported(folder, out)):
         return out
@@ -39,7 +40,7 @@ def export(folder: Path, out: Path, mesh: Mesh, source: SourceModel) -> Path:
 
 
 def is_exported(folder: Path, out: Path) -> bool:
-    """Whether `out` holds the model of the checkpoint in `folder`; raises BadInput where it holds something else."""
+    """Returns whether `out` holds the model of the checkpoint `folder`. Raises BadInput if it holds something else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     if not (out / PROVENANCE).is_file():
@@ -48,7 +49,7 @@ def is_exported(folder: Path, out: Path) -> bool:
 
 
 def newest_checkpoint(run: Path, step: int | None = None) -> Path:
-    """The folder of the run's checkpoint `step`; None: of its newest whole one."""
+    """Returns the folder of the run's checkpoint `step`, or of its newest whole checkpoint if `step` is None."""
     if step is not None:
         return run / "checkpoints" / f"{step:08d}"
     newest = checkpoint.newest(run / "checkpoints")

@@ -4,7 +4,7 @@
     README.md                               the data set's card
     o1p_jax.json                            what the folder was made from
 
-The folder appears whole or not at all, tells no paths of the machine, and `launch/import_pool.py` reads it back.
+The folder appears whole or not at all and tells no paths of the machine; `launch/import_pool.py` reads it back.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ _COLUMNS = {
     "reward": "what the solution earned by the run's method",
     "weight": "what the run's training multiplied it with; null: not trained on",
 }
-"""Every column that a data set may have, in order, and what it holds."""
+"""Every column that a data set may have, in order -> what the column holds."""
 _ALWAYS = tuple(name for name in _COLUMNS if name in PROBLEMS.names + SAMPLES.names)
 _OF_GRADES = tuple(name for name in _COLUMNS if name in GRADES.names and name not in _ALWAYS)
 _OF_WEIGHTS = ("reward", "weight")
@@ -51,10 +51,11 @@ _NONE = "none"
 
 
 def export_pool(path: Path | None, out: Path, run: Path | None = None, grades: str | None = None) -> None:
-    """Writes the pool in the folder `path` (None: the one of `run`) to `out`.
+    """Writes the pool in the folder `path` (None: the pool of `run`) to `out`.
 
-    `run` adds what its method made of the solutions. `grades` names one of several gradings by the folder it lies in,
-    or is `none`. Raises BadInput for a pool that is not complete, and where `out` holds something else.
+    `run` adds the rewards and weights that the run's method gave the solutions. `grades` names one of several gradings
+    by the folder that it lies in, or is `none`. Raises BadInput for a pool that is not complete, and where `out` holds
+    something else.
     """
     if path is None:
         if run is None:
@@ -82,7 +83,7 @@ def export_pool(path: Path | None, out: Path, run: Path | None = None, grades: s
 
 
 def _weights(pool: Pool, run: Path) -> ShardedTable:
-    """The weights of the run. Raises BadInput where they are of another pool."""
+    """Returns the run's table of weights. Raises BadInput where they are of another pool."""
     if not (run / "weights" / META).is_file():
         raise BadInput(f"run={run}: has no weights; launch/presample.py or launch/train.py makes them")
     weights = read_weights(run / "weights")
@@ -94,7 +95,7 @@ def _weights(pool: Pool, run: Path) -> ShardedTable:
 
 
 def _grading(pool: Pool, wanted: str | None, weights: ShardedTable | None) -> ShardedTable | None:
-    """The grades to be written: those that `wanted` names, else those behind the weights, else the only ones."""
+    """Returns the grades to write: those that `wanted` names, else those behind the weights, else the only ones."""
     if wanted == _NONE:
         return None
     tables = [ShardedTable(folder.parent, GRADES) for folder in sorted(pool.path.glob(f"grades/*/{META}"))]
@@ -123,7 +124,7 @@ def _grader_text(table: ShardedTable) -> str:
 def _write(
     pool: Pool, graded: ShardedTable | None, weights: ShardedTable | None, columns: Sequence[str], folder: Path
 ) -> int:
-    """Writes the Parquet files, one shard in memory at a time; returns the number of rows."""
+    """Writes the Parquet files, with one shard in memory at a time, and returns the number of rows."""
     folder.mkdir()
     problems = pool.problems.read()
     sources = [public_path(name) for name in problems["source"].to_pylist()]

@@ -1,4 +1,4 @@
-"""The stage that grades a pool's samples: the final answer of each, and whether it equals the gold one."""
+"""The stage that grades a pool's samples: it finds each one's final answer and compares it with the gold answer."""
 
 from contextlib import closing
 
@@ -13,9 +13,9 @@ from o1p_jax.stages import identity
 
 
 def grade(pool: Pool, grading: GradingConfig) -> ShardedTable:
-    """Grades what the pool's samples still lack, and returns the grades by the grader that `grading` names.
+    """Grades the pool's samples that have no grade yet, and returns the grades by the grader that `grading` names.
 
-    Several processes share the shards out, as in presampling.
+    Several processes share the shards out, as `stages.presample` does.
     """
     grades = pool.grades(identity.of_grades(grading))
     missing = grades.missing_shards()

@@ -1,7 +1,7 @@
-"""What each result of a job is made by: samples, grades, weights, training and evaluation, each on top of the last.
+"""What a job's results are made by: samples, grades, weights, training and evaluation, each on top of the last.
 
-An identity is a flat dict of JSON values: dotted names of fields, and digests of contents. Results with the same
-identity are the same. Problems, models and a user's own functions count by their contents, not by their names.
+The identity of a result is a flat dict of JSON values: dotted names of fields, and digests of contents. Results with
+the same identity are the same. Problems, models and a user's own functions count by their contents, not by their names.
 """
 
 from typing import Any
@@ -21,36 +21,36 @@ _BY_CONTENT = ("problems.", "grading.")
 
 
 def key(identity: Identity) -> str:
-    """SHA-256 of an identity."""
+    """Returns the SHA-256, in hex, of an identity."""
     return fingerprint(identity)
 
 
 def of_samples(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Identity:
-    """Of the training problems' samples."""
+    """Returns the identity of the training problems' samples."""
     fields = _without_contents(fields_of(cfg, SAMPLES))
     del fields["seed"]
     return {"model_sha256": source.digest, **prompts.identity, **fields, "sampling.seed": cfg.sampling_seed}
 
 
 def of_evaluation(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Identity:
-    """Of the samples that one model gives on one set of test problems."""
+    """Returns the identity of the samples that one model gives on one set of test problems."""
     return {"model_sha256": source.digest, **prompts.identity, **_without_contents(fields_of(cfg, EVALUATION))}
 
 
 def of_grades(grading: GradingConfig) -> Identity:
-    """Of the grades of some samples, beside the samples."""
+    """Returns what the identity of grades holds beside the identity of the samples that are graded."""
     fields = {f"grading.{name}": value for name, value in fields_of(grading, GRADES).items()}
     return {**fields, **_function("grading.grader", grading.grader, grader_digest(grading.grader))}
 
 
 def of_weights(cfg: RunConfig, samples: Identity) -> Identity:
-    """Of the weights of a pool's samples."""
+    """Returns the identity of the weights of the samples whose identity is `samples`."""
     own = _function("method.reward", cfg.method.reward, reward_digest(cfg.method))
     return {**samples, **of_grades(cfg.grading), **fields_of(cfg, WEIGHTS), **own}
 
 
 def of_training(cfg: RunConfig, source: SourceModel, samples: Identity) -> Identity:
-    """Of the trained weights."""
+    """Returns the identity of the model that is trained on the samples whose identity is `samples`."""
     return {**fields_of(cfg, TRAINING), **of_weights(cfg, samples), "model_sha256": source.digest}
 
 
@@ -59,5 +59,5 @@ def _without_contents(fields: Identity) -> Identity:
 
 
 def _function(flag: str, where: str | None, digest: str | None) -> Identity:
-    """A user's function, FILE.py:NAME, by its name and its file's content."""
+    """Returns a user's function, FILE.py:NAME, as an identity has it: by its name and the digest of its file."""
     return {flag: where and where.rpartition(":")[2], f"{flag}_sha256": digest}

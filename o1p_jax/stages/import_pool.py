@@ -1,7 +1,7 @@
 """The stage that makes a pool of solutions that another program sampled.
 
-The files are read once, row by row. What they hold is checked against the model, brought into an order by problems, and
-kept on disk until all of it is known; the pool's folder appears whole or not at all.
+The files are read once, row by row. The solutions are checked against the model, ordered by problems, and kept on disk
+until all of them are known; the pool's folder appears whole or not at all.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ IMPORTED = "imported"
 """The `origin` of an imported pool, and the entry of its facts that says what was imported."""
 
 _TOLERATED = 0.05
-"""Share of the solutions whose recorded text may be another than their token ids say."""
+"""The share of the solutions whose recorded text may be another than their token ids say."""
 _BUFFER_BYTES = 2**26
 _KB = 1000
 
@@ -85,7 +85,7 @@ def import_pool(cfg: ImportConfig) -> Pool:
 
 
 def _earlier(path: Path) -> Pool | None:
-    """The imported pool that is there already. Raises BadInput where the folder holds something else."""
+    """Returns the imported pool in `path`, None if it is empty. Raises BadInput where anything else lies there."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     if not (path / "pool.json").is_file():
@@ -98,7 +98,7 @@ def _earlier(path: Path) -> Pool | None:
 
 @contextmanager
 def _spool_beside(path: Path) -> Iterator[Path]:
-    """A temporary folder on the disk that the pool will lie on."""
+    """Yields a temporary folder on the disk that the pool will lie on."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -107,7 +107,7 @@ def _spool_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _reading(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
-    """Shows how much of the files is read; to be called with the number of bytes that were read since."""
+    """Shows how much of the files is read; yields a function that is called with the number of bytes newly read."""
     total = sum(file.stat().st_size for file in files)
     read = shown = 0
     with track("import", total=total // _KB, unit="kB") as bar:
@@ -124,7 +124,7 @@ def _reading(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
 
 
 class _Spool:
-    """Rows on disk, apart by shard, in the order in which they came."""
+    """A spool keeps rows on disk, each shard's apart, in the order in which they came."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -150,7 +150,7 @@ class _Spool:
 
 @dataclass
 class _Known:
-    """A problem, and what has been seen of it."""
+    """A problem, and what has been seen of its solutions."""
 
     problem: Problem
     prompt_ids: tuple[int, ...]
@@ -158,13 +158,13 @@ class _Known:
     number: int
     samples: int = 0
     seen: set[int] = field(default_factory=set)
-    """Hashes of the solutions."""
+    """Hashes of the problem's solutions so far."""
     digest: Any = field(default_factory=hashlib.sha256)
-    """Over all of them."""
+    """SHA-256 over the problem's level, prompt and solutions so far."""
 
 
 class _Gathering:
-    """Checks solutions against the model, and groups them by problem."""
+    """A gathering checks solutions against the model, and groups them by problem."""
 
     def __init__(self, source: SourceModel, prompter: Prompter, problems_per_shard: int):
         self.problems: dict[str, _Known] = {}
@@ -174,7 +174,7 @@ class _Gathering:
         self._first_other_text = ""
 
     def add(self, solution: Solution) -> tuple[int, bytes]:
-        """The shard of a solution, and its row as a line of JSON."""
+        """Takes a solution in; returns the solution's shard, and its row as a line of JSON."""
         known = self._problem(solution)
         self._check_ids(solution)
         self._count_repeats(known, solution)
@@ -234,7 +234,10 @@ class _Gathering:
             )
 
     def _count_repeats(self, known: _Known, solution: Solution) -> None:
-        """A model may give one answer twice, but not from one seed."""
+        """Counts a solution that its problem has already, which a model may give twice, but not from one seed.
+
+        Raises BadInput where the seed is the same as well.
+        """
         key = hash((solution.seed, solution.completion_ids))
         if key in known.seen:
             if solution.seed is not None:
@@ -262,7 +265,7 @@ class _Gathering:
         return "length" if self._ends.isdisjoint(solution.completion_ids[-1:]) else "stop"
 
     def check_texts(self) -> None:
-        """Raises BadInput where too many solutions say something else in ids than in text."""
+        """Raises BadInput where the token ids of too many solutions say something else than the recorded text."""
         other, compared = self._counts["other text"], self._counts["compared"]
         if other > _TOLERATED * compared:
             raise BadInput(
@@ -275,7 +278,7 @@ class _Gathering:
         return [known.samples for known in self.problems.values()]
 
     def identity(self, form: str) -> dict[str, Any]:
-        """All that the pool's samples depend on; how the files mix the problems' rows does not matter."""
+        """Returns all that the pool's samples depend on; how the files mix the problems' rows does not matter."""
         return {
             "model_sha256": self._source.digest,
             "imported_sha256": fingerprint([known.digest.hexdigest() for known in self.problems.values()]),
@@ -283,7 +286,7 @@ class _Gathering:
         }
 
     def facts(self, form: str, files: list[str]) -> dict[str, Any]:
-        """What the pool remembers of the import; no paths of the machine."""
+        """Returns what the pool remembers of the import, without paths of the machine."""
         return {
             "format": form,
             "files": files,
@@ -294,7 +297,7 @@ class _Gathering:
         }
 
     def lines(self, form: str, files: int) -> Iterator[str]:
-        """What was found, for people."""
+        """Yields lines that tell people what was found."""
         samples, counts = self._samples, self._counts
         yield (
             f"{sum(samples)} solutions of {len(samples)} problems ({min(samples)} to {max(samples)} each), from "
@@ -309,5 +312,5 @@ class _Gathering:
         yield f"whether {self._source.name} sampled these solutions can't be checked"
 
     def sort(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """A shard's rows, problem by problem."""
+        """Returns a shard's rows, problem by problem."""
         return sorted(rows, key=lambda row: (self.problems[row["problem_id"]].number, row["sample_idx"]))

@@ -1,4 +1,4 @@
-"""The whole job, stage by stage: presample -> grade -> weigh -> train -> export -> evaluate.
+"""The pipeline is the whole job, stage by stage: presample -> grade -> weigh -> train -> export -> evaluate.
 
 Every stage skips what an earlier start of the same command has finished.
 """
@@ -31,10 +31,10 @@ BEFORE, AFTER = "before", "after"
 
 
 def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None = None) -> None:
-    """From the config's model and problems to a pruned model, and the table that shows what it is worth.
+    """Makes a pruned model of the config's model and problems, and the table that shows what the model is worth.
 
-    `place` is this process's among those that do the job together; None: it is alone. `restart` names the result whose
-    earlier work may be set aside where the configuration has no more use for it.
+    `place` is this process's place among those that do the job together; None: the process is alone. `restart` names
+    the result whose earlier work may be set aside where the configuration has no more use for it.
     """
     processes.start(place)
     inputs = preflight(cfg, ("train", "test"), restart)
@@ -55,7 +55,7 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
 
 
 def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
-    """The part before training: sampled, graded and weighed solutions of the training problems."""
+    """Does the part of the job before training: samples, grades and weighs solutions of the training problems."""
     inputs = preflight(cfg, ("train",), restart)
     run = open_run(cfg, inputs.source.commit)
     pool = _weighed_samples(cfg, inputs, run)
@@ -63,7 +63,7 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
 
 
 def export_run(run: Path, out: Path, step: int | None) -> None:
-    """Writes the model of the run's checkpoint `step`, the newest whole one if None, to the folder `out`."""
+    """Writes the model of the run's checkpoint `step` (None: of the newest whole checkpoint) to the folder `out`."""
     cfg, commit = load_saved(run / CONFIG)
     simulate_devices(cfg.mesh)
     folder = newest_checkpoint(run, step)

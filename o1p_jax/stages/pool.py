@@ -1,4 +1,4 @@
-"""The pool that a configuration asks for: opened, or made for the sampler to fill."""
+"""The module opens the pool that a configuration asks for, or makes it for the sampler to fill."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from o1p_jax.stages.identity import Identity
 
 
 def pool_path(cfg: RunConfig) -> Path:
-    """Where the samples of the training problems lie: in the pool that was named, or in the run's own folder."""
+    """Returns the folder of the training problems' samples: the pool that `cfg` names, or one in the run's folder."""
     return Path(cfg.run) / "pool" if cfg.pool is None else Path(cfg.pool)
 
 
 def imported_pool(cfg: RunConfig, source: SourceModel) -> Pool | None:
-    """The pool that `cfg` names, if its samples were made elsewhere; it brings its own problems and parameters.
+    """Returns the pool that `cfg` names, if its samples were made elsewhere, else None.
 
-    Raises BadInput where it was imported for another model.
+    An imported pool brings its own problems and parameters. Raises BadInput where it was imported for another model.
     """
     path = pool_path(cfg)
     if not Pool.lies_in(path):
@@ -39,7 +39,7 @@ def imported_pool(cfg: RunConfig, source: SourceModel) -> Pool | None:
 
 
 def check_imported(cfg: RunConfig, pool: Pool) -> None:
-    """Says what of the configuration an imported pool stands for. Raises BadInput where its prompts are too long."""
+    """Says which settings an imported pool takes the place of. Raises BadInput where its prompts are too long."""
     found, longest = pool.facts["imported"], cfg.problems.max_prompt_tokens
     if found["longest_prompt"] > longest:
         raise BadInput(
@@ -63,13 +63,13 @@ def check_pool(cfg: RunConfig, wanted: Identity) -> None:
 
 
 def training_pool(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Pool:
-    """The pool of the training problems' samples, empty where it is new."""
+    """Returns the pool of the training problems' samples, which is empty where it is new."""
     wanted = identity.of_samples(cfg, source, prompts)
     return _pool(pool_path(cfg), cfg, source, prompts, wanted, cfg.sampling, cfg.sampling_seed)
 
 
 def evaluation_pool(cfg: RunConfig, source: SourceModel, prompts: PromptSet, name: str, folder: Path) -> Pool:
-    """The pool, in a folder of its own in `folder`, of what a model answers to one set of test problems."""
+    """Returns the pool of a model's answers to one set of test problems: a folder of its own in `folder`."""
     wanted = identity.of_evaluation(cfg, source, prompts)
     path = folder / f"{name}-{identity.key(wanted)[:12]}"
     return _pool(path, cfg, source, prompts, wanted, cfg.evaluation, cfg.seed)

@@ -1,4 +1,4 @@
-"""What would fail hours later, refused within seconds and with nothing written."""
+"""The preflight refuses what would fail hours later, within seconds and with nothing written."""
 
 import importlib.util
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from o1p_jax.stages.where import apart
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a job works on, found once and handed down to its stages."""
+    """The model and problems that a job works on, found once and handed down to its stages."""
 
     source: SourceModel
     train: PromptSet | None
@@ -33,10 +33,10 @@ class Inputs:
 
 
 def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None) -> Inputs:
-    """Finds the model and the problems ('train', 'test' in `parts`) of a run, and checks that all of it fits.
+    """Finds the model and the problems ('train', 'test' in `parts`) of a run, and checks that they fit what `cfg` says.
 
     Raises BadInput for what would fail later: model, mesh, problems, prompts, sampler, and work in the run's folder
-    that the configuration has no use for; `restart` names what of that may be set aside.
+    that the configuration has no use for; `restart` names the work that may be set aside.
     """
     source = find_model(cfg.model, kept_revision(cfg))
     check_model(cfg, source)
@@ -81,7 +81,7 @@ def check_model(cfg: RunConfig, source: SourceModel) -> None:
 
 
 def _devices(cfg: RunConfig) -> int:
-    """The number of devices there are for the mesh; raises BadInput where they are too few."""
+    """Returns the number of devices that there are for the mesh; raises BadInput where they are too few."""
     if not apart(cfg.sampling):
         simulate_devices(cfg.mesh)
         return make_mesh(cfg.mesh).size
@@ -92,6 +92,6 @@ def _devices(cfg: RunConfig) -> int:
 
 
 def mesh_sizes(cfg: RunConfig, model: DecoderConfig) -> dict[str, tuple[str, int]]:
-    """What the mesh has to divide, for `devices.axes.check_divides`."""
+    """Returns the sizes that the mesh has to divide, as `devices.axes.check_divides` takes them."""
     rows = {"batch.rows_per_microbatch": ("batch", cfg.batch.rows_per_microbatch)}
     return model.axis_sizes() | rows | {"batch.row_length": ("length", cfg.batch.row_length)}

@@ -1,10 +1,10 @@
-"""K solutions a problem from one model, into a pool's samples.
+"""The stage that samples K solutions of each problem from one model into a pool.
 
 A shard holds all samples of a few problems and is written whole or not at all; a run that was killed goes on with the
-shards that are missing. Any number of processes, on any hosts that see the pool, share them out (`runtime.claims`);
-what a lost process has not finished, the others do. `python -m o1p_jax.stages.presample JOB.json` does one job in a
-process of its own, as vLLM needs it: its memory comes back when the process ends, and it may live in another
-environment.
+shards that are missing. Any number of processes, on any hosts that see the pool, share the shards out
+(`runtime.claims`); what a lost process has not finished, the others do. `python -m o1p_jax.stages.presample JOB.json`
+does one job in a process of its own, as vLLM needs it: vLLM's memory comes back when the process ends, and vLLM may
+live in another environment.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ from o1p_jax.sampling import make_sampler as default_sampler
 
 @dataclass(frozen=True, kw_only=True)
 class SampleJob:
-    """Which model fills which pool, and with what: the pool itself says how its samples are drawn."""
+    """A job says which model fills which pool by which sampler; the pool itself says how its samples are drawn."""
 
     title: str
-    """What is sampled, for people: train, or a model's name."""
+    """The name of what is sampled, for people: train, or a model's name."""
     pool: str
     """The pool's folder."""
     folder: str
@@ -41,11 +41,11 @@ class SampleJob:
     """The sampler and its settings."""
     mesh: str
     dtype: str
-    """Mesh and type of the embedded sampler's computation."""
+    """The mesh and the type (`dtype`) of the embedded sampler's computation."""
 
 
 def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sampler) -> None:
-    """Samples what the pool still lacks, and waits for what other processes are sampling.
+    """Samples the solutions that the pool still lacks, and waits for those that other processes are sampling.
 
     A sample's seed depends on (seed, problem, sample index) alone. Raises Preempted on SIGTERM or SIGINT; the finished
     shards stay.
@@ -109,7 +109,7 @@ def _made(job: SampleJob, pool: Pool, max_length: int, make_sampler: Callable[..
 
 
 def sample_seed(seed: int, problem_id: str, sample: int) -> int:
-    """The seed of one sample: 31 bits, which every sampler takes."""
+    """Returns the seed of one sample: 31 bits, which every sampler takes."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{problem_id}/{sample}".encode()).digest()[:4]) >> 1
 
 

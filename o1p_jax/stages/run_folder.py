@@ -1,9 +1,9 @@
-"""A run's folder: what lies in it, and what a changed configuration would make of it.
+"""A run's folder: what lies in it, and what of that a changed configuration has no use for.
 
 config.json      what the run was last started with, and the commit of a hub's model
 pool/            presampled solutions and their grades, unless the run was given a pool beside it
 weights/         what each solution is worth to the method
-reference/       log-probabilities of the kept ones under the reference model
+reference/       log-probabilities of the kept solutions under the reference model
 checkpoints/     training states; metrics.jsonl and tensorboard/ beside them
 model/           the result, a Hugging Face folder
 evaluation/      report.html, report.json, table.md and the pools behind them
@@ -38,8 +38,10 @@ _OF_TRAINING = (
     "checkpoints",
 )
 _SET_ASIDE = {SAMPLES: (*_OF_TRAINING, "reference", "pool"), TRAINING: _OF_TRAINING}
-"""Result that is made anew -> what of the run's folder is set aside for it; last what tells that it is in the way, so
-that a start after a kill sets the rest aside as well."""
+"""Result that is made anew -> what of the run's folder is set aside for it.
+
+The last entry is the one that tells that old work is in the way, so that a start after a kill sets the rest aside too.
+"""
 _CONTENTS = {
     "model_sha256": "the model's weights",
     "problems_sha256": "the problems",
@@ -49,7 +51,7 @@ _CONTENTS = {
 
 
 class _Loss(NamedTuple):
-    """Work that a changed configuration has no use for."""
+    """Finished work that a changed configuration has no use for."""
 
     result: str
     work: str
@@ -57,9 +59,10 @@ class _Loss(NamedTuple):
 
 
 def kept_revision(cfg: RunConfig) -> str | None:
-    """The commit that the run's first start found for its model, unless `cfg` now asks for another model or revision.
+    """Returns the commit of the run's model that its first start found, or `cfg.revision` where there is none.
 
-    Raises BadInput where the run's folder is something else than a run.
+    There is none where `cfg` now asks for another model or revision. Raises BadInput where the run's folder holds
+    something else than a run.
     """
     run = Path(cfg.run)
     if not (run / CONFIG).exists():
@@ -74,7 +77,7 @@ def kept_revision(cfg: RunConfig) -> str | None:
 
 
 def open_run(cfg: RunConfig, commit: str | None) -> Path:
-    """The run's folder, made if there is none; its config.json says what it was now started with."""
+    """Returns the run's folder, made if there is none, after writing `cfg` and the model's `commit` to config.json."""
     run = Path(cfg.run)
     if processes.leader():
         save_config(run / CONFIG, cfg, commit)
@@ -84,9 +87,9 @@ def open_run(cfg: RunConfig, commit: str | None) -> Path:
 def make_room(cfg: RunConfig, samples: Identity | None, training: Identity, restart: str | None) -> None:
     """Sets aside what of the run's work was made otherwise than `cfg` asks for, if `restart` names it.
 
-    `samples` and `training` are the identities that `cfg` gives; None: the pool's samples stand as they are. Raises
-    BadInput that says what would be lost, and why, where `restart` does not name it. Work that would not be lost, or
-    is made again within seconds, is no matter of this function.
+    `samples` and `training` are the identities that `cfg` gives; None for `samples`: the pool's samples stand as they
+    are. Raises BadInput that says what would be lost, and why, where `restart` does not name that work. Work that would
+    not be lost, or is made again within seconds, does not concern this function.
     """
     if restart not in (None, *_SET_ASIDE):
         raise BadInput(
@@ -123,7 +126,10 @@ def _make_room(cfg: RunConfig, samples: Identity | None, training: Identity, res
 
 
 def _lost_samples(cfg: RunConfig, wanted: Identity | None) -> list[_Loss]:
-    """A pool beside the run is not the run's to set aside: `stages.pool.check_pool` looks at that."""
+    """Returns the samples in the run's folder that `wanted` has no use for, as one loss or none.
+
+    A pool beside the run is not the run's to set aside: `stages.pool.check_pool` looks at it.
+    """
     path = Path(cfg.run) / "pool"
     if cfg.pool is not None or wanted is None or not Pool.lies_in(path):
         return []

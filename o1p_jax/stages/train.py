@@ -1,6 +1,6 @@
 """The stage that trains, and leaves the model as a Hugging Face folder.
 
-`python -m o1p_jax.stages.train JOB.json` does it in a process of its own, where vLLM samples.
+`python -m o1p_jax.stages.train JOB.json` runs the stage in a process of its own, which is needed where vLLM samples.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ from o1p_jax.training.samples import TrainingSet
 
 
 def is_done(cfg: RunConfig, source: SourceModel) -> bool:
-    """Whether an earlier start trained and exported the model that `cfg` asks for; reads no samples and no weights."""
+    """Returns whether an earlier start made and exported the model that `cfg` asks for; reads no samples or weights."""
     run = Path(cfg.run)
     made_by = identity.of_training(cfg, source, Pool(pool_path(cfg)).identity)
 

@@ -1,4 +1,4 @@
-"""The stage that weighs a pool's graded samples: what each is worth to the method, and which are trained on."""
+"""The stage that weighs a pool's graded samples: what a sample is worth to the method, and whether it is trained on."""
 
 import hashlib
 from collections.abc import Mapping
@@ -36,36 +36,36 @@ _REPORT = "report.json"
 
 @dataclass(frozen=True, kw_only=True)
 class WeightReport:
-    """What `weigh` found; every count is of samples where not said otherwise."""
+    """What `weigh` found. Every count is of samples where not said otherwise."""
 
     problems: int
     samples: int
     kept: int
-    """Trained on: they have a weight."""
+    """Samples that are trained on: they have a weight."""
     wrong: int
-    """Graded wrong or unparsed."""
+    """Samples that were graded wrong or unparsed."""
     wrong_positive: int
-    """Kept, wrong, and with a positive weight all the same: short enough to be rewarded."""
+    """Kept samples that are wrong and have a positive weight all the same: short enough to be rewarded."""
     truncated: int
-    """Cut off by max_tokens."""
+    """Samples that max_tokens cut off."""
     empty: int
-    """Without a token; never kept."""
+    """Samples without a token, which are never kept."""
     undecided: int
-    """Grading timed out, or the gold answer can't be read; neither kept nor counted in the means."""
+    """Samples whose grading timed out or whose gold answer can't be read; neither kept nor counted in the means."""
     all_right: int
     """Problems whose samples are all correct: only length tells them apart."""
     all_wrong: int
     """Problems without a correct sample."""
     reward_std: float
-    """Of the kept rewards, within the method's limits; 0 makes every z-score 0."""
+    """Standard deviation of the kept samples' rewards, within the method's limits; 0 makes every z-score 0."""
 
     @property
     def wrong_positive_share(self) -> float:
-        """Of the kept samples."""
+        """The share of the kept samples that are wrong and have a positive weight."""
         return self.wrong_positive / self.kept if self.kept else 0.0
 
     def for_card(self) -> dict[str, Any]:
-        """The figures that the model card shows, by name."""
+        """Returns the figures that the model card shows, by name."""
         return {
             "problems": self.problems,
             "solutions sampled": self.samples,
@@ -74,7 +74,7 @@ class WeightReport:
         }
 
     def line(self) -> str:
-        """The report for people, in one line."""
+        """Returns the report as one line for people."""
         return (
             f"weigh: kept {self.kept} of {self.samples} samples of {self.problems} problems ({self.all_right} all "
             f"right, {self.all_wrong} all wrong), reward std {self.reward_std:.4f}, {self.wrong} wrong, "
@@ -88,7 +88,7 @@ def weigh(
 ) -> WeightReport:
     """Writes each sample's means, reward and weight by the method of `params` to the folder `out`.
 
-    The means Lbar and Abar are those of each problem's decided samples. The method chooses which of them are kept; the
+    The means Lbar and Abar are those of each problem's decided samples. The method chooses which samples are kept; the
     lots that it may draw are a hash of (seed, problem, sample), so that neither order nor other problems matter. The
     weights come from the rewards of all kept samples of the pool. A folder that was made by the same `made_by` (JSON
     values) stays as it is. Raises BadInput when nothing can be kept, and where a user's reward fails.
@@ -111,17 +111,17 @@ def weigh(
 
 
 def read_weights(out: Path) -> ShardedTable:
-    """The table that `weigh` wrote."""
+    """Opens the table that `weigh` wrote to the folder `out`."""
     return ShardedTable(out, WEIGHTS)
 
 
 def read_report(out: Path) -> WeightReport:
-    """What `weigh` found when it wrote the folder `out`."""
+    """Reads the report of what `weigh` found when it wrote the folder `out`."""
     return WeightReport(**read_json(out / _REPORT))
 
 
 def _earlier(out: Path, made_by: Mapping[str, Any]) -> WeightReport | None:
-    """The report of an earlier start, where nothing that the weights depend on has changed."""
+    """Returns the report of an earlier start; None where there is none, or `made_by` has changed since."""
     if not (out / META).is_file():
         return None
     return read_report(out) if read_weights(out).metadata == plain({**made_by, "shards": 1}) else None
@@ -129,7 +129,7 @@ def _earlier(out: Path, made_by: Mapping[str, Any]) -> WeightReport | None:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Of all N samples."""
+    """The values that weighing needs of all N samples."""
 
     problem_N: list[str]
     sample_N: list[int]
@@ -153,7 +153,7 @@ def _columns(pool: Pool, grades: ShardedTable) -> _Columns:
 
 
 def _weigh(data: _Columns, params: Params, seed: int) -> tuple[dict[str, np.ndarray], WeightReport]:
-    """The four columns to fill in (NaN: null), and the report."""
+    """Returns the four columns of `WEIGHTS` that weighing fills in (NaN stands for null), and the report."""
     method = method_of(params)
     reward = reward_function(method, params)
     groups: dict[str, list[int]] = {}
@@ -197,7 +197,7 @@ def _weigh(data: _Columns, params: Params, seed: int) -> tuple[dict[str, np.ndar
 
 
 def _lots(seed: int, problem: str, samples: list[int]) -> np.ndarray:
-    """Each sample's place in its problem's shuffle, from 0."""
+    """Returns each sample's place, from 0, in its problem's shuffle."""
     digests = [hashlib.sha256(f"{seed}/{problem}/{sample}".encode()).digest() for sample in samples]
     lots = np.empty(len(samples), int)
     lots[sorted(range(len(samples)), key=digests.__getitem__)] = np.arange(len(samples))

@@ -1,4 +1,4 @@
-"""Where a stage runs: in this process, or in one of its own so that an accelerator is free for vLLM meanwhile."""
+"""A stage runs in this process, or in a process of its own, so that an accelerator is free for vLLM meanwhile."""
 
 import os
 from dataclasses import asdict
@@ -16,12 +16,12 @@ from o1p_jax.stages.train import train_and_export
 
 
 def apart(sampling: SamplingConfig) -> bool:
-    """Whether stages run in processes of their own: an accelerator's memory is free only once its process has ended."""
+    """Returns whether stages run in processes of their own, at whose end an accelerator's memory is free again."""
     return sampling.sampler == "vllm"
 
 
 def sample(cfg: RunConfig, source: SourceModel, pool: Pool, title: str) -> None:
-    """Fills `pool` with solutions of the model `source`: here, or in as many processes as vLLM has replicas.
+    """Fills `pool` with solutions of the model `source`, in this process or in as many as vLLM has replicas.
 
     `title` says to people what is sampled.
     """
@@ -42,7 +42,7 @@ def sample(cfg: RunConfig, source: SourceModel, pool: Pool, title: str) -> None:
 
 
 def train(cfg: RunConfig, source: SourceModel) -> None:
-    """Trains and exports here, or in a process of its own, which joins those of the job's other processes."""
+    """Trains and exports in this process, or in a new one, which joins the new ones of the job's other processes."""
     if not apart(cfg.sampling):
         return train_and_export(cfg, source)
     place = processes.place_beside()
@@ -51,7 +51,7 @@ def train(cfg: RunConfig, source: SourceModel) -> None:
 
 
 def _gpus(replica: int, vllm: VllmConfig) -> dict[str, str]:
-    """The variable that gives an engine GPUs of its own; where there is one engine, it sees what this process does."""
+    """Returns the variable that gives an engine GPUs of its own; a single engine needs none."""
     if vllm.replicas == 1:
         return {}
     seen_here = os.environ.get("CUDA_VISIBLE_DEVICES", "")

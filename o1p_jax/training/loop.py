@@ -1,4 +1,4 @@
-"""From kept samples to a trained checkpoint: read `train` from top to bottom."""
+"""The training loop, from kept samples to a trained checkpoint: read `train` from top to bottom."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -51,11 +51,11 @@ def train(
 ) -> Path:  # fmt: skip
     """Trains the model `source` on `samples`; returns the last checkpoint's folder.
 
-    In `run` it writes checkpoints/, reference/ (log-probs), metrics.jsonl, tensorboard/ and digest.txt, and goes on
-    from what it finds there, if that was made by the same configuration, model and samples. `made_by` (JSON values)
-    says what the samples themselves were made by; `notes` are kept with each checkpoint for the stages after this one;
-    `constants` are figures of the data that stand beside each step's metrics. Raises `Preempted` after saving on
-    SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row.
+    The function writes checkpoints/, reference/ (log-probs), metrics.jsonl, tensorboard/ and digest.txt in `run`, and
+    goes on from what it finds there, if that was made by the same configuration, model and samples. `made_by` (JSON
+    values) says what the samples themselves were made by; `notes` are kept with each checkpoint for the stages after
+    training; `constants` are figures of the data that stand beside each step's metrics. Raises `Preempted` after saving
+    on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row.
     """
     # -- The steps: what each of them trains on --
     source.check_unchanged()
@@ -164,9 +164,9 @@ def train(
 
 
 def finished(run: Path, made_by: Mapping[str, Any]) -> Path | None:
-    """The checkpoint of the last step, where the training in `run` came to its end and was made by these values.
+    """Returns the checkpoint of the last step, where the training in `run` came to its end and was made by `made_by`.
 
-    Nothing of the checkpoint is read but its facts; None where there is something left to do.
+    Returns None where there is something left to do. Nothing of the checkpoint is read but its facts.
     """
     done = checkpoint.steps(run / "checkpoints")
     if not done or not (run / _DIGEST).exists():
@@ -177,15 +177,16 @@ def finished(run: Path, made_by: Mapping[str, Any]) -> Path | None:
 
 
 def differences(facts: Mapping[str, Any], made_by: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Name -> (value then, value now) of what a checkpoint with these `facts` was not made by."""
+    """Returns name -> (value then, value now) of the values in `made_by` that a checkpoint's `facts` do not share."""
     then = facts["made_by"]
     return {name: (then.get(name), now) for name, now in plain(made_by).items() if then.get(name) != now}
 
 
 def trained_params(folder: Path, source: SourceModel, mesh: Mesh) -> tuple[nnx.State, tuple[int, ...] | None]:
-    """All parameters of the model that the checkpoint `folder` was trained from `source` to, and the decoder's splits.
+    """Returns all parameters of the model trained from `source` to the checkpoint `folder`, and the decoder's splits.
 
-    float32. Raises `CorruptData` where the checkpoint isn't whole, `BadInput` where `source` holds other weights.
+    The parameters are float32. Raises `CorruptData` where the checkpoint isn't whole, `BadInput` where `source` holds
+    other weights than the training began from.
     """
     if fault := checkpoint.damage(folder):
         raise CorruptData(f"{folder}: {fault}; name another checkpoint or train again")
@@ -202,9 +203,9 @@ def trained_params(folder: Path, source: SourceModel, mesh: Mesh) -> tuple[nnx.S
 
 
 def _parts(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds; the parameters apart, because export needs nothing else.
+    """Returns what a checkpoint holds, the parameters apart, because export needs nothing else.
 
-    The step's number says where the data stands.
+    The position in the data is not kept: the step's number tells it.
     """
     return {"params": state.params, "optimizer": dataclasses.replace(state, params=None)}
 
@@ -215,7 +216,10 @@ def _weights_fingerprint(source: Path) -> str:
 
 
 def _check_same_run(root: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """The mesh may change: other devices add up in another order, no more."""
+    """Raises BadInput where a run would go on with other values than it began with; says if mesh or processes differ.
+
+    The mesh may change: other devices add up in another order, no more.
+    """
     for name, (before, after) in differences(then, now["made_by"]).items():
         what = f"other {_DIGESTS[name]}" if name in _DIGESTS else f"{name}={before}, not {after}"
         raise BadInput(f"{root}: made with {what}; set it back or choose another run folder (--run)")

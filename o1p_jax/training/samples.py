@@ -1,4 +1,4 @@
-"""The samples that are trained on: their lengths known to every process, their tokens read where they are needed."""
+"""The samples that are trained on: every process knows their lengths, and reads the tokens that it needs."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ _COLUMNS = ("problem_id", "sample_idx", "prompt_ids", "completion_ids")
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Kept samples in a fixed order. A job's processes each plan all steps and read only the samples of their rows."""
+    """Kept samples in a fixed order. Each process of a job plans all steps and reads only the samples of its rows."""
 
     names: Sequence[tuple[str, int]]
-    """problem_id and sample_idx of each."""
+    """The problem_id and sample_idx of each sample."""
     prompt_tokens: Sequence[int]
     completion_tokens: Sequence[int]
     digests: Sequence[str]
-    """SHA-256 of all that a sample is."""
+    """For each sample, the SHA-256 of all its values."""
     read: Callable[[Collection[int]], Mapping[int, TrainingSample]]
-    """The samples with these numbers."""
+    """The function reads the samples with the given numbers."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of prompt and completion of each."""
+        """For each sample, the number of tokens of prompt and completion together."""
         return [p + c for p, c in zip(self.prompt_tokens, self.completion_tokens, strict=True)]
 
     @classmethod
     def of(cls, samples: Sequence[TrainingSample]) -> "TrainingSet":
-        """Samples that are in memory already."""
+        """Makes a training set of samples that are in memory already."""
         return cls(
             [(s.problem_id, s.sample_idx) for s in samples],
             [len(s.prompt_ids) for s in samples],
@@ -48,7 +48,7 @@ class TrainingSet:
 
     @classmethod
     def of_pool(cls, pool: Pool, weights: ShardedTable) -> "TrainingSet":
-        """The samples of the pool that have a weight, in order of (problem_id, sample_idx).
+        """Makes a training set of the pool's samples that have a weight, in order of (problem_id, sample_idx).
 
         `weights` is a table keyed like the samples. One shard of the samples is in memory at a time, in `read` too.
         """
@@ -82,7 +82,7 @@ class TrainingSet:
         return cls(names, [f[1] for f in found], [f[2] for f in found], [f[3] for f in found], read)
 
     def only(self, chosen: Sequence[int]) -> "TrainingSet":
-        """Some of the samples, numbered anew."""
+        """Returns a training set of the samples with the numbers `chosen`, numbered anew."""
 
         def read(numbers: Collection[int]) -> dict[int, TrainingSample]:
             samples = self.read([chosen[i] for i in numbers])
@@ -98,7 +98,7 @@ class TrainingSet:
 
 
 def _kept(shard: pa.Table, weight: Mapping[tuple[str, int], float]) -> list[TrainingSample]:
-    """The samples of a shard (with `_COLUMNS`) that have a weight."""
+    """Returns the samples of a shard (with `_COLUMNS`) that have a weight."""
     names = zip(shard["problem_id"].to_pylist(), shard["sample_idx"].to_pylist(), strict=True)
     shard = shard.filter(pa.array([name in weight for name in names], pa.bool_()))
     columns = [shard[name].to_pylist() for name in _COLUMNS]

@@ -1,1 +1,1 @@
-"""How the embedded model was made."""
+"""The package makes the embedded model: tokenizer, corpus and weights."""

@@ -28,6 +28,7 @@ EXTRAS = {
         "torch==2.13.0",
         "pytest>=9.2,<10",
         "pytest-xdist>=3.8,<4",
+        "datasets>=5.2,<6",
         "hypothesis>=6.170,<7",
         "beartype>=0.23,<0.24",
         "ruff==0.17.6",
@@ -37,7 +38,7 @@ EXTRAS = {
     ],
     "vllm": ["vllm>=0.18"],  # CUDA; docs/install.md has the builds for CPU and TPU
     "gguf": ["gguf>=0.19,<0.20", "accelerate>=1.15,<2", "torch>=2.13"],  # tools/import_gguf.py
-    "datasets": ["datasets>=4"],
+    "datasets": ["datasets>=4,<6"],
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "plan": [

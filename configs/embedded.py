@@ -8,18 +8,18 @@ from o1p_jax.config.tree import (
     CheckpointConfig,
     ComputeConfig,
     EvaluationConfig,
-    MethodConfig,
     OptimConfig,
     RunConfig,
     SamplingConfig,
 )
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 
 
 def config() -> RunConfig:
     return RunConfig(
         sampling=SamplingConfig(samples_per_problem=8, max_tokens=384, slots=128, problems_per_shard=128),
         # Chosen on embedded:validation, see docs/decisions.md.
-        method=MethodConfig(lam=4.5, epsilon=0.05, keep=8),
+        method=O1PrunerParams(lam=4.5, epsilon=0.05, m=8),
         batch=BatchConfig(sequences=32, row_length=768, rows_per_microbatch=8),
         compute=ComputeConfig(dtype="float32"),
         optim=OptimConfig(learning_rate=2e-4),

@@ -9,12 +9,12 @@ which those of the authors (temperature 0.5, top_p 0.8) are not.
 from o1p_jax.config.tree import (
     BatchConfig,
     EvaluationConfig,
-    MethodConfig,
     OptimConfig,
     ProblemConfig,
     RunConfig,
     SamplingConfig,
 )
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 
 SYSTEM = "You are a helpful assistant. You should think step-by-step and put your final answer within \\boxed{}."
 
@@ -31,7 +31,7 @@ def config() -> RunConfig:
             user_template="Solve the problem: {problem}",
         ),
         sampling=SamplingConfig(sampler="vllm", samples_per_problem=16, max_tokens=8192),
-        method=MethodConfig(lam=2.0, epsilon=0.2, keep=2),
+        method=O1PrunerParams(lam=2.0, epsilon=0.2, m=2),
         batch=BatchConfig(sequences=32, row_length=9216, rows_per_microbatch=8),
         optim=OptimConfig(learning_rate=2e-7, warmup=0.1, max_grad_norm=10.0),
         evaluation=EvaluationConfig(max_tokens=8192),

@@ -10,13 +10,13 @@ from o1p_jax.config.tree import (
     BatchConfig,
     ComputeConfig,
     EvaluationConfig,
-    MethodConfig,
     OptimConfig,
     ProblemConfig,
     RunConfig,
     SamplingConfig,
     VllmConfig,
 )
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 
 
 def config() -> RunConfig:
@@ -33,7 +33,7 @@ def config() -> RunConfig:
         sampling=SamplingConfig(
             sampler="vllm", samples_per_problem=12, max_tokens=8192, vllm=VllmConfig(tensor_parallel=8)
         ),
-        method=MethodConfig(lam=5.0, epsilon=0.2, keep=2),
+        method=O1PrunerParams(lam=5.0, epsilon=0.2, m=2),
         batch=BatchConfig(sequences=32, row_length=9216, rows_per_microbatch=32),
         compute=ComputeConfig(trainable_layers=48, remat="full"),
         optim=OptimConfig(learning_rate=2e-6, warmup=0.1, max_grad_norm=10.0),

@@ -7,12 +7,12 @@ from o1p_jax.config.tree import (
     BatchConfig,
     ComputeConfig,
     EvaluationConfig,
-    MethodConfig,
     OptimConfig,
     ProblemConfig,
     RunConfig,
     SamplingConfig,
 )
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 
 
 def config() -> RunConfig:
@@ -27,7 +27,7 @@ def config() -> RunConfig:
             user_template="{problem}\nPlease reason step by step, and put your final answer within \\boxed{}.",
         ),
         sampling=SamplingConfig(sampler="vllm", samples_per_problem=16, max_tokens=16384),
-        method=MethodConfig(lam=2.0, epsilon=0.2, keep=2),
+        method=O1PrunerParams(lam=2.0, epsilon=0.2, m=2),
         batch=BatchConfig(sequences=32, row_length=16384 + 1024, rows_per_microbatch=8),
         compute=ComputeConfig(remat="full"),
         optim=OptimConfig(learning_rate=2e-6),

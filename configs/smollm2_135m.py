@@ -11,13 +11,13 @@ from o1p_jax.config.tree import (
     CheckpointConfig,
     ComputeConfig,
     EvaluationConfig,
-    MethodConfig,
     OptimConfig,
     ProblemConfig,
     RunConfig,
     SamplingConfig,
     VllmConfig,
 )
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 
 
 def config() -> RunConfig:
@@ -41,7 +41,7 @@ def config() -> RunConfig:
             problems_per_shard=16,
             vllm=VllmConfig(python=".venv-vllm/bin/python", dtype="bfloat16", kv_cache_gib=2.0),
         ),
-        method=MethodConfig(lam=2.0, epsilon=0.2, keep=2),
+        method=O1PrunerParams(lam=2.0, epsilon=0.2, m=2),
         batch=BatchConfig(sequences=8, row_length=1024, rows_per_microbatch=2),
         compute=ComputeConfig(dtype="float32", logprob_chunk=128),
         optim=OptimConfig(learning_rate=1e-5),

@@ -1,4 +1,4 @@
-"""Compares our decoder with transformers' on your model, at short and at long positions.
+"""Compares this project's decoder with that of transformers on your model, at short and at long positions.
 
 python launch/check_parity.py --model=Qwen/Qwen3-0.6B
 """
@@ -14,7 +14,7 @@ class Arguments:
     model: str
     """A Hugging Face folder, or a name on the hub."""
     revision: str | None = None
-    """Commit, tag or branch on the hub."""
+    """Commit, tag or branch of the model on the hub."""
 
 
 def command(argv: list[str]) -> None:

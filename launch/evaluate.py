@@ -1,9 +1,9 @@
-"""Models against each other: the table, and a report page beside the JSON it was drawn from.
+"""Compares models: makes the table, and a report page beside the JSON that the page was drawn from.
 
     python launch/evaluate.py --models embedded runs/embedded --problems embedded:validation --out=evaluation
 
-A model is a Hugging Face folder or name, `embedded`, or a run folder (its exported model); the first is the base of the
-others. Sampling, prompts and mesh are those of `--config` and its dotted flags (`--evaluation.temperature=0`).
+A model is a Hugging Face folder or name, `embedded`, or a run folder (its exported model); the first model is the base
+of the others. Sampling, prompts and mesh are those of `--config` and its dotted flags (`--evaluation.temperature=0`).
 """
 
 from pathlib import Path

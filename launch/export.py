@@ -1,4 +1,4 @@
-"""A run's newest checkpoint, or the one of `--step`, as a Hugging Face folder with a model card.
+"""Writes a run's newest checkpoint, or the one of `--step`, as a Hugging Face folder with a model card.
 
 python launch/export.py --run=runs/embedded --out=hf_model
 """
@@ -16,7 +16,7 @@ class Arguments:
     out: str
     """The folder to write."""
     step: int | None = None
-    """The checkpoint; left out: the newest whole one."""
+    """The step of the checkpoint; left out: the newest whole checkpoint."""
 
 
 def command(argv: list[str]) -> None:

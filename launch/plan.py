@@ -1,4 +1,4 @@
-"""Does a run fit a pod, and how fast could it be? Compiles the real step for the pod's chips, none of which is needed.
+"""Tells whether a run fits a pod, and how fast it could be: compiles the real step for chips that need not be there.
 
     python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4
 

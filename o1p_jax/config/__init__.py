@@ -1,1 +1,1 @@
-"""The whole configuration of a run: the tree, meshes and chips by name, and what depends on which field."""
+"""The package holds the whole configuration of a run: the tree of fields, meshes, chips, and what depends on which."""

@@ -1,4 +1,4 @@
-"""Meshes and pods by name: how many devices, how they are joined, and what one of them can do."""
+"""Chips and pods by name: what a chip can do, how many chips a pod has, and how they are joined."""
 
 import math
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
-    """One kind of accelerator. Rates are a chip's peaks; JAX sees `devices` devices in it."""
+    """One kind of accelerator. The rates are a chip's peaks; JAX sees `devices` devices in a chip."""
 
     flops: float
-    """bfloat16, multiply and add counted as two, a second."""
+    """bfloat16 operations a second; a multiplication and an addition count as two."""
     memory: float
-    """Bytes."""
+    """The size of a chip's memory in bytes."""
     memory_bandwidth: float
-    """Bytes a second."""
+    """Bytes a second between a chip and its memory."""
     link_bandwidth: float
-    """Bytes a second in one direction: of one link of a torus, or of all of a GPU's NVLink."""
+    """Bytes a second in one direction over one link of a torus, or over all of a GPU's NVLink together."""
     torus: int = 0
-    """Dimensions of the torus; 0 is a switch that joins the chips of a host."""
+    """Dimensions of the torus that the chips form; 0 is a switch that joins the chips of a host."""
     network_bandwidth: float = 0.0
-    """Bytes a second and chip in one direction between hosts; a torus is one."""
+    """Bytes a second and chip in one direction between hosts; 0 for a torus, whose links join the hosts as well."""
     devices: int = 1
     cores: int = 1
-    """What names such as v5p-64 count."""
+    """The number of cores of a chip; names such as v5p-64 count cores."""
     usable: float = 1.0
-    """Share of the memory that JAX takes; of a GPU's, XLA_PYTHON_CLIENT_MEM_FRACTION."""
+    """Share of the memory that JAX takes; on a GPU, XLA_PYTHON_CLIENT_MEM_FRACTION."""
     price: float | None = None
     """US dollars a chip and hour, on demand, where a list price is known."""
 
@@ -45,14 +45,17 @@ CHIPS = {
     "h100": Chip(flops=989e12, memory=80e9, memory_bandwidth=3350e9, link_bandwidth=450e9,
                  network_bandwidth=50e9, usable=0.75),
 }  # fmt: skip
-"""TPUs: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e,tpu7x}, where a chip's links are summed over both directions; H100
+"""The chips by name.
+
+TPUs: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e,tpu7x}, where a chip's links are summed over both directions. H100
 SXM: NVIDIA's data sheet (dense), one 400 Gb/s adapter a GPU. Prices: cloud.google.com/tpu/pricing, on demand in the
-US; others differ too much between sellers to stand here."""
+US; GPU prices differ too much between sellers to stand here.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
-    """A pod: a chip's name and the shape they are joined in; for GPUs hosts x GPUs a host."""
+    """A pod: a chip's name, and the shape that the pod's chips are joined in (for GPUs: hosts x GPUs a host)."""
 
     kind: str
     shape: tuple[int, ...]
@@ -74,7 +77,7 @@ class Topology:
 
     @classmethod
     def parse(cls, text: str) -> "Topology":
-        """'v5p:4x4x4' (chips of a torus) or 'h100:8x8' (hosts x GPUs a host); raises `BadInput`."""
+        """Reads 'v5p:4x4x4' (chips of a torus) or 'h100:8x8' (hosts x GPUs a host); raises `BadInput`."""
         kind, _, shape = text.lower().partition(":")
         numbers = shape.split("x")
         wrong = kind not in CHIPS or not all(n.isascii() and n.isdigit() and int(n) >= 1 for n in numbers)

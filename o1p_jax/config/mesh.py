@@ -1,7 +1,8 @@
-"""The grammar of meshes: devices along named axes, or all of a pod."""
+"""The grammar of meshes: a mesh is devices along named axes, or all devices of a pod."""
 
 import math
 import re
+from collections.abc import Mapping
 
 from o1p_jax.config.chips import CHIPS
 from o1p_jax.runtime.errors import BadInput
@@ -13,7 +14,10 @@ _GPU_NAME = re.compile(r"(h100)x(\d+)")
 
 
 def pod_devices(name: str) -> int | None:
-    """The number of devices JAX sees in the pod `name`: 'v5e-16' (chips), 'v5p-64' (cores), 'h100x8' (GPUs)."""
+    """Returns the number of devices that JAX sees in the pod `name`; None where `name` is not a pod's.
+
+    The number in a name counts chips ('v5e-16'), cores ('v5p-64') or GPUs ('h100x8').
+    """
     found = _TPU_NAME.fullmatch(name.lower()) or _GPU_NAME.fullmatch(name.lower())
     if found is None:
         return None
@@ -22,14 +26,20 @@ def pod_devices(name: str) -> int | None:
 
 
 MESH_AXES = ("replica", "fsdp", "expert", "context", "tensor")
-"""Axes of every mesh, in the devices' order: neighbours share the last."""
+"""The axes of every mesh, in the devices' order: neighbouring devices lie along the last axis."""
+
+
+def mesh_text(shape: Mapping[str, int]) -> str:
+    """Returns the mesh in its long form, without axes of one device: 'fsdp:16,tensor:4'."""
+    return ",".join(f"{axis}:{n}" for axis, n in shape.items() if n > 1) or "1x1"
 
 
 def parse_mesh(mesh: str, devices: int = 1) -> dict[str, int]:
-    """Devices along each of MESH_AXES; raises `BadInput`. One may be -1: what the others leave of `devices`.
+    """Returns the number of devices along each of MESH_AXES. Raises `BadInput` for a text that names no mesh.
 
-    '8x1' is data (fsdp) by tensor; the long form 'fsdp:-1,tensor:4' names axes, and those left out are 1; the name of a
-    pod, 'v5p-64' or 'h100x8', is all its devices along fsdp.
+    '8x1' is data (fsdp) by tensor. The long form 'fsdp:-1,tensor:4' names axes: an axis that is left out has 1 device,
+    and an axis with -1 has what the other axes leave of `devices`. The name of a pod, 'v5p-64' or 'h100x8', stands for
+    all devices of the pod along fsdp.
     """
     if of_pod := pod_devices(mesh):
         mesh = f"fsdp:{of_pod}"

@@ -1,20 +1,25 @@
-"""Configurations as plain values: to and from dicts, as dotted names, and as a digest."""
+"""Configurations are turned into plain values: dicts (and back), dotted names, and a digest."""
 
 import dataclasses
 import hashlib
 import json
 from typing import Any
 
+from o1p_jax.methods import params_of
+from o1p_jax.methods.base import Params
 from o1p_jax.runtime.errors import BadInput
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The tree as plain dicts, ready for JSON."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """Returns a configuration as plain dicts, ready for JSON."""
+    return plain(dataclasses.asdict(config))
 
 
 def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
-    """The inverse of `to_dict`; an unknown key is refused by its dotted name."""
+    """Builds the `cls` that `to_dict` made `values` of. Raises BadInput that names an unknown key by its dotted name.
+
+    The class of a method's parameters is found by the `name` among them.
+    """
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -22,13 +27,16 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
     built = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            value = from_dict(fields[name].default_factory, value, f"{prefix}{name}.")  # type: ignore[arg-type]
+            part: Any = fields[name].default_factory
+            if issubclass(part, Params):
+                part, value = params_of(value)
+            value = from_dict(part, value, f"{prefix}{name}.")
         built[name] = tuple(value) if isinstance(value, list) else value
     return cls(**built)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted field name -> value, in the tree's order."""
+    """Returns dotted field name -> value of all fields of `config` and its parts, in the order of their definition."""
     flat: dict[str, Any] = {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
@@ -39,6 +47,11 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def plain(values: Any) -> Any:
+    """Returns the values as JSON keeps them: tuples become lists, and the keys of a dict become text."""
+    return json.loads(json.dumps(values))
+
+
 def fingerprint(values: Any) -> str:
-    """SHA-256 over the canonical JSON of `values`."""
+    """Returns the SHA-256, in hex, of the canonical JSON of `values`."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,39 +1,43 @@
-"""The whole configuration of a run: one tree of frozen dataclasses, checked when built.
+"""The whole configuration of a run is one tree of frozen dataclasses, which are checked when they are built.
 
-Standard library only: every other module may import this one. A config file (configs/NAME.py) is a function
-`config()` that returns a `RunConfig`; every field is also a dotted flag (`--optim.learning_rate=1e-6`).
+A config file (configs/NAME.py) is a function `config()` that returns a `RunConfig`; every field is also a dotted flag
+(`--optim.learning_rate=1e-6`). The module imports NumPy, through `o1p_jax.methods`, but never JAX, which the processes
+that sample with vLLM, and those that watch other processes, do without.
 """
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from o1p_jax.config.mesh import parse_mesh
-from o1p_jax.runtime.fields import EVALUATION, SAMPLES, TRAINING, WEIGHTS, check, option
+from o1p_jax.methods.base import Params
+from o1p_jax.methods.o1_pruner import O1PrunerParams
+from o1p_jax.runtime.fields import EVALUATION, GRADES, SAMPLES, TRAINING, WEIGHTS, check, option
+from o1p_jax.runtime.user_code import split
 
 EMBEDDED = "embedded"  # the model and the problem sets that ship with the package
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemConfig:
-    """Which problems, and how a problem becomes a prompt."""
+    """The problems of a run, and how a problem becomes a prompt."""
 
     FLAG: ClassVar[str] = "problems."
 
     train: str = option("embedded:train", SAMPLES)
     """JSONL or Parquet file, `datasets` name (NAME[@SUBSET]:SPLIT), or embedded:{train,validation,test}."""
     test: str = option("embedded:test", EVALUATION)
-    """The problems that the before/after table is made from; same forms as `train`."""
+    """The problems that the before/after table is made from; takes the same forms as `train`."""
     limit_train: int | None = option(None, SAMPLES)
-    """Use only the first this many problems."""
+    """Use only the first so many training problems; left out: all."""
     limit_test: int | None = option(None, EVALUATION)
     prompt_column: str = option("problem", SAMPLES, EVALUATION)
     answer_column: str = option("answer", SAMPLES, EVALUATION)
-    """The gold answer. Where the text holds '####' (GSM8K), what stands behind the last one counts."""
+    """Column of the gold answer. Where its text holds '####' (GSM8K), what stands behind the last '####' counts."""
     level_column: str = option("level", SAMPLES, EVALUATION)
-    """Difficulty, for the table's rows; problems without one share the level '-'."""
+    """Column of the difficulty, which the table has rows for; problems without one share the level '-'."""
     system_prompt: str | None = option(None, SAMPLES, EVALUATION)
     user_template: str = option("{problem}", SAMPLES, EVALUATION)
-    """The user's turn; {problem} is replaced by the problem's text."""
+    """The user's turn of the prompt; {problem} is replaced by the problem's text."""
     max_prompt_tokens: int = option(1024)
 
     def __post_init__(self) -> None:
@@ -46,19 +50,19 @@ class ProblemConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VllmConfig:
-    """What only the vLLM engine needs."""
+    """The settings that only the vLLM engine needs."""
 
     FLAG: ClassVar[str] = "sampling.vllm."
 
     python: str | None = option(None)
-    """Interpreter of the environment that holds vLLM; left out, the one that runs this command."""
+    """Python interpreter of the environment that holds vLLM; left out: the interpreter that runs this command."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", SAMPLES, EVALUATION, sampler="vllm")
     kv_cache_gib: float | None = option(None)
-    """KV cache size; left out, vLLM takes its share of the accelerator's memory (4 GiB on a CPU)."""
+    """KV cache size in GiB; left out: vLLM takes its share of the accelerator's memory (4 GiB on a CPU)."""
     tensor_parallel: int = option(1)
-    """GPUs an engine."""
+    """Number of GPUs that one engine uses."""
     replicas: int = option(1)
-    """Engines on this host at a time, which share the problems out: one for every `tensor_parallel` GPUs is best."""
+    """Number of engines that run on this host and share the problems: one for every `tensor_parallel` GPUs is best."""
 
     def __post_init__(self) -> None:
         for name in ("tensor_parallel", "replicas"):
@@ -67,29 +71,31 @@ class VllmConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How K solutions a problem are drawn from the reference model."""
+    """How K solutions of each problem are drawn from the reference model."""
 
     FLAG: ClassVar[str] = "sampling."
 
     sampler: Literal["jax", "vllm", "server"] = option("jax", SAMPLES, EVALUATION)
     samples_per_problem: int = option(16, SAMPLES)
-    """K of the paper."""
+    """Number of solutions that are sampled for each problem: K of the paper."""
     temperature: float = option(1.0, SAMPLES)
     """1.0, with top_p 1.0 and top_k 0, draws from pi_ref itself as the objective assumes; the authors: 0.5, 0.8."""
     top_p: float = option(1.0, SAMPLES)
     top_k: int = option(0, SAMPLES)
-    """0 turns it off."""
+    """Only this many likeliest tokens are drawn from; 0 turns this off."""
     max_tokens: int = option(8192, SAMPLES)
     problems_per_shard: int = option(64)
-    """A shard is written whole or not at all: what a killed run repeats at most."""
+    """Problems in one shard, which is written whole or not at all: a killed run repeats one shard at most."""
     slots: int = option(128)
-    """Sequences decoded at a time by the embedded sampler."""
+    """Number of sequences that the embedded sampler decodes at a time."""
     servers: tuple[str, ...] = option(())
     """Base URLs of OpenAI-compatible endpoints for sampler=server, e.g. http://127.0.0.1:8000/v1."""
     api_key_env: str = option("O1P_API_KEY")
     """Environment variable that holds the servers' key."""
     timeout_s: float = option(600.0)
-    """Longest wait for one answer of a server."""
+    """Longest wait for one answer of a server, in seconds."""
+    seed: int | None = option(None, SAMPLES)
+    """Seed of the samples; left out: the run's own. With this one set, runs with other seeds can share a pool."""
     vllm: VllmConfig = field(default_factory=VllmConfig)
 
     def __post_init__(self) -> None:
@@ -103,50 +109,20 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodConfig:
-    """Length-harmonizing reward and clipped objective (arXiv 2501.12570, section 4)."""
+class GradingConfig:
+    """How a right solution is told from a wrong one."""
 
-    FLAG: ClassVar[str] = "method."
+    FLAG: ClassVar[str] = "grading."
 
-    mode: Literal["code", "paper"] = option("code", WEIGHTS, TRAINING)
-    """`code`: what produced the authors' checkpoints (geometric ratio, clipped and z-scored rewards).
-    `paper`: the formulas as printed (whole-sequence ratio, raw rewards). Fields left out follow the mode."""
-    lam: float = option(2.0, WEIGHTS)
-    """lambda, the weight of correctness against length; the authors: 2 for Marco-o1-7B, 5 for QwQ-32B-Preview."""
-    epsilon: float = option(0.2, TRAINING)
-    """Clip range of the ratio: 1 - epsilon to 1 + epsilon."""
-    keep: int = option(2, WEIGHTS)
-    """m of the paper: samples of a problem that are trained on, drawn at random from the K."""
-    ratio: Literal["geometric", "sequence"] | None = option(None, TRAINING)
-    """geometric: exp of the mean log-ratio a token; sequence: exp of its sum. Left out: as `mode` says."""
-    normalize: Literal["zscore", "none"] | None = option(None, WEIGHTS)
-    """zscore: over the whole kept set, standard deviation with ddof 0. Left out: as `mode` says."""
-    reward_low: float = option(-2.0, WEIGHTS)
-    """Rewards are clipped to [reward_low, reward_high] before normalisation, in `code` mode only."""
-    reward_high: float = option(4.0, WEIGHTS)
-    truncated: Literal["keep", "drop"] = option("keep", WEIGHTS)
-    """Samples cut off by max_tokens: trained on like others, or dropped (they count in the means either way)."""
-    max_log_ratio: float = option(20.0, TRAINING)
-    """The log of the ratio is clamped to +-this before exp, and the clamped sequences are counted."""
+    grader: str | None = option(None, GRADES, EVALUATION)
+    """FILE.py:NAME, a function (solution, answer) -> True, False or None (no answer found); left out: math-verify."""
+    timeout_s: int = option(5, GRADES, EVALUATION)
+    """Seconds of processor time for one solution; a solution that takes longer is undecided."""
 
     def __post_init__(self) -> None:
-        check(self, "lam", self.lam >= 0, "must not be negative")
-        check(self, "epsilon", 0 < self.epsilon < 1, "must lie in (0, 1)")
-        check(self, "keep", self.keep >= 1, "m must be at least 1")
-        check(self, "reward_low", self.reward_low < self.reward_high, f"must be below reward_high={self.reward_high}")
-        check(self, "max_log_ratio", 0 < self.max_log_ratio <= 80, "must lie in (0, 80]: float32 holds no exp of more")
-
-    @property
-    def ratio_kind(self) -> Literal["geometric", "sequence"]:
-        return self.ratio or ("geometric" if self.mode == "code" else "sequence")
-
-    @property
-    def normalization(self) -> Literal["zscore", "none"]:
-        return self.normalize or ("zscore" if self.mode == "code" else "none")
-
-    @property
-    def reward_range(self) -> tuple[float, float] | None:
-        return (self.reward_low, self.reward_high) if self.mode == "code" else None
+        if self.grader is not None:
+            split(f"{self.FLAG}grader", self.grader)
+        check(self, "timeout_s", self.timeout_s >= 1, "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +132,11 @@ class BatchConfig:
     FLAG: ClassVar[str] = "batch."
 
     sequences: int = option(32, TRAINING)
-    """Samples a step (the authors' 32)."""
+    """Number of samples in a step (the authors: 32)."""
     row_length: int = option(4096, TRAINING)
-    """Tokens a row; a longer sample is left out and counted, never cut."""
+    """Number of tokens in a row; a longer sample is left out and counted, never cut."""
     rows_per_microbatch: int = option(8)
-    """Rows on all devices together that pass through the model at a time; a step adds up as many as it needs."""
+    """Rows, on all devices together, that pass through the model at a time; a step adds up as many as it needs."""
 
     def __post_init__(self) -> None:
         for name in ("sequences", "row_length", "rows_per_microbatch"):
@@ -176,11 +152,11 @@ class ComputeConfig:
     dtype: Literal["float32", "bfloat16"] = option("bfloat16", SAMPLES, TRAINING, EVALUATION, sampler="jax")
     """Type of activations and matrix products; master weights and moments are always float32."""
     trainable_layers: int | None = option(None, TRAINING)
-    """Train only the last this many layers, freezing all else; left out: everything (the authors: 48 of 64 for QwQ)."""
+    """Train only the last so many layers, freezing all else; left out: everything (the authors: 48 of 64 for QwQ)."""
     remat: Literal["none", "light", "full"] = option("light")
     """What the backward pass computes again: nothing; all but matrix products; all but the layers' inputs."""
     logprob_chunk: int = option(512)
-    """Tokens a row whose logits exist at a time."""
+    """Number of tokens of a row whose logits exist at a time."""
 
     def __post_init__(self) -> None:
         layers = self.trainable_layers
@@ -196,7 +172,7 @@ class OptimConfig:
 
     learning_rate: float = option(2e-6, TRAINING)
     warmup: float = option(0.1, TRAINING)
-    """Share of the steps."""
+    """Share of the steps in which the learning rate rises."""
     epochs: int = option(1, TRAINING)
     b1: float = option(0.9, TRAINING)
     b2: float = option(0.999, TRAINING)
@@ -204,7 +180,7 @@ class OptimConfig:
     weight_decay: float = option(0.0, TRAINING)
     max_grad_norm: float = option(10.0, TRAINING)
     max_bad_steps: int = option(3)
-    """Non-finite steps in a row that are skipped before the run stops."""
+    """Number of non-finite steps in a row that are skipped before the run stops."""
 
     def __post_init__(self) -> None:
         check(self, "learning_rate", self.learning_rate > 0, "must be positive")
@@ -225,9 +201,9 @@ class CheckpointConfig:
     FLAG: ClassVar[str] = "checkpoint."
 
     every: int = option(50)
-    """Steps."""
+    """Number of steps from one checkpoint to the next."""
     keep: int = option(2)
-    """Checkpoints kept; two, so that a damaged one leaves the one before."""
+    """Number of checkpoints that are kept: two, so that a damaged one leaves the one before."""
 
     def __post_init__(self) -> None:
         check(self, "every", self.every >= 1, "must be at least 1")
@@ -236,22 +212,22 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """How the models are compared. Sampler, slots and servers are those of `sampling`."""
+    """How models are compared. Sampler, slots and servers are those of `sampling`."""
 
     FLAG: ClassVar[str] = "evaluation."
 
     samples_per_problem: int = option(1, EVALUATION)
     temperature: float = option(0.0, EVALUATION)
-    """0 is greedy, as in the paper."""
+    """Temperature of the sampling; 0 is greedy, as in the paper."""
     top_p: float = option(1.0, EVALUATION)
     top_k: int = option(0, EVALUATION)
     max_tokens: int = option(8192, EVALUATION)
     bootstrap: int = option(2000)
-    """Resamples of the problems behind each interval."""
+    """Number of resamples of the problems that each confidence interval is made from."""
     aes_as_printed: bool = option(False)
-    """AES as in the paper's printed column, which rewards lost accuracy like gained; left out: by its formula."""
+    """AES as in the paper's printed column, which rewards lost accuracy like gained; left out: by AES's formula."""
     rollouts_shown: int = option(8)
-    """Problems whose solutions stand side by side in the report."""
+    """Number of problems whose solutions stand side by side in the report."""
 
     def __post_init__(self) -> None:
         check(self, "samples_per_problem", self.samples_per_problem >= 1, "must be at least 1")
@@ -265,20 +241,37 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The part of a run's configuration that training works by; its fields are called as in `RunConfig`."""
+
+    seed: int = option(0, WEIGHTS, TRAINING)
+    method: Params = field(default_factory=O1PrunerParams)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything a run depends on."""
+    """Everything that a run depends on."""
 
     run: str = option("runs/embedded")
     """The run folder: every stage's result lies in it."""
+    pool: str | None = option(None)
+    """The folder of samples and grades, which many runs can share; left out: pool/ in the run folder."""
     mesh: str = option("8x1")
     """Data-parallel (FSDP) x tensor-parallel devices, axes by name (fsdp:-1,tensor:4), or a pod (v5p-64, h100x8)."""
     seed: int = option(0, SAMPLES, WEIGHTS, TRAINING, EVALUATION)
     model: str = option(EMBEDDED)
-    """Hugging Face folder, hub name, or `embedded`."""
+    """Hugging Face folder, hub name, or `embedded`. What depends on the model depends on the contents of its files."""
     revision: str | None = option(None)
+    """Commit, tag or branch of the model on the hub; a run keeps to the commit that its first start found."""
     problems: ProblemConfig = field(default_factory=ProblemConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    method: MethodConfig = field(default_factory=MethodConfig)
+    grading: GradingConfig = field(default_factory=GradingConfig)
+    method: Params = field(default_factory=O1PrunerParams)
+    """The method and its parameters; --method=NAME chooses another one and its defaults."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -287,7 +280,16 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         samples = self.sampling.samples_per_problem
-        check(
-            self.method, "keep", self.method.keep <= samples, f"m can't exceed sampling.samples_per_problem={samples}"
-        )
+        check(self.method, "m", self.method.m <= samples, f"m can't exceed sampling.samples_per_problem={samples}")
         parse_mesh(self.mesh)
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The part of the configuration that training works by."""
+        names = ("seed", "method", "batch", "compute", "optim", "checkpoint")
+        return TrainingConfig(**{name: getattr(self, name) for name in names})
+
+    @property
+    def sampling_seed(self) -> int:
+        """The seed of the training problems' samples."""
+        return self.seed if self.sampling.seed is None else self.sampling.seed

@@ -1,1 +1,1 @@
-"""Problems, prompts and samples: what travels between the stages, and how it lies on disk."""
+"""The package holds what travels between the stages, and how it lies on disk: problems, prompts and samples."""

@@ -1,4 +1,4 @@
-"""Embedded problem sets: number machines, in four levels.
+"""The problems of the embedded problem sets are number machines, in four levels.
 
     A machine multiplies a number by 3, adds 7, swaps the digits, and keeps only the last two digits after every step.
     It shows 64. Which number went in: 13, 33 or 83?
@@ -53,7 +53,7 @@ class Machine(NamedTuple):
         return self.run(self.answer)[-1]
 
     def run(self, x: int) -> list[int]:
-        """The number after each step."""
+        """Returns the number that the machine holds after each step when `x` goes in."""
         values = []
         for step in self.steps:
             x = step(x)
@@ -72,13 +72,13 @@ class Machine(NamedTuple):
 
     @property
     def split(self) -> str:
-        """A tenth of all machines, chosen by hash, is kept from pretraining and shared out among the problem sets."""
+        """The machine's split, by hash: a tenth of all machines go to the problem sets, the others to pretraining."""
         bucket = int(hashlib.sha256(self.text.encode()).hexdigest(), 16) % 30
         return {0: "train", 1: "validation", 2: "test"}.get(bucket, "pretraining")
 
 
 def machines(split: str, seed: int) -> Iterator[Machine]:
-    """An endless stream of the split's machines, levels in turn."""
+    """Yields the split's machines without end, levels in turn."""
     rng = random.Random(f"{split}/{seed}")
     level = 1
     while True:
@@ -105,7 +105,7 @@ def _draw(rng: random.Random, level: int) -> Machine | None:
 
 
 def embedded_problems(split: str) -> list[Problem]:
-    """The problem set `split` ('train', 'validation' or 'test'): always the same, disjoint from the others."""
+    """Returns the problem set `split` ('train', 'validation' or 'test'): always the same, disjoint from the others."""
     if split not in SIZES:
         raise BadInput(f"embedded:{split}: no such problem set; there are {', '.join(f'embedded:{s}' for s in SIZES)}")
     quota = SIZES[split] // len(OPTIONS)

@@ -1,18 +1,18 @@
-"""Problem sets in, prompts out."""
+"""The module reads problem sets from files, the `datasets` library, or the embedded sets."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from o1p_jax.config.tree import ProblemConfig
 from o1p_jax.data.records import Problem, problem_id
+from o1p_jax.data.row_files import SUFFIXES, read_rows
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
 
 
 def load_problems(spec: str, cfg: ProblemConfig, limit: int | None = None) -> list[Problem]:
-    """The problems that `spec` names, at most the first `limit`.
+    """Returns the problems that `spec` names, at most the first `limit`.
 
     `spec` is a .jsonl or .parquet file, embedded:SPLIT, or a `datasets` name, NAME[@SUBSET]:SPLIT. The same problem
     with the same answer counts once. Raises BadInput that names file, row and remedy.
@@ -38,43 +38,18 @@ def load_problems(spec: str, cfg: ProblemConfig, limit: int | None = None) -> li
 
 
 def _rows(spec: str) -> tuple[Iterable[dict[str, Any]], str]:
-    """The rows as dicts, and the split's name."""
+    """Returns the rows that `spec` names, as dicts, and the name of their split."""
     path = Path(spec)
-    if path.suffix in (".jsonl", ".parquet"):
+    if path.suffix in SUFFIXES:
         if not path.is_file():
             raise BadInput(f"{spec}: no such file; problems.train and problems.test name the problem sets")
-        return (_jsonl(path) if path.suffix == ".jsonl" else _parquet(path)), path.stem
+        return (row.values for row in read_rows(path)), path.stem
     name, colon, split = spec.rpartition(":")
     if not colon:
         raise BadInput(
             f"{spec}: not a problem set; give a .jsonl or .parquet file, NAME[@SUBSET]:SPLIT or embedded:test"
         )
     return _hub(name, split), split
-
-
-def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        try:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise BadInput(f"{path}, row {number}: not a JSON object; one object a line is needed")
-                    yield row
-        except json.JSONDecodeError as e:
-            raise BadInput(f"{path}, row {number}: not valid JSON ({e.msg}); one object a line is needed") from None
-        except UnicodeDecodeError:
-            raise BadInput(f"{path}: not UTF-8 text; convert it") from None
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as e:
-        raise BadInput(f"{path}: not readable as Parquet ({str(e).splitlines()[0]}); write it again") from None
 
 
 def _hub(name: str, split: str) -> Iterable[dict[str, Any]]:

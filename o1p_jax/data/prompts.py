@@ -1,25 +1,59 @@
-"""From a problem to the prompt's token ids, and from sampled ids back to text."""
+"""The module turns problems into prompts of token ids, and sampled ids back into text."""
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from o1p_jax.config.text import fingerprint
 from o1p_jax.config.tree import ProblemConfig
+from o1p_jax.data.problems import load_problems
 from o1p_jax.data.records import Problem
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import read_json
 
 
-class Prompter:
-    """Problems to prompt tokens and completions back to text, with a model's tokenizer and chat template."""
+@dataclass(frozen=True, kw_only=True)
+class PromptSet:
+    """A set of problems as prompts of one model."""
 
-    def __init__(self, folder: Path, cfg: ProblemConfig):
-        """Raises BadInput when the folder's tokenizer is missing, lacks a chat template or does not fit the model."""
+    problems: list[Problem]
+    prompt_ids: dict[str, tuple[int, ...]]
+    """The prompts' token ids by problem_id."""
+    stop_ids: tuple[int, ...]
+    """Tokens that end a completion."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Digests of all that a sample depends on by its prompt: the problems and the prompts."""
+        ids = self.prompt_ids
+        return {
+            "problems_sha256": fingerprint([[p.problem_id, p.level] for p in self.problems]),
+            "prompts_sha256": fingerprint([ids[p.problem_id] for p in self.problems]),
+            "stop_ids": list(self.stop_ids),
+        }
+
+
+def read_prompts(folder: Path, spec: str, cfg: ProblemConfig, limit: int | None) -> PromptSet:
+    """Returns the problems that `spec` names (see `load_problems`), as prompts of the model in `folder`.
+
+    Raises BadInput for problems that can't be read, prompts that are too long, and a tokenizer that does not fit.
+    """
+    problems = load_problems(spec, cfg, limit)
+    prompter = Prompter(folder, cfg)
+    prompt_ids = {problem.problem_id: prompter.prompt_ids(problem) for problem in problems}
+    return PromptSet(problems=problems, prompt_ids=prompt_ids, stop_ids=prompter.eos_ids)
+
+
+class Prompter:
+    """A prompter makes prompt tokens of problems, and text of completions, by a model's tokenizer and chat template."""
+
+    def __init__(self, folder: Path, cfg: ProblemConfig | None = None):
+        """Loads the tokenizer. Raises BadInput when it is missing, lacks a chat template or does not fit the model."""
         from transformers import AutoTokenizer
 
-        self._folder, self._cfg = folder, cfg
+        self._folder, self._cfg = folder, cfg or ProblemConfig()
         self._tokenizer: Any
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -38,20 +72,21 @@ class Prompter:
             )
 
     @property
-    def template_hash(self) -> str:
-        """SHA-256 of all that turns a problem into a prompt: chat template, system prompt and user template."""
-        return fingerprint([self._tokenizer.chat_template, self._cfg.system_prompt, self._cfg.user_template])
-
-    @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Tokens that end a completion: the generation config's and the tokenizer's."""
+        """The tokens that end a completion: the generation config's and the tokenizer's."""
         path = self._folder / "generation_config.json"
         listed = read_json(path).get("eos_token_id") if path.exists() else None
         ids = [*(listed if isinstance(listed, list) else [listed]), self._tokenizer.eos_token_id]
         return tuple(dict.fromkeys(i for i in ids if i is not None))
 
+    @property
+    def pad_id(self) -> int | None:
+        """The token that fills rows up; None where there is no such token, or prompts begin with it."""
+        pad = self._tokenizer.pad_token_id
+        return None if pad == self._tokenizer.bos_token_id else pad
+
     def prompt_ids(self, problem: Problem) -> tuple[int, ...]:
-        """The prompt through the chat template. Raises BadInput when it exceeds `max_prompt_tokens`."""
+        """Returns the problem's prompt by the chat template. Raises BadInput when it exceeds `max_prompt_tokens`."""
         from jinja2 import TemplateError
 
         user = self._cfg.user_template.replace("{problem}", problem.problem)
@@ -75,6 +110,6 @@ class Prompter:
             )
         return tuple(ids)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text without special tokens."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+    def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
+        """Returns the text of the token ids; special tokens are left out unless `special`."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=not special)

@@ -1,4 +1,4 @@
-"""What travels between the stages. Standard library only."""
+"""The records that travel between the stages. The module imports no library beyond the standard one."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Problem:
     problem_id: str
     """`problem_id(problem, answer)`: the same problem has the same id in any file and at any position."""
     source: str
-    """The file or data set it came from."""
+    """The file or data set that the problem came from."""
     split: str
     level: str
     problem: str
@@ -20,7 +20,7 @@ class Problem:
 
 
 def problem_id(problem: str, answer: str) -> str:
-    """16 hex digits of the SHA-256 of the text and the gold answer."""
+    """Returns the first 16 hex digits of the SHA-256 of the problem's text and gold answer."""
     return hashlib.sha256(f"{problem}\0{answer}".encode()).hexdigest()[:16]
 
 
@@ -29,16 +29,16 @@ class Request(NamedTuple):
 
     prompt_ids: tuple[int, ...]
     seed: int
-    """Of this sample alone: the result does not depend on what is sampled beside it."""
+    """The seed of this sample alone: the solution does not depend on what is sampled beside it."""
 
 
 class Completion(NamedTuple):
     """One sampled solution."""
 
     token_ids: tuple[int, ...]
-    """Without the prompt; with the end-of-sequence token where the model gave one."""
+    """The solution's token ids without the prompt's, with the end-of-sequence token where the model gave one."""
     finish_reason: str
-    """'stop': the model ended it; 'length': max_tokens did."""
+    """'stop': the model ended the solution; 'length': max_tokens did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,4 +50,4 @@ class TrainingSample:
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     weight: float
-    """The advantage: reward after clipping and normalisation."""
+    """The advantage: the reward after clipping and normalisation."""

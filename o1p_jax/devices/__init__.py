@@ -1,1 +1,1 @@
-"""Processes, meshes and axes: on which devices what lies."""
+"""The job's processes, the mesh of its devices, and which part of an array lies on which device."""

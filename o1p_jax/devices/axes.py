@@ -1,4 +1,4 @@
-"""One table maps the model's logical axes onto the mesh's, and everything that is sharded is sharded by it."""
+"""One table maps an array's logical axes onto the mesh's axes, and everything that is sharded is sharded by it."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -10,16 +10,11 @@ from o1p_jax.config.mesh import MESH_AXES, parse_mesh
 from o1p_jax.runtime.errors import BadInput
 
 MeshAxes = str | tuple[str, ...] | None
-
-
+"""The mesh axis, or the axes together, that a logical axis is split over; None means that it is not split."""
 DATA_AXES = ("replica", "fsdp", "expert")
-"""The mesh axes that share the rows of a batch out."""
-
-
+"""The mesh axes over which the rows of a batch are split."""
 SAMPLING_AXES = (*DATA_AXES, "context")
-"""Those that share the sampler's rows out: a token at a time leaves no length to split."""
-
-
+"""The mesh axes over which the sampler's rows are split: a token at a time leaves no length to split over "context"."""
 RULES: dict[str, MeshAxes] = {
     "batch": DATA_AXES,
     "length": "context",
@@ -36,12 +31,13 @@ RULES: dict[str, MeshAxes] = {
     "experts": "expert",
     "expert_embed": "fsdp",
 }
-"""Logical axis -> mesh axis or axes; None is replicated. Dense weights and rows treat the axis "expert" as more of
-"fsdp"; along it each device holds experts of its own. Along "replica" and "context" all weights are whole."""
+"""Logical axis -> mesh axis or axes; None is replicated.
 
-
+Dense weights and rows treat the mesh axis "expert" as more of "fsdp"; along it each device holds experts of its own.
+Along "replica" and "context" every device holds whole weights.
+"""
 SERVING_RULES = RULES | {"embed": None, "expert_embed": None, "batch": SAMPLING_AXES, "length": None}
-"""For sampling: weights whole on every data-parallel device, so that no token waits for them to be gathered."""
+"""The rules for sampling: every data-parallel device holds whole weights, so that no token waits for a gather."""
 
 
 def partition(
@@ -49,7 +45,10 @@ def partition(
     rules: Mapping[str, MeshAxes] = RULES,
     mesh_axes: Collection[str] = MESH_AXES,
 ) -> PartitionSpec:
-    """Logical axes as a `PartitionSpec` of `mesh_axes`; `ValueError` for an unknown name, a mesh axis used twice."""
+    """Returns the `PartitionSpec` over `mesh_axes` of an array with these logical axes.
+
+    Raises `ValueError` for an unknown logical axis, and where one mesh axis would split two dimensions.
+    """
     unknown = [a for a in logical_axes if a is not None and a not in rules]
     if unknown:
         raise ValueError(f"{logical_axes}: unknown logical axis {unknown[0]!r}; there are {sorted(rules)}")
@@ -61,41 +60,32 @@ def partition(
     return PartitionSpec(*(names if len(names) > 1 else names[0] if names else None for names in kept))
 
 
-def _names(axes: MeshAxes) -> tuple[str, ...]:
-    return () if axes is None else (axes,) if isinstance(axes, str) else axes
-
-
 def sharding(mesh: Mesh, logical_axes: tuple[str | None, ...], rules: Mapping[str, MeshAxes] = RULES) -> NamedSharding:
-    """Where an array with these logical axes lies on `mesh`; errors as `partition`."""
+    """Returns the sharding on `mesh` of an array with these logical axes; errors as `partition`."""
     return NamedSharding(mesh, partition(logical_axes, rules))
 
 
-def free_axes() -> tuple[str, ...]:
-    """The axes of the mesh in use (`with jax.set_mesh(mesh)`) that the compiler places: not those of a `shard_map`."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return tuple(axis for axis in mesh.axis_names if axis not in mesh.manual_axes)
-
-
-def platform() -> str:
-    """Where the program will run: of the mesh in use, which may be of devices that are not here; else of this host."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else device.platform
-
-
 def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
-    """Tells the compiler where `x` lies, when a mesh is set (`with jax.set_mesh(mesh)`); alone it changes nothing.
+    """Tells the compiler where `x` lies, when a mesh is in use (`with jax.set_mesh(mesh)`).
 
-    Nor does it inside `jax.shard_map`, where each device runs the model on rows of its own.
+    Without a mesh `x` is returned as it is, and so it is inside `jax.shard_map`, where each device has rows of its own.
     """
     if free_axes() != MESH_AXES:
         return x
     return jax.lax.with_sharding_constraint(x, partition(logical_axes))
 
 
+def free_axes() -> tuple[str, ...]:
+    """Returns the axes of the mesh in use that the compiler places: all but those of a surrounding `jax.shard_map`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return tuple(axis for axis in mesh.axis_names if axis not in mesh.manual_axes)
+
+
 def check_divides(spec: str, sizes: Mapping[str, tuple[str, int]], devices: int = 1) -> None:
     """Raises `BadInput` when the mesh `spec` does not divide a dimension.
 
-    `sizes` maps the name a user knows (`num_attention_heads`) to (logical axis, size); `devices` as for `parse_mesh`.
+    `sizes` maps the name that a user knows (`num_attention_heads`) to (logical axis, size); `devices` is the number of
+    devices that `parse_mesh` may fill.
     """
     shape = parse_mesh(spec, devices)
     for name, (axis, size) in sizes.items():
@@ -106,3 +96,7 @@ def check_divides(spec: str, sizes: Mapping[str, tuple[str, int]], devices: int 
             fits = ", ".join(str(d) for d in range(1, common + 1) if common % d == 0)
             which = " x ".join(n for n in names if shape[n] > 1)
             raise BadInput(f"mesh={spec}: {which} = {devices} does not divide {name}={size}; these would: {fits}")
+
+
+def _names(axes: MeshAxes) -> tuple[str, ...]:
+    return () if axes is None else (axes,) if isinstance(axes, str) else axes

@@ -1,10 +1,12 @@
-"""Devices: "8x1" becomes a mesh with named axes, and one table maps the model's axes onto them.
+"""The mesh of the job's devices: "8x1" becomes a mesh with named axes.
 
 All axes are in Auto mode: the compiler places intermediate results, and every array that lives longer than a step
-(weights, moments, caches) is given its `NamedSharding` explicitly from `RULES`. "pjit" is `jax.jit` with shardings now.
+(weights, moments, caches) is given its `NamedSharding` explicitly, from the rules in axes.py.
 """
 
+import glob
 import math
+import os
 from collections.abc import Iterable, Sequence
 
 import jax
@@ -21,37 +23,62 @@ from o1p_jax.runtime.progress import say
 def simulate_devices(mesh: str) -> None:
     """Lets a CPU host show as many devices as `mesh` asks for, or this process's share of them.
 
-    Call it before anything else uses JAX's backend.
+    The function must be called before anything else uses JAX's backend.
     """
     devices = math.prod(parse_mesh(mesh, processes.count()).values())
     jax.config.update("jax_num_cpu_devices", max(1, devices // processes.count()))
 
 
 def make_mesh(spec: str) -> Mesh:
-    """The mesh of the first devices, as many as `spec` (see `parse_mesh`) asks for; too few raise `BadInput`.
+    """Returns the mesh of the first devices, as many as `spec` (see `parse_mesh`) asks for.
 
-    In a job of several processes it must ask for all of them.
+    Raises `BadInput` where there are too few devices, and in a job of several processes where the mesh leaves devices
+    out.
     """
     devices = jax.devices()
-    shape = tuple(parse_mesh(spec, len(devices)).values())
+    shape = check_mesh(spec, len(devices), devices[0].platform)
     needed = math.prod(shape)
-    if len(devices) < needed:
-        raise BadInput(
-            f"mesh={spec}: needs {needed} devices, there are {len(devices)} ({devices[0].platform}); "
-            f"ask for a smaller mesh, such as {len(devices)}x1"
-        )
-    if processes.count() > 1 and needed < len(devices):
-        raise BadInput(
-            f"mesh={spec}: {needed} devices leave some of the {len(devices)} of {processes.count()} processes out; "
-            f"ask for all, such as {len(devices)}x1"
-        )
     if devices[0].platform == "cpu" and needed > 1:
         say(f"mesh {spec}: {needed} simulated devices on this CPU")
     return mesh_of(devices[:needed], shape)
 
 
+def check_mesh(spec: str, devices: int, platform: str) -> tuple[int, ...]:
+    """The shape of the mesh `spec` where there are so many `devices`; `BadInput` where it asks for too many, or, in a
+    job of several processes, leaves some out.
+    """
+    shape = tuple(parse_mesh(spec, devices).values())
+    needed = math.prod(shape)
+    if devices < needed:
+        raise BadInput(
+            f"mesh={spec}: needs {needed} devices, there are {devices} ({platform}); "
+            f"ask for a smaller mesh, such as {devices}x1"
+        )
+    if processes.count() > 1 and needed < devices:
+        raise BadInput(
+            f"mesh={spec}: {needed} devices leave some of the {devices} of {processes.count()} processes out; "
+            f"ask for all, such as {devices}x1"
+        )
+    return shape
+
+
+def gpus_of_job() -> int | None:
+    """The GPUs of all processes together, counted without JAX, which would take their memory.
+
+    None where there are none that can be counted: a CPU's devices are simulated, a TPU's known to JAX alone.
+    """
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    seen = len(glob.glob("/dev/nvidia[0-9]*")) if visible is None else len(list(filter(None, visible.split(","))))
+    return seen * processes.count() or None
+
+
 def local_mesh(spec: str) -> Mesh:
-    """What one process has of `make_mesh(spec)`, for work that each does by itself: as much "tensor" as it can hold."""
+    """Returns the mesh of one process's part of `make_mesh(spec)`, for work that each process does by itself.
+
+    Its axis "tensor" is as long as the process's devices allow; the rest is "fsdp".
+    """
     if processes.count() == 1:
         return make_mesh(spec)
     devices = jax.local_devices()
@@ -61,11 +88,23 @@ def local_mesh(spec: str) -> Mesh:
 
 
 def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
-    """The devices with MESH_AXES; neighbours along an axis are neighbours on the torus, as far as that can be done."""
+    """Returns a mesh of these devices with MESH_AXES, of the given shape.
+
+    Neighbours along an axis are neighbours on the torus, as far as that can be done.
+    """
     placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
     return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
 
 
 def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:
-    """The number of devices along these axes together; for DATA_AXES, what shares the rows of a batch out."""
+    """Returns the number of devices along these axes together; a batch's rows are split over those along DATA_AXES."""
     return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def platform() -> str:
+    """Returns the platform that the program is compiled for.
+
+    It is that of the mesh in use, whose devices may belong to another machine; without a mesh it is this host's.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform

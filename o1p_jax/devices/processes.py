@@ -1,7 +1,7 @@
-"""The processes of a job working together: one starts things, all share work, and what one knows all get to know.
+"""The processes of a job work together: one starts things, all share the work, and what one knows all get to know.
 
-Alone, a process is the leader of itself, and every function here does at once what it is asked. Small things travel by
-JAX's coordination service rather than by the devices, so that waiting for hours is no fault.
+A process that is alone is its own leader, and every function here then simply does what it is asked. Small things
+travel by JAX's coordination service rather than by the devices, so that waiting for hours is no fault.
 """
 
 import functools
@@ -19,20 +19,22 @@ from jax._src.distributed import global_state  # the only way to the coordinatio
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from o1p_jax.runtime import errors, progress
-from o1p_jax.runtime import supervisor as launcher
 from o1p_jax.runtime.errors import O1pError
 from o1p_jax.runtime.place import JobPlace
+from o1p_jax.runtime.supervisor import in_worker, tell_supervisor
 
 T = TypeVar("T")
 
-_HEARTBEAT_S = 20  # a silent process is given up after at most this long, and the others end
-_JOINING_S = 1800  # machines of a pod may come one by one
+_HEARTBEAT_S = 20
+"""A silent process is given up after at most this long, and the others end."""
+_JOINING_S = 1800
+"""How long a process waits for the others at the start: the machines of a pod may come one by one."""
 _LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000
 _calls = itertools.count()
 
 
 def start(place: JobPlace | None) -> None:
-    """Joins the job's other processes. Before anything uses JAX's devices; None: this process is alone."""
+    """Joins the job's other processes, before anything uses JAX's devices. With None the process stays alone."""
     if place is None:
         return
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours
@@ -55,15 +57,15 @@ def start(place: JobPlace | None) -> None:
             heartbeat_timeout_seconds=_HEARTBEAT_S,
         )
     hosts = gather(socket.gethostname())
-    if launcher.in_worker():
-        launcher.tell_supervisor(hosts)
+    if in_worker():
+        tell_supervisor(hosts)
     if not leader():
         progress.silence()
     progress.say(f"{count()} processes on {len(set(hosts))} hosts; process 0 on {hosts[0]} writes the log")
 
 
 def place_beside() -> JobPlace | None:
-    """This process's place in a second job of the same processes at the same time, on the next port; None if alone."""
+    """Returns this process's place in a second job of the same processes, beside the first one; None if alone."""
     if count() == 1:
         return None
     assert global_state.coordinator_address is not None
@@ -72,22 +74,25 @@ def place_beside() -> JobPlace | None:
 
 
 def count() -> int:
-    """How many processes the job has."""
+    """Returns how many processes the job has."""
     return global_state.num_processes
 
 
 def index() -> int:
-    """Which of them this is, from 0."""
+    """Returns this process's number in the job, from 0."""
     return global_state.process_id
 
 
 def leader() -> bool:
-    """Whether this is the one that writes what is written once."""
+    """Returns whether this process is the one that writes what is written once."""
     return index() == 0
 
 
 def gather(text: str) -> list[str]:
-    """Each process's `text`, by index. All must call it, in the same order as other calls of this module."""
+    """Returns every process's `text`, by index.
+
+    All processes must call the function, in the same order as others of this module.
+    """
     if count() == 1:
         return [text]
     client, call = global_state.client, next(_calls)
@@ -102,14 +107,14 @@ def gather(text: str) -> list[str]:
 
 
 def agreed(flag: bool) -> bool:
-    """Whether `flag` is true on all."""
+    """Returns whether `flag` is true on all processes."""
     return "" not in gather("yes" if flag else "")
 
 
 def once(function: Callable[[], T]) -> T:
-    """What `function` returns on the leader (a JSON value), on all; the others wait and do not call it.
+    """Returns on all processes what `function` (its result a JSON value) returns on the leader; the others wait for it.
 
-    An `O1pError` that it raises is raised on all.
+    An `O1pError` that `function` raises on the leader is raised on all processes.
     """
     if count() == 1:
         return function()
@@ -126,24 +131,33 @@ def once(function: Callable[[], T]) -> T:
 
 
 def share(items: Iterable[str], function: Callable[[str], Any]) -> dict[str, Any]:
-    """item -> `function(item)` (a JSON value) for all items, each process calling it for a share of them."""
-    mine = {item: function(item) for item in list(items)[index() :: count()]}
-    return {item: value for part in gather(json.dumps(mine)) for item, value in json.loads(part).items()}
+    """Returns item -> `function(item)` (a JSON value) for all items.
+
+    Each process calls the function for a share of them.
+    """
+    own = {item: function(item) for item in list(items)[index() :: count()]}
+    return {item: value for part in gather(json.dumps(own)) for item, value in json.loads(part).items()}
 
 
 def any_of(flags: list, mesh: Mesh) -> Callable[[], bool]:
-    """Whether `flags` is not empty on any process, now: asked by the devices between two steps, told when called."""
+    """Asks whether the list `flags` is not empty on any process now; the returned function waits for the answer.
+
+    The devices exchange the answer between two steps, so that the host need not wait.
+    """
     if count() == 1:
         return lambda: bool(flags)
     by_device = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    mine = np.full(1, bool(flags))
-    array = jax.make_array_from_callback((mesh.size,), by_device, lambda _: mine)
+    own = np.full(1, bool(flags))
+    array = jax.make_array_from_callback((mesh.size,), by_device, lambda _: own)
     answer = _to_all(jnp.any, mesh)(array)
     return lambda: bool(answer)
 
 
 def whole(array: jax.Array) -> np.ndarray:
-    """The array on this host. Where other processes hold parts of it, all must call this."""
+    """Returns the whole array on this host.
+
+    Where other processes hold parts of it, all processes must call the function.
+    """
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     assert isinstance(array.sharding, NamedSharding) and isinstance(array.sharding.mesh, Mesh)
@@ -152,5 +166,5 @@ def whole(array: jax.Array) -> np.ndarray:
 
 @functools.cache  # a new `jit` would compile again
 def _to_all(function: Callable[[jax.Array], jax.Array], mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-    """`function`, its result whole on every device."""
+    """`function` jitted so that its result is whole on every device."""
     return jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec()))

@@ -1,1 +1,1 @@
-"""Graded samples in, figures, tables and pages out."""
+"""Graded samples become figures, tables and pages."""

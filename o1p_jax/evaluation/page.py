@@ -1,7 +1,7 @@
-"""One self-contained page that shows what a fine-tuning did, next to the JSON it was drawn from.
+"""One self-contained page shows what a fine-tuning did; the JSON that it was drawn from lies beside it.
 
-The page holds text from models and problem files: everything is escaped, characters that could hide or reorder text
-are shown by their code, and a content security policy forbids scripts and every address.
+The page holds text from models and problem files: everything is escaped, characters that could hide or reorder text are
+shown by their code, and a content security policy forbids scripts and every address.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from o1p_jax.evaluation import plots, table
 from o1p_jax.evaluation.summary import Graded, Result, fates
 from o1p_jax.grading.extract import first_answer
-from o1p_jax.runtime.files import write_atomic, write_json
+from o1p_jax.runtime.files import read_json, write_atomic, write_json
 
 FATES = {
     "kept": "right before and after",
@@ -29,6 +30,11 @@ FATES = {
     "lost": "right before, wrong after",
     "neither": "wrong before and after",
 }
+"""A problem's fate (see `summary.fates`) in words."""
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+"""Control, zero-width and direction characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,7 @@ class Solution:
     finish_reason: str
     text: str
     answered: int | None
-    """Where the first correct answer ends, in characters; what follows is checking."""
+    """Where the first correct answer ends, in characters; what follows is checking. None without a correct answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +59,7 @@ class Example:
     answer: str
     level: str
     fate: str | None
-    """Of the last model against the base; None with one model."""
+    """The problem's fate from the base to the last model; None with one model."""
     solutions: list[Solution]
 
 
@@ -63,10 +69,10 @@ class Report:
 
     title: str
     facts: dict[str, str]
-    """Of the run, in the order they are shown."""
+    """Facts of the run, in the order in which they are shown."""
     results: list[Result]
     examples: dict[str, list[Example]]
-    """By problem set."""
+    """Examples by problem set."""
 
 
 def write_report(
@@ -76,12 +82,14 @@ def write_report(
     *,
     title: str,
     facts: dict[str, str],
+    key: str = "",
     shown: int = 8,
     seed: int = 0,
 ) -> Path:
-    """Writes report.html, the report.json it is drawn from, and table.md to `folder`; returns the page's path.
+    """Writes report.html, the report.json that it is drawn from, and table.md to `folder`; returns the page's path.
 
-    `results` are `evaluate.compare(runs)`; `shown` problems of each set are shown in full.
+    `results` are those of `summary.compare(runs)`; of each problem set, `shown` problems are shown in full. `key`
+    stands for all that the report was made from: `read_results` finds it by that.
     """
     by_set: dict[str, list[Graded]] = defaultdict(list)
     for run in runs:
@@ -92,16 +100,25 @@ def write_report(
         results=list(results),
         examples={name: pick_examples(of_set, shown, seed) for name, of_set in by_set.items()},
     )
-    write_json(folder / "report.json", to_json(report))
     write_atomic(folder / "table.md", table.markdown(results))
     write_atomic(folder / "report.html", render(report))
+    write_json(folder / "report.json", {"key": key, **to_json(report)})  # last: it makes the report complete
     return folder / "report.html"
 
 
-def pick_examples(runs: Sequence[Graded], shown: int, seed: int) -> list[Example]:
-    """Problems of one set to show: drawn at random by `seed`, from each fate of the last model in turn.
+def read_results(folder: Path, key: str) -> list[Result] | None:
+    """The results of the report in `folder`, if it is there and was made with this `key`."""
+    path = folder / "report.json"
+    if not path.is_file():
+        return None
+    report = read_json(path)
+    return [from_json(Result, result) for result in report["results"]] if report.get("key") == key else None
 
-    So a rare loss is seen as surely as a common success. With one model, from right and wrong in turn.
+
+def pick_examples(runs: Sequence[Graded], shown: int, seed: int) -> list[Example]:
+    """Chooses `shown` problems of one set: drawn at random by `seed`, from each fate of the last model in turn.
+
+    So a rare loss is seen as surely as a common success. With one model, right and wrong problems take turns.
     """
     base, last = runs[0], runs[-1]
     by_fate: dict[str, list[str]] = defaultdict(list)
@@ -131,7 +148,7 @@ def pick_examples(runs: Sequence[Graded], shown: int, seed: int) -> list[Example
 
 
 def render(report: Report) -> str:
-    """The page as HTML."""
+    """Returns the page as HTML."""
     environment = Environment(
         loader=PackageLoader("o1p_jax.evaluation"),
         autoescape=True,
@@ -156,7 +173,7 @@ def render(report: Report) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses and named tuples as JSON objects; what is not a number as null."""
+    """Turns dataclasses and named tuples into JSON objects, and numbers that are not finite into null."""
     if dataclasses.is_dataclass(value):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if hasattr(value, "_asdict"):
@@ -168,7 +185,20 @@ def to_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def from_json(kind: Any, value: Any) -> Any:
+    """The inverse of `to_json` for a value of the type `kind`: null is None, or not a number where one must stand."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else from_json(next(a for a in args if a is not NoneType), value)
+    if origin is dict:
+        return {args[0](name): from_json(args[1], v) for name, v in value.items()}
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
+        return kind(**{name: from_json(hint, value[name]) for name, hint in get_type_hints(kind).items()})
+    return math.nan if value is None and kind is float else value
+
+
 def _section(name: str, results: Sequence[Result], examples: Sequence[Example]) -> dict[str, Any]:
+    """What the template needs for one problem set."""
     drawn = [plots.accuracy_against_tokens(results)]
     if len(results[0].levels) > 1:
         drawn.append(plots.tokens_by_level(results))
@@ -193,6 +223,7 @@ def _first_samples(rows: pa.Table, problems: Sequence[str]) -> dict[str, dict[st
 
 
 def _solution(model: str, row: dict[str, Any]) -> Solution:
+    """The solution that a row of graded rollouts holds."""
     answered = first_answer(row["completion"], row["answer"]) if row["grade"] == "correct" else None
     return Solution(
         model=model,
@@ -205,13 +236,8 @@ def _solution(model: str, row: dict[str, Any]) -> Solution:
     )
 
 
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-
-
 def _visible(value: Any) -> Any:
-    """Control, zero-width and direction characters by their code: no text can hide, or reorder what stands beside."""
+    """Shows hidden characters by their code, so that no text can hide or reorder what stands beside it."""
     if type(value) is str:
         return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
     return value

@@ -1,4 +1,4 @@
-"""The report's figures, drawn without a display: SVG as data URIs, one for a light page and one for a dark."""
+"""The report's figures, drawn without a display: SVG as data URIs, one for a light page and one for a dark one."""
 
 import base64
 import io
@@ -24,19 +24,23 @@ class Plot(NamedTuple):
     """One figure for both colour schemes."""
 
     light: str
-    """data: URI."""
+    """The figure for a light page, as a data: URI."""
     dark: str
+    """The figure for a dark page, as a data: URI."""
     alt: str
-    """What it shows, for those who can't see it."""
+    """What the figure shows, for those who can't see it."""
 
 
 def color(index: int, scheme: str) -> str:
-    """The colour of a problem set's model number `index`; the page's text uses the same."""
+    """Returns the colour of a problem set's model number `index`; the page's text uses the same colour."""
     return _MODELS[scheme][min(index, len(_MODELS[scheme]) - 1)]
 
 
 def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
-    """All models on one problem set: whole set large with its intervals, each level small, arrows from the base."""
+    """Draws all models on one problem set.
+
+    The whole set is large, with its intervals; each level is small; arrows lead from the base to the other models.
+    """
 
     def draw(ax: Axes, scheme: str) -> None:
         base = results[0]
@@ -80,7 +84,7 @@ def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
 
 
 def tokens_by_level(results: Sequence[Result]) -> Plot:
-    """Mean tokens at each level, a dot a model: where the tokens went."""
+    """Draws the mean tokens at each level, a dot a model: where the tokens went."""
 
     def draw(ax: Axes, scheme: str) -> None:
         levels = list(results[0].levels)
@@ -100,6 +104,7 @@ def tokens_by_level(results: Sequence[Result]) -> Plot:
 
 
 def _plot(draw: Callable[[Axes, str], None], alt: str) -> Plot:
+    """Runs `draw(axes, scheme)` for both colour schemes."""
     uris = {}
     for scheme in (LIGHT, DARK):
         style: Any = {
@@ -130,6 +135,7 @@ def _plot(draw: Callable[[Axes, str], None], alt: str) -> Plot:
 
 
 def _point(summary: Summary) -> tuple[float, float]:
+    """A summary's place in the plot: (mean tokens, accuracy in percent)."""
     return summary.tokens.value, 100 * summary.accuracy.value
 
 
@@ -139,10 +145,12 @@ def _arrow(ax: Axes, start, end, color: str, *, width: float, alpha: float) -> N
 
 
 def _short(name: str) -> str:
+    """A name cut in its middle to 28 characters."""
     return name if len(name) <= 28 else name[:13] + "…" + name[-14:]
 
 
 def _spoken(results: Sequence[Result]) -> str:
+    """The results as a sentence."""
     return "; ".join(
         f"{r.model} {100 * r.overall.accuracy.value:.1f}% at {r.overall.tokens.value:.0f} tokens" for r in results
     )

@@ -1,4 +1,4 @@
-"""The figures themselves, as pure functions of arrays.
+"""The figures of an evaluation, as pure functions of arrays.
 
 Axes: P problems, B bootstrap resamples, S statistics.
 """
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 
 class Interval(NamedTuple):
-    """A figure with its 95% interval. Not a number where it is not defined."""
+    """A figure with its 95% interval; all three are not a number (NaN) where the figure is not defined."""
 
     value: float
     low: float
@@ -19,10 +19,11 @@ class Interval(NamedTuple):
 
 
 def aes(base_accuracy, base_tokens, accuracy, tokens, *, as_printed: bool = False) -> np.ndarray:
-    """Accuracy-efficiency score (arXiv 2501.12570, section 5): dL + 3 |dA| where dA >= 0, else dL - 5 |dA|.
+    """Returns the accuracy-efficiency score (arXiv 2501.12570, section 5): dL + 3 |dA| where dA >= 0, else dL - 5 |dA|.
 
-    dL = (L_base - L) / L_base and dA = (A - A_base) / A_base are relative. Arrays broadcast. Not a number where a base
-    is 0. `as_printed` adds 3 |dA| whatever the sign: the paper's printed column does so, against its formula.
+    dL = (L_base - L) / L_base and dA = (A - A_base) / A_base are relative; the arguments broadcast. The score is not a
+    number where a base is 0. `as_printed` adds 3 |dA| whatever the sign of dA: the paper's printed column does so,
+    against its formula.
     """
     base_accuracy, base_tokens, accuracy, tokens = map(np.float64, (base_accuracy, base_tokens, accuracy, tokens))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -33,13 +34,19 @@ def aes(base_accuracy, base_tokens, accuracy, tokens, *, as_printed: bool = Fals
 
 
 def pass_at_k(count_P: Int[np.ndarray, "P"], correct_P: Int[np.ndarray, "P"], k: int) -> float:
-    """Unbiased pass@k (arXiv 2107.03374, equation 1): mean over problems of 1 - C(n - c, k) / C(n, k); needs n >= k."""
+    """Returns the unbiased pass@k (arXiv 2107.03374, equation 1): the mean over problems of 1 - C(n - c, k) / C(n, k).
+
+    `count_P` are the problems' numbers of samples n, none below `k`, and `correct_P` how many of them are correct, c.
+    """
     misses = [comb(n - c, k) / comb(n, k) for n, c in zip(count_P.tolist(), correct_P.tolist(), strict=True)]
     return 1 - float(np.mean(misses))
 
 
 def bootstrap_means(values_PS: Float[np.ndarray, "P S"], resamples: int, seed: int) -> Float[np.ndarray, "B S"]:
-    """Means over `resamples` resamples of the problems; the same for the same P and seed, whatever the values."""
+    """Returns the means over `resamples` resamples of the problems.
+
+    The resamples are the same for the same P and seed, whatever the values.
+    """
     rng = np.random.default_rng(seed)
     P = len(values_PS)
     chunk = max(1, 2**22 // P)  # bounds the counts at 32 MiB

@@ -1,4 +1,4 @@
-"""Graded rollouts in, figures out: accuracy, tokens and AES, overall and per difficulty, each with an interval.
+"""Graded rollouts become figures: accuracy, tokens and AES, overall and by difficulty, each with an interval.
 
 Everything is grouped and paired by problem id, never by position. A mean is the mean over problems of the mean over a
 problem's samples, so that a problem with a lost sample counts like the others. Intervals are 95% percentile bootstrap
@@ -22,18 +22,26 @@ from o1p_jax.grading.extract import first_answer
 from o1p_jax.runtime.errors import BadInput
 
 
+class Graded(NamedTuple):
+    """The graded rollouts of one model on one problem set; `rows` has the columns of the rollouts' schema."""
+
+    model: str
+    problem_set: str
+    rows: pa.Table
+
+
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A model against its base on the same problems."""
+    """A model compared with its base on the same problems."""
 
     accuracy: Interval
     """Difference of the accuracies, -1 to 1."""
     tokens: Interval
-    """Relative: -0.3 is 30% fewer tokens."""
+    """Relative change of the mean tokens: -0.3 is 30% fewer tokens."""
     aes: Interval
-    """Accuracy-efficiency score, `aes`."""
+    """Accuracy-efficiency score, see `aes`."""
     fates: dict[str, int]
-    """How many problems met which fate, `fates`."""
+    """Number of problems by fate, see `fates`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +52,11 @@ class Summary:
     samples: int
     accuracy: Interval
     tokens: Interval
-    """Of a solution as sampled, its end-of-sequence token included."""
+    """Mean tokens of a solution as sampled, its end-of-sequence token included."""
     tokens_correct: float | None
-    """Mean over the correct samples; None without one."""
+    """Mean tokens of the correct samples; None without one."""
     tokens_wrong: float | None
+    """Mean tokens of the other samples; None without one."""
     truncated: float
     """Share of the samples that max_tokens cut off."""
     pass_at: dict[int, float]
@@ -55,35 +64,27 @@ class Summary:
     outcome_efficiency: float | None
     """Mean over the correct samples of the share of the text up to the first correct answer (`first_answer`)."""
     grades: dict[str, int]
-    """Samples by grade. All but 'correct' count as not correct; 'timeout' and 'bad_gold' tell of the grader."""
+    """Number of samples by grade; all but 'correct' count as not correct ('timeout', 'bad_gold': the grader failed)."""
     change: Change | None
-    """None for the base itself."""
-
-
-class Graded(NamedTuple):
-    """The graded rollouts of one model on one problem set; columns as in `rollouts.SCHEMA`."""
-
-    model: str
-    problem_set: str
-    rows: pa.Table
+    """The change against the base; None for the base itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One model on one problem set."""
+    """The figures of one model on one problem set."""
 
     model: str
     problem_set: str
     overall: Summary
     levels: dict[str, Summary]
-    """By difficulty, in natural order."""
+    """Figures by difficulty, in natural order ("level 9" before "level 10")."""
 
 
 def compare(runs: Sequence[Graded], *, resamples: int = 2000, seed: int = 0, as_printed: bool = False) -> list[Result]:
-    """Figures of every run; on each problem set the first model is the base of the others.
+    """Returns the figures of every run; on each problem set the first model is the base of the others.
 
-    `as_printed` selects the paper's printed AES column, see `aes`.
-    Raises BadInput for rollouts without grades or without rows, and for a model and its base on different problems.
+    `as_printed` selects the paper's printed AES column, see `aes`. Raises BadInput for rollouts without grades or
+    without rows, and for a model and its base on different problems.
     """
     bases: dict[str, Graded] = {}
     results = []
@@ -115,24 +116,24 @@ def compare(runs: Sequence[Graded], *, resamples: int = 2000, seed: int = 0, as_
 def summarize(
     rows: pa.Table, base: pa.Table | None = None, *, resamples: int = 2000, seed: int = 0, as_printed: bool = False
 ) -> Summary:
-    """The figures of one table of graded rollouts, and its change against `base` (the same problems)."""
+    """Returns the figures of one table of graded rollouts, and the change against the table `base`."""
     grades_N = np.array(rows["grade"].to_pylist())
     correct_N = grades_N == "correct"
     tokens_N = pc.list_value_length(rows["completion_ids"]).to_numpy().astype(np.float64)
     means_PS, count_P, correct_P = _per_problem(rows)
     means_BS = bootstrap_means(means_PS, resamples, seed)
-    accuracy, tokens = (_estimate(value, draws) for value, draws in zip(means_PS.mean(0), means_BS.T, strict=True))
+    accuracy, tokens = (_interval(value, draws) for value, draws in zip(means_PS.mean(0), means_BS.T, strict=True))
 
     change = None
     if base is not None:
         base_PS, *_ = _per_problem(base)
         draws = _change(bootstrap_means(base_PS, resamples, seed), means_BS, as_printed)
         values = _change(base_PS.mean(0, keepdims=True), means_PS.mean(0, keepdims=True), as_printed)
-        estimates = [_estimate(value.item(), draw) for value, draw in zip(values, draws, strict=True)]
+        intervals = [_interval(value.item(), draw) for value, draw in zip(values, draws, strict=True)]
         change = Change(
-            accuracy=estimates[0],
-            tokens=estimates[1],
-            aes=estimates[2],
+            accuracy=intervals[0],
+            tokens=intervals[1],
+            aes=intervals[2],
             fates=dict(Counter(fates(base, rows).values())),
         )
 
@@ -159,19 +160,24 @@ def summarize(
 
 
 def fates(base: pa.Table, rows: pa.Table) -> dict[str, str]:
-    """Problem id -> what became of its first sample: 'kept' (right before and after), 'gained', 'lost' or 'neither'."""
+    """Returns for each problem id the fate of the problem's first sample, from the table `base` to the table `rows`.
+
+    The fates are 'kept' (right before and after), 'gained', 'lost' and 'neither'.
+    """
     before, after = _first_is_correct(base), _first_is_correct(rows)
     names = {(True, True): "kept", (False, True): "gained", (True, False): "lost", (False, False): "neither"}
     return {problem: names[before[problem], after[problem]] for problem in before}
 
 
 def _first_is_correct(rows: pa.Table) -> dict[str, bool]:
+    """For each problem id, whether the sample with the lowest sample_idx is correct."""
     columns = (rows[name].to_pylist() for name in ("problem_id", "sample_idx", "grade"))
     last_to_first = sorted(zip(*columns, strict=True), reverse=True)
     return {problem: grade == "correct" for problem, _, grade in last_to_first}
 
 
 def _check(run: Graded, base: Graded) -> None:
+    """Raises `BadInput` for a run that has no rows or no grades, or other problems than its base."""
     where = f"{run.model} on {run.problem_set}"
     if not len(run.rows):
         raise BadInput(f"{where}: no rollouts; sample them with presample first")
@@ -188,16 +194,17 @@ def _check(run: Graded, base: Graded) -> None:
 
 
 def _at_level(rows: pa.Table, level: str | None) -> pa.Table:
+    """The rows of one difficulty; None means all rows."""
     return rows if level is None else rows.filter(pc.equal(rows["level"], level))
 
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:
-    """Sort key under which 'level 10' follows 'level 9'."""
+    """A sort key under which 'level 10' follows 'level 9'."""
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", text)]
 
 
 def _per_problem(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean correctness and mean tokens [P, 2], samples [P], correct samples [P]), sorted by problem id."""
+    """(means of correctness and tokens [P, 2], number of samples [P], of correct samples [P]), sorted by problem id."""
     _, which_N, count_P = np.unique(np.array(rows["problem_id"].to_pylist()), return_inverse=True, return_counts=True)
     correct_P = np.bincount(which_N, weights=pc.equal(rows["grade"], "correct").to_numpy())
     tokens_P = np.bincount(which_N, weights=pc.list_value_length(rows["completion_ids"]).to_numpy())
@@ -205,18 +212,19 @@ def _per_problem(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _change(base_BS: np.ndarray, new_BS: np.ndarray, as_printed: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(difference of accuracy, relative change of tokens, AES), each [B]."""
+    """The changes from base to model: (difference of accuracy, relative change of tokens, AES), each [B]."""
     (a0, l0), (a1, l1) = base_BS.T, new_BS.T
     tokens = np.divide(l1 - l0, l0, out=np.full_like(l0, np.nan), where=l0 > 0)
     return a1 - a0, tokens, aes(a0, l0, a1, l1, as_printed=as_printed)
 
 
-def _estimate(value: float, draws_B: np.ndarray) -> Interval:
-    """Resamples in which the figure is not defined (no correct base) are left out of the interval."""
+def _interval(value: float, draws_B: np.ndarray) -> Interval:
+    """The interval of a figure from those of its resamples in which it is defined (in some no base is correct)."""
     defined = draws_B[np.isfinite(draws_B)]
     low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))
 
 
 def _mean(values: np.ndarray) -> float | None:
+    """The mean of the values; None without values."""
     return float(values.mean()) if len(values) else None

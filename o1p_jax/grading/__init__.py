@@ -1,1 +1,1 @@
-"""Is a solution right? Answers found in texts, compared, in processes that can be killed."""
+"""The package grades solutions: answers are found in texts and compared, in processes that can be killed."""

@@ -1,7 +1,7 @@
-r"""Short answers compared without algebra: what most pairs need, in a tenth of a millisecond.
+r"""Short answers are compared without algebra, which suffices for most pairs and takes a tenth of a millisecond.
 
-An answer is read as a value with a unit, or as words; what is neither is left to grading's workers. Nothing here
-evaluates text.
+An answer is read as a value with a unit, or as words; what is neither is left to the grader's workers. The module
+evaluates no text.
 """
 
 import re
@@ -98,16 +98,16 @@ _WORDS = re.compile(r"[A-Za-z][A-Za-z ,.'-]*")
 
 class _Answer(NamedTuple):
     text: str
-    """Without spaces and unit."""
+    """The answer without spaces and unit."""
     unit: str
-    """'cm', 'cm^2', 'km/h', 'apple', '%', or ''."""
+    """The answer's unit: 'cm', 'cm^2', 'km/h', 'apple', '%', or ''."""
     value: Fraction | None
     words: str
-    """Lower case, when the answer is words; else ''."""
+    """The answer in lower case when it is words; else ''."""
 
 
 def quick_equal(pred: str, gold: str) -> bool | None:
-    r"""Whether two answers are equal; None when that needs algebra.
+    r"""Returns whether two answers are equal; None when telling needs algebra.
 
     Numbers compare by value, however written (1,234; 3 1/2; 1.2e5; 0.\overline{3}); a missing unit is no fault, two
     measures that differ (cm, m) are; 50% equals 50 and 0.5; words compare as words, whatever their case.
@@ -130,7 +130,7 @@ def quick_equal(pred: str, gold: str) -> bool | None:
 
 
 def clean(answer: str) -> str:
-    r"""The answer without what only decorates it: $, \left, \boxed, spacing, degrees, a closing dot."""
+    r"""Returns the answer without what only decorates it: $, \left, \boxed, spacing, degrees, a closing dot."""
     answer = _DECORATION.sub(" ", answer.replace("{,}", ",")).translate(_CHARACTERS)
     answer = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", answer)
     answer = re.sub(r"(?<=\d)  ?(?=\d{3}(?!\d))", ",", answer)  # 12\,345
@@ -160,7 +160,7 @@ def _read(answer: str) -> _Answer:
 
 
 def _is_unit(unit: str, gap: bool, marked: bool) -> bool:
-    r"""Whether letters behind a number are a unit, not variables. `marked`: they stood in a \text."""
+    r"""Returns whether letters behind a number are a unit, not variables. `marked`: the letters stood in a \text."""
     words = re.findall("[A-Za-z]+", unit)
     if marked or not words:
         return True
@@ -170,7 +170,7 @@ def _is_unit(unit: str, gap: bool, marked: bool) -> bool:
 
 
 def _canonical(unit: str) -> str:
-    """'square centimeters' -> 'cm^2'; 'miles per hour' -> 'mi/h'."""
+    """Returns a unit's short form: 'cm^2' for 'square centimeters', 'mi/h' for 'miles per hour'."""
     unit = " ".join(re.sub(r"[{}\\.]", "", unit).lower().split())
     if unit in _PERCENT:
         return "%"
@@ -188,7 +188,7 @@ def _is_measure(unit: str) -> bool:
 
 
 def _value(text: str) -> Fraction | None:
-    """The number that `text` is, exactly."""
+    """Returns the exact number that `text` is, or None."""
     for pattern in _NUMBERS:
         if found := pattern.fullmatch(text.strip()):
             part = {name: value for name, value in found.groupdict().items() if value}
@@ -223,5 +223,5 @@ def _same_value(a: _Answer, b: _Answer) -> bool | None:
 
 
 def _is_word(letters: str) -> bool:
-    """Three letters or more with a vowel, other than a product of a, b and c."""
+    """Returns whether the letters are a word: three or more with a vowel, other than a product of a, b and c."""
     return len(letters) >= 3 and bool(set(letters.lower()) & set("aeiou")) and not set(letters) <= set("abc")

@@ -1,4 +1,4 @@
-"""The answers that a text states: the final one, which is graded, and the first correct one."""
+"""The module finds answers that a text states: the final answer, which is graded, and the first correct one."""
 
 import re
 from functools import lru_cache
@@ -25,10 +25,10 @@ _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 
 
 def final_answer(text: str) -> str | None:
-    r"""The answer a solution ends with, or None.
+    r"""Returns the answer that a solution ends with, or None.
 
-    The content of the last \boxed{} whose braces balance; without one, what follows the last '####', 'answer is' or
-    'A:'. When the text closes a think block, only what follows it counts.
+    The answer is the content of the last \boxed{} whose braces balance; without one, what follows the last '####',
+    'answer is' or 'A:'. When the text closes a think block, only what follows the block counts.
     """
     text = text.rpartition("</think>")[2]
     answer = _last_box(text)
@@ -41,7 +41,10 @@ def final_answer(text: str) -> str | None:
 
 
 def _last_box(text: str) -> str | None:
-    """In one pass, so that a megabyte of open boxes costs no more than a megabyte of prose."""
+    """Returns the content of the last box whose braces balance, or None.
+
+    The text is read in one pass, so that a megabyte of open boxes costs no more than a megabyte of prose.
+    """
     opened: list[int | None] = []  # where each open brace's content starts, when it is a box's
     last = None
     for token in _BRACES.finditer(text):
@@ -64,11 +67,11 @@ _STATEMENT = re.compile(
 
 
 def first_answer(text: str, gold: str) -> int | None:
-    """Where in `text`, in characters, the first correct answer ends; None when no statement of it is recognised.
+    """Returns where in `text`, in characters, the first correct answer ends; None when no statement is recognised.
 
-    For outcome efficiency (arXiv 2412.21187, equation 1). Recognised are boxes, '####', 'the answer (guess, result,
-    solution) is ...' and the end of an equation; an answer in other words is found later, so the share is an upper
-    bound. The share of characters stands for that of tokens.
+    Outcome efficiency (arXiv 2412.21187, equation 1) needs the place. Recognised are boxes, '####', 'the answer (guess,
+    result, solution) is ...' and the end of an equation; an answer in other words is found later, so that the place is
+    an upper bound. The share of characters stands for the share of tokens.
     """
     for match in _STATEMENT.finditer(text):
         if _equal(match["box"] or match["value"] or "", gold):

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from o1p_jax.config.tree import MethodConfig
-from o1p_jax.training.packing import Batch
+from o1p_jax.methods.base import Sequences
 
 
 def sequence_ratio(
@@ -22,7 +21,7 @@ def sequence_ratio(
     kind: Literal["geometric", "sequence"],
     max_log_ratio: float,
 ) -> tuple[Float[Array, "R M"], Bool[Array, "R M"]]:
-    """pi_theta / pi_ref of each packed sequence, over its completion tokens (`mask`), and whether it was clamped.
+    """Returns pi_theta / pi_ref of each packed sequence, over its completion tokens (`mask_RL`), and if it was clamped.
 
     geometric: exp of the mean log-ratio a token, what the authors' code does (the sequence ratio of GSPO,
     arXiv 2507.18071, eq. 5, with the old policy fixed at pi_ref). sequence: exp of the sum, the paper's objective
@@ -42,8 +41,18 @@ def sequence_ratio(
 def clipped_objective(
     ratio_RM: Float[Array, "R M"], weight_RM: Float[Array, "R M"], epsilon: float
 ) -> Float[Array, "R M"]:
-    """-min(r w, clip(r, 1 - eps, 1 + eps) w) of each sequence (arXiv 2501.12570, section 4; w is the advantage)."""
+    """Returns -min(r w, clip(r, 1 - eps, 1 + eps) w) of each sequence (arXiv 2501.12570, section 4).
+
+    w is the sequence's advantage.
+    """
     return -jnp.minimum(ratio_RM * weight_RM, jnp.clip(ratio_RM, 1 - epsilon, 1 + epsilon) * weight_RM)
+
+
+def clipped_away(ratio_RM: Float[Array, "R M"], weight_RM: Float[Array, "R M"], epsilon: float) -> Bool[Array, "R M"]:
+    """Returns where `clipped_objective` leaves a sequence without gradient: its ratio went its weight's way too far."""
+    too_high_RM = (weight_RM > 0) & (ratio_RM > 1 + epsilon)
+    too_low_RM = (weight_RM < 0) & (ratio_RM < 1 - epsilon)
+    return too_high_RM | too_low_RM
 
 
 class LossSums(NamedTuple):
@@ -54,12 +63,12 @@ class LossSums(NamedTuple):
     ratio_min: Float[Array, ""]
     ratio_max: Float[Array, ""]
     clipped: Float[Array, ""]
-    """Sequences whose gradient the clip range cut off."""
+    """The number of sequences whose gradient the clip range cut off."""
     clamped: Float[Array, ""]
-    """Sequences whose log-ratio exceeded `method.max_log_ratio`."""
+    """The number of sequences whose log-ratio exceeded `method.max_log_ratio`."""
     sequences: Float[Array, ""]
     tokens: Float[Array, ""]
-    """Tokens in the rows, prompts included."""
+    """The number of tokens in the rows, prompts included."""
 
     @classmethod
     def zero(cls) -> "LossSums":
@@ -74,26 +83,26 @@ class LossSums(NamedTuple):
         )
 
 
-def policy_loss(logprobs_RL: Float[Array, "R L"], batch: Batch, method: MethodConfig) -> LossSums:
-    """The O1-Pruner loss (its `loss` field is what is differentiated), summed over a microbatch's sequences."""
-    ratio_RM, clamped_RM = sequence_ratio(
-        logprobs_RL - batch.ref_logprobs_RL, batch.mask_RL, batch.segments_RL, batch.weights_RM.shape[1],
-        method.ratio_kind, method.max_log_ratio,
-    )  # fmt: skip
-    loss_RM = clipped_objective(ratio_RM, batch.weights_RM, method.epsilon)
-    too_high_RM = (batch.weights_RM > 0) & (ratio_RM > 1 + method.epsilon)
-    too_low_RM = (batch.weights_RM < 0) & (ratio_RM < 1 - method.epsilon)
+def sum_up(
+    sequences: Sequences,
+    loss_RM: Float[Array, "R M"],
+    ratio_RM: Float[Array, "R M"],
+    clipped_RM: Bool[Array, "R M"],
+    clamped_RM: Bool[Array, "R M"],
+) -> LossSums:
+    """Returns the sums over the sequences that are present; `loss`, the sum of `loss_RM`, is what is differentiated."""
+    present_RM = sequences.present_RM
 
     def total(values_RM):
-        return jnp.sum(jnp.where(batch.present_RM, values_RM.astype(jnp.float32), 0.0))
+        return jnp.sum(jnp.where(present_RM, values_RM.astype(jnp.float32), 0.0))
 
     return LossSums(
         loss=total(loss_RM),
         ratio=total(ratio_RM),
-        ratio_min=jnp.min(ratio_RM, where=batch.present_RM, initial=jnp.inf),
-        ratio_max=jnp.max(ratio_RM, where=batch.present_RM, initial=-jnp.inf),
-        clipped=total(too_high_RM | too_low_RM),
+        ratio_min=jnp.min(ratio_RM, where=present_RM, initial=jnp.inf),
+        ratio_max=jnp.max(ratio_RM, where=present_RM, initial=-jnp.inf),
+        clipped=total(clipped_RM),
         clamped=total(clamped_RM),
-        sequences=total(batch.present_RM),
-        tokens=jnp.sum(batch.segments_RL > 0, dtype=jnp.float32),
+        sequences=total(present_RM),
+        tokens=jnp.sum(sequences.segments_RL > 0, dtype=jnp.float32),
     )

@@ -1,1 +1,1 @@
-"""One decoder for the dense families, its Hugging Face configuration, names and files."""
+"""One decoder for all families of models: its configuration, its layers, and folders as Hugging Face lays them out."""

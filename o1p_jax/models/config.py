@@ -9,7 +9,7 @@ from o1p_jax.runtime.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class RopeConfig:
-    """Rotary position embedding; the fields are the entries of transformers' `rope_parameters`."""
+    """A rotary position embedding; the fields are the entries of transformers' `rope_parameters`."""
 
     rope_type: str = "default"
     rope_theta: float = 10000.0
@@ -30,12 +30,12 @@ class RopeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerKind:
-    """What one layer does otherwise than another of the same model."""
+    """What distinguishes some layers of a model from its other layers."""
 
     rope: RopeConfig | None = RopeConfig()
-    """None: positions are not rotated."""
+    """The rotary embedding; None means that positions are not rotated."""
     window: int | None = None
-    """Each token sees this many tokens, itself included; None: all before it."""
+    """How many tokens a token sees, itself included; None means all before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class ExpertsConfig:
 
     count: int
     per_token: int
-    """A token goes to this many, the likeliest."""
+    """How many experts a token goes to: the likeliest."""
     normalize: bool = True
-    """Their weights add up to one."""
+    """Whether the weights of a token's experts add up to one."""
     router_bias: bool = False
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class ExpertsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SwiGluConfig:
-    """gpt_oss's gate * sigmoid(alpha * gate) * (up + 1), the gate at most `limit`, `up` within it on both sides."""
+    """gpt_oss's gate * sigmoid(alpha * gate) * (up + 1), with gate at most `limit` and |up| at most `limit`."""
 
     alpha: float
     limit: float
@@ -69,11 +69,11 @@ class DecoderConfig:
     """Sizes and switches of a decoder; the defaults are Llama's."""
 
     family: str
-    """Key of `families.FAMILIES`: Hugging Face's `model_type`."""
+    """The key of `families.FAMILIES`, which is Hugging Face's `model_type`."""
     vocab_size: int
     hidden_size: int
     mlp_size: int
-    """Of the feed-forward, or of each expert."""
+    """Width of the feed-forward, or of each expert."""
     layers: int
     heads: int
     kv_heads: int
@@ -81,42 +81,42 @@ class DecoderConfig:
     max_positions: int = 2048
     kinds: tuple[LayerKind, ...] = (LayerKind(),)
     pattern: tuple[int, ...] | None = None
-    """For each layer, the index of its kind; None: all are of the first."""
+    """For each layer, the index of its kind; None means that all layers are of the first kind."""
 
     tied: bool = False
-    """The output projection is the embedding."""
+    """Whether the output projection is the embedding."""
     qkv_bias: bool = False
     o_bias: bool = False
     mlp_bias: bool = False
     activation: Literal["silu", "gelu", "gelu_tanh"] = "silu"
     swiglu: SwiGluConfig | None = None
-    """Takes the activation's place."""
+    """The gate that takes the activation's place; None means the activation."""
 
     experts: ExpertsConfig | None = None
-    """None: one feed-forward for all tokens."""
+    """The feed-forward's experts; None means one feed-forward for all tokens."""
 
     norm_eps: float = 1e-6
     pre_norm: bool = True
-    """Norms before attention and feed-forward."""
+    """Whether there are norms before attention and feed-forward."""
     post_norm: bool = False
-    """Norms after them, before the residual sum."""
+    """Whether there are norms after attention and feed-forward, before the residual sum."""
     norm_offset: float = 0.0
-    """Added to every norm's weight."""
+    """A number that is added to every norm's weight."""
     norm_in_float32: bool = False
-    """Norms are scaled in float32 and cast afterwards, not the other way round."""
+    """Whether norms are scaled in float32 and cast afterwards, not the other way round."""
     qk_norm: Literal["head", "width"] | None = None
-    """Norm of queries and keys: each head by itself, or all heads together."""
+    """The norm of queries and keys: each head by itself, or all heads together."""
 
     attention_scale: float | None = None
-    """Factor on the scores; None is head_dim^-0.5."""
+    """The factor on the scores; None means head_dim^-0.5."""
     attention_sinks: bool = False
-    """Each head has a score of its own that takes part in the softmax and has no value (arXiv 2309.17453)."""
+    """Whether each head has a score of its own that takes part in the softmax and has no value (arXiv 2309.17453)."""
     attention_softcap: float | None = None
-    """c of c * tanh(score / c)."""
+    """The c of c * tanh(score / c); None means no cap."""
     logit_softcap: float | None = None
     embed_scale: float = 1.0
     residual_scale: float = 1.0
-    """Factor on what attention and feed-forward add."""
+    """The factor on what attention and feed-forward add."""
     logit_scale: float = 1.0
 
     init_std: float = 0.02
@@ -139,7 +139,10 @@ class DecoderConfig:
             raise ValueError(f"pattern={self.pattern}: must name a kind for each of {self.layers} layers")
 
     def axis_sizes(self) -> dict[str, tuple[str, int]]:
-        """The dimensions a mesh must divide, for `mesh.check_divides`; key-value heads it may leave whole."""
+        """Returns the dimensions that a mesh must divide, for `axes.check_divides`.
+
+        Key-value heads are not among them: a mesh that does not divide these holds all of them on every device.
+        """
         sizes = {
             "hidden_size": ("embed", self.hidden_size),
             "num_attention_heads": ("heads", self.heads),

@@ -1,11 +1,13 @@
 """The decoder of all families: one class, switched by `DecoderConfig`.
 
+The tree of weights as shapes, its shardings, loading and export are all derived from the weights' declarations.
+
 Legend: B rows, L tokens, N layers of a stack, D hidden size, H query heads, G key-value heads, K head size, V
-vocabulary. Abstract tree, shardings, loading and export are derived from the weights' declarations.
+vocabulary.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,34 +18,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from o1p_jax.devices.axes import RULES, MeshAxes, constrain, sharding
-from o1p_jax.models.attention.tiled import KEPT, Scoring, packed_attention
+from o1p_jax.models.attention.packed import packed_attention
+from o1p_jax.models.attention.scoring import Scoring
 from o1p_jax.models.config import DecoderConfig, LayerKind, RopeConfig
 from o1p_jax.models.layers import Stack, new_weight, norm_of, times
+from o1p_jax.models.remat import Remat, rematerialized
 from o1p_jax.models.rope import rope_angles, text_lengths
-
-
-class _Angles(NamedTuple):
-    """Of each kind of layers, along the first axis, so that a scanned layer can take its own."""
-
-    cos_nBLP: Array
-    sin_nBLP: Array
-
-    @classmethod
-    def of(cls, cfg: DecoderConfig, positions_BL: Array, longest_BL: Array) -> "_Angles":
-        def angles(kind: LayerKind) -> tuple[Array, Array]:
-            if kind.rope is None:
-                return jnp.ones_like(plain[0]), jnp.zeros_like(plain[1])
-            return rope_angles(kind.rope, cfg.head_dim, positions_BL, longest_BL)
-
-        rotated = next((kind.rope for kind in cfg.kinds if kind.rope is not None), RopeConfig())
-        plain = rope_angles(rotated, cfg.head_dim, positions_BL, longest_BL)
-        cos, sin = (jnp.stack(parts) for parts in zip(*map(angles, cfg.kinds), strict=True))
-        return cls(cos, sin)
-
-    def at(self, kind: Array) -> tuple[Array, Array]:
-        """The kind with this index."""
-        cos, sin = (jax.lax.dynamic_index_in_dim(a, kind, keepdims=False) for a in self)
-        return cos, sin
 
 
 class Decoder(nnx.Module):
@@ -70,12 +50,12 @@ class Decoder(nnx.Module):
         segments_BL: Int[Array, "B L"],
         *,
         dtype: DTypeLike = jnp.float32,
-        remat: Literal["none", "light", "full"] = "none",
+        remat: Remat = "none",
     ) -> Float[Array, "B L D"]:
-        """Hidden states after the final norm, in `dtype`.
+        """Returns the hidden states after the final norm, in `dtype`.
 
-        Attention is causal within a segment of `segments_BL`; 0 is padding, whose hidden states mean nothing.
-        For the backward pass `remat` keeps all, what is marked KEPT (the outputs of products), or layers' inputs only.
+        Attention is causal within a segment of `segments_BL`; segment 0 is padding, whose hidden states mean nothing.
+        `remat` says what is kept for the backward pass, see `rematerialized`.
         """
         angles = _Angles.of(self.cfg, positions_BL, text_lengths(positions_BL, segments_BL))
         x_BLD = self._embed(ids_BL, dtype)
@@ -93,10 +73,7 @@ class Decoder(nnx.Module):
                 )
                 return x_BLD, None
 
-            if remat != "none":
-                kept = [KEPT] if remat == "light" else []
-                layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(*kept))
-            x_BLD, _ = jax.lax.scan(layer, x_BLD, (weights, pattern))
+            x_BLD, _ = jax.lax.scan(rematerialized(layer, remat), x_BLD, (weights, pattern))
         return norm_of(self.cfg)(x_BLD, self.norm)
 
     def forward_cached(
@@ -109,12 +86,12 @@ class Decoder(nnx.Module):
         *,
         dtype: DTypeLike = jnp.float32,
     ) -> tuple[Float[Array, "B L D"], tuple[Float[Array, "N B L G K"], Float[Array, "N B L G K"]]]:
-        """Hidden states after the final norm, and all layers' new keys and values, which the caller keeps as it likes.
+        """Returns the hidden states after the final norm, and all layers' new keys and values, which the caller keeps.
 
         `attend(q_BLHK, k_BLGK, v_BLGK, sinks_H, kind, slice)` is the attention: of each token to the last
-        `windows[kind]`, itself included (None is all), with `scoring`; `slice` is the layer's part of `per_layer`, a
-        tree of arrays whose first axis runs over all layers. `longest_BL` is the length of the text that each token
-        belongs to.
+        `windows[kind]` tokens, itself included (None is all), with `scoring`. `slice` is the layer's part of
+        `per_layer`, a tree of arrays whose first axis runs over all layers. `longest_BL` is the length of the text that
+        each token belongs to.
         """
         angles = _Angles.of(self.cfg, positions_BL, longest_BL)
         x_BLD = self._embed(ids_BL, dtype)
@@ -138,7 +115,7 @@ class Decoder(nnx.Module):
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """How many tokens a token sees in each kind of layers."""
+        """How many tokens a token sees in each kind of layers, itself included; None means all before it."""
         return tuple(kind.window for kind in self.cfg.kinds)
 
     @property
@@ -148,51 +125,50 @@ class Decoder(nnx.Module):
         return Scoring(self.cfg.head_dim**-0.5 if scale is None else scale, self.cfg.attention_softcap)
 
     def head_DV(self) -> Float[Array, "D V"]:
-        """The output projection, float32; the embedding's transpose in a tied model. Its product is no logit yet."""
+        """Returns the output projection, float32; in a tied model the embedding's transpose.
+
+        A product with the projection is no logit yet, see `logits`.
+        """
         return self.embed[...].T if self.head is None else self.head[...]
 
     def logits(self, product: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
-        """Logits from the product of hidden states and `head_DV`, element by element."""
+        """Returns the logits from the product of hidden states and `head_DV`, element by element."""
         product = times(product, self.cfg.logit_scale)
         cap = self.cfg.logit_softcap
         return product if cap is None else cap * jnp.tanh(product / cap)
 
     def _patterns(self) -> list[Array]:
-        """For each stack, its layers' kinds."""
+        """For each stack, the kinds of its layers."""
         pattern = jnp.array(self.cfg.pattern or (0,) * self.cfg.layers, jnp.int32)
         lengths = [stack.q.shape[0] for stack in self.stacks]
         return jnp.split(pattern, np.cumsum(lengths)[:-1].tolist())
 
     def _embed(self, ids_BL: Array, dtype: DTypeLike) -> Array:
+        """The tokens' embeddings, in `dtype`."""
         # Cast after the look-up, so that the gradients of a frequent token add up in float32.
         x_BLD = times(self.embed[...][ids_BL].astype(dtype), self.cfg.embed_scale)
         return constrain(x_BLD, "batch", "length", "activation")
 
 
 def abstract_model(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> tuple[nnx.GraphDef, nnx.State]:
-    """Graph definition and weights as `ShapeDtypeStruct`; `nnx.merge(graphdef, weights)` is a `Decoder`."""
+    """Returns the graph definition and the weights as `ShapeDtypeStruct`; `nnx.merge` of both is a `Decoder`."""
     return nnx.split(nnx.eval_shape(lambda: Decoder(cfg, splits=splits, rngs=nnx.Rngs(0))))
 
 
 def abstract_params(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> nnx.State:
-    """The weights as `jax.ShapeDtypeStruct`."""
+    """Returns the tree of weights as `ShapeDtypeStruct`."""
     return abstract_model(cfg, splits)[1]
 
 
 def graph(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> nnx.GraphDef:
-    """The model without its weights."""
+    """Returns the graph definition: the model without its weights."""
     return abstract_model(cfg, splits)[0]
-
-
-def rules_for(cfg: DecoderConfig, mesh: Mesh, rules: Mapping[str, MeshAxes] = RULES) -> Mapping[str, MeshAxes]:
-    """`rules`, with the key-value heads replicated where the tensor axis does not divide them."""
-    return {**rules, "kv_heads": None} if cfg.kv_heads % mesh.shape["tensor"] else rules
 
 
 def param_shardings(
     cfg: DecoderConfig, mesh: Mesh, splits: tuple[int, ...] | None = None, rules: Mapping[str, MeshAxes] = RULES
 ) -> nnx.State:
-    """A tree like the weights', of `NamedSharding`."""
+    """Returns a tree like that of the weights, of `NamedSharding`."""
     rules = rules_for(cfg, mesh, rules)
 
     def place(weight: Any) -> Any:
@@ -201,10 +177,41 @@ def param_shardings(
     return jax.tree.map(place, abstract_params(cfg, splits), is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
+def rules_for(cfg: DecoderConfig, mesh: Mesh, rules: Mapping[str, MeshAxes] = RULES) -> Mapping[str, MeshAxes]:
+    """Returns `rules`, with the key-value heads replicated where the mesh axis "tensor" does not divide them."""
+    return {**rules, "kv_heads": None} if cfg.kv_heads % mesh.shape["tensor"] else rules
+
+
 def init_params(cfg: DecoderConfig, key: Array, mesh: Mesh, splits: tuple[int, ...] | None = None) -> nnx.State:
-    """Random float32 weights, each made in the place where it lies."""
+    """Makes random float32 weights, each on the devices where it lies."""
 
     def init(key: Array) -> nnx.State:
         return nnx.state(Decoder(cfg, splits=splits, rngs=nnx.Rngs(key)))
 
     return jax.jit(init, out_shardings=param_shardings(cfg, mesh, splits))(key)
+
+
+class _Angles(NamedTuple):
+    """The rotary embeddings' cosines and sines of each kind of layers, along the first axis n."""
+
+    cos_nBLP: Array
+    sin_nBLP: Array
+
+    @classmethod
+    def of(cls, cfg: DecoderConfig, positions_BL: Array, longest_BL: Array) -> "_Angles":
+        """The angles of the tokens at these positions."""
+
+        def angles(kind: LayerKind) -> tuple[Array, Array]:
+            if kind.rope is None:
+                return jnp.ones_like(plain[0]), jnp.zeros_like(plain[1])
+            return rope_angles(kind.rope, cfg.head_dim, positions_BL, longest_BL)
+
+        rotated = next((kind.rope for kind in cfg.kinds if kind.rope is not None), RopeConfig())
+        plain = rope_angles(rotated, cfg.head_dim, positions_BL, longest_BL)
+        cos, sin = (jnp.stack(parts) for parts in zip(*map(angles, cfg.kinds), strict=True))
+        return cls(cos, sin)
+
+    def at(self, kind: Array) -> tuple[Array, Array]:
+        """The cosines and sines of the kind of layers with this index, so that a scanned layer can take its own."""
+        cos, sin = (jax.lax.dynamic_index_in_dim(a, kind, keepdims=False) for a in self)
+        return cos, sin

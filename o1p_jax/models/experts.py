@@ -1,4 +1,4 @@
-"""Feed-forward by experts: every token goes to the few that its router prefers, and none is dropped.
+"""A feed-forward of experts: every token goes to the few experts that its router prefers, and no token is dropped.
 
 Tokens are sorted by expert, so that each expert's product is one stretch of rows (MegaBlocks, arXiv 2211.15841). A
 device holds some of the experts (mesh axis "expert"), gathers the tokens of the devices that hold the others, and hands
@@ -14,19 +14,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from o1p_jax.devices.axes import free_axes, partition
-from o1p_jax.models.attention.tiled import KEPT
+from o1p_jax.models.grouped_product import grouped_product
+from o1p_jax.models.remat import keep
 
 _TILES = (8, 512)
-"""Fewest and most rows of a tile."""
+"""The fewest and the most rows of a tile of `grouped_product`."""
 
 
 class Experts(NamedTuple):
-    """Weights of all experts, or of a device's; or, in the same tree, where they lie. The biases may be None."""
+    """The weights of all experts or of a device's experts; or, in the same tree, where the weights lie.
+
+    The biases may be None.
+    """
 
     gate_EDF: Any
     up_EDF: Any
@@ -38,7 +41,7 @@ class Experts(NamedTuple):
 def route(
     logits_BLE: Float[Array, "B L E"], experts: int, normalize: bool
 ) -> tuple[Float[Array, "B L X"], Int[Array, "B L X"]]:
-    """Weight and index of the `experts` likeliest experts of each token, float32.
+    """Returns the float32 weight and the index of the `experts` likeliest experts of each token.
 
     The weights are the router's probabilities, divided by their sum if `normalize`.
     """
@@ -54,10 +57,11 @@ def expert_mlp(
     experts: Experts,
     gated: Callable[[Array, Array], Array],
 ) -> Float[Array, "B L D"]:
-    """The weighted sum of each token's experts, their last bias left out; `gated` joins the products `gate` and `up`.
+    """Returns the weighted sum of each token's experts, without the experts' last bias.
 
-    Under a mesh the rows lie as "batch", the weights as "experts", "expert_embed" and "mlp". Inside of a `shard_map`
-    over rows, as in sampling, each device has its own rows and experts already, their weights whole.
+    `gated` joins a token's products with `gate` and `up`. Under a mesh the rows lie as "batch", the weights as
+    "experts", "expert_embed" and "mlp". Inside a `shard_map` over rows, as in sampling, each device has rows and
+    experts of its own already, and these experts' weights are whole.
     """
     free = free_axes()
     if not free:
@@ -89,7 +93,7 @@ def expert_mlp(
 def _on_device(
     x_BLD: Array, weights_BLX: Array, chosen_BLX: Array, experts: Experts, *, gated: Callable, gather: bool
 ) -> Array:
-    """One device's rows; collectives bring in the weights' other parts (`gather`) and the tokens of other devices."""
+    """The sum for one device's rows; collectives bring in other devices' weights (if `gather`) and tokens."""
     if gather:
         experts = experts._replace(
             gate_EDF=jax.lax.all_gather(experts.gate_EDF, "fsdp", axis=1, tiled=True),
@@ -115,7 +119,7 @@ def _own_experts(
     first: Array | int,
     of: int,
 ) -> Array:
-    """What a device's experts, `first` and those after it `of` all, add to each token."""
+    """What a device's experts add to each token: `own` experts of all `of`, beginning with number `first`."""
     (t, d), x, own = x_TD.shape, chosen_TX.shape[1], len(experts.gate_EDF)
     group_P = chosen_TX.reshape(-1) - first
     group_P = jnp.where((group_P >= 0) & (group_P < own), group_P, own)  # other devices' pairs come last
@@ -131,8 +135,8 @@ def _own_experts(
         return out_P_ if bias_E_ is None else out_P_ + bias_E_[of_row_P]
 
     x_PD = _permute(jnp.broadcast_to(x_TD[:, None], (t, x, d)).reshape(-1, d), order_P, places_P)
-    gate_PF = checkpoint_name(product(x_PD, experts.gate_EDF, experts.gate_bias_EF), KEPT)
-    up_PF = checkpoint_name(product(x_PD, experts.up_EDF, experts.up_bias_EF), KEPT)
+    gate_PF = keep(product(x_PD, experts.gate_EDF, experts.gate_bias_EF))
+    up_PF = keep(product(x_PD, experts.up_EDF, experts.up_bias_EF))
     out_PD = product(gated(gate_PF, up_PF), experts.down_EFD, None)
     out_TXD = _permute(out_PD, places_P, order_P).reshape(t, x, d)
     return jnp.einsum("TXD,TX->TD", out_TXD, weights_TX.astype(x_TD.dtype), preferred_element_type=jnp.float32).astype(
@@ -142,7 +146,7 @@ def _own_experts(
 
 @jax.custom_vjp
 def _permute(x_PD: Array, order_P: Array, inverse_P: Array) -> Array:
-    """x[order]; the derivative is a look-up as well, where JAX's own would scatter."""
+    """x[order_P], whose derivative is a look-up by `inverse_P` as well, where JAX's own derivative would scatter."""
     return x_PD[order_P]
 
 
@@ -150,83 +154,3 @@ _permute.defvjp(
     lambda x_PD, order_P, inverse_P: (x_PD[order_P], inverse_P),
     lambda inverse_P, d_out_PD: (d_out_PD[inverse_P], None, None),
 )
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def grouped_product(
-    x_PD: Float[Array, "P D"], w_EDF: Float[Array, "E D F"], sizes_E: Int[Array, "E"], tile: int
-) -> Float[Array, "P F"]:
-    """The first sizes[0] rows times w[0], the next sizes[1] times w[1], and so on; rows past the last group give 0.
-
-    Accumulated in float32, in the type of `x`. On a TPU it is `jax.lax.ragged_dot`; elsewhere that one multiplies every
-    row with every matrix, and a loop over tiles of `tile` rows takes its place, with as many turns as there are tiles.
-    """
-    return _product(x_PD, w_EDF, sizes_E, tile, 1)
-
-
-def _product(x_PD: Array, w_EDF: Array, sizes_E: Array, tile: int, over: int) -> Array:
-    """`grouped_product`, contracting axis `over` of the matrices."""
-    dims = jax.lax.RaggedDotDimensionNumbers((((1,), (over,)), ((), ())), [0], [0])
-
-    def ragged(x_PD: Array, w_EDF: Array, sizes_E: Array) -> Array:
-        return jax.lax.ragged_dot_general(x_PD, w_EDF, sizes_E, dims, preferred_element_type=jnp.float32)
-
-    def tiled(x_PD: Array, w_EDF: Array, sizes_E: Array) -> Array:
-        count, at = _tiles(sizes_E, tile)
-        padded_PD = jnp.pad(x_PD, ((0, tile), (0, 0)))
-
-        def turn(i: Array, out_PF: Array) -> Array:
-            e, start, _ = at(i)
-            x_TD = jax.lax.dynamic_slice_in_dim(padded_PD, start, tile)
-            out_TF = jax.lax.dot_general(
-                x_TD, w_EDF[e], (((1,), (over - 1,)), ((), ())), preferred_element_type=jnp.float32
-            )
-            # What a tile writes beyond its group's end is overwritten by the next group.
-            return jax.lax.dynamic_update_slice_in_dim(out_PF, out_TF, start, 0)
-
-        out_PF = jnp.zeros((len(padded_PD), w_EDF.shape[3 - over]), jnp.float32)
-        return jax.lax.fori_loop(0, count, turn, out_PF)[: len(x_PD)]
-
-    out_PF = jax.lax.platform_dependent(x_PD, w_EDF, sizes_E, tpu=ragged, default=tiled)
-    in_groups_P = jnp.arange(len(x_PD)) < jnp.sum(sizes_E)
-    return jnp.where(in_groups_P[:, None], out_PF, 0.0).astype(x_PD.dtype)
-
-
-def _backward(tile: int, saved: tuple[Array, ...], d_out_PF: Array) -> tuple[Array, Array, None]:
-    x_PD, w_EDF, sizes_E = saved
-    dims = jax.lax.RaggedDotDimensionNumbers((((0,), (0,)), ((), ())), [0], [])
-
-    def ragged(x_PD: Array, d_out_PF: Array, sizes_E: Array) -> Array:
-        return jax.lax.ragged_dot_general(x_PD, d_out_PF, sizes_E, dims, preferred_element_type=jnp.float32)
-
-    def tiled(x_PD: Array, d_out_PF: Array, sizes_E: Array) -> Array:
-        count, at = _tiles(sizes_E, tile)
-        padded = [jnp.pad(a, ((0, tile), (0, 0))) for a in (x_PD, d_out_PF)]
-
-        def turn(i: Array, d_w_EDF: Array) -> Array:
-            e, start, end = at(i)
-            x_TD, d_out_TF = (jax.lax.dynamic_slice_in_dim(a, start, tile) for a in padded)
-            d_out_TF = jnp.where((start + jnp.arange(tile) < end)[:, None], d_out_TF, 0)
-            return d_w_EDF.at[e].add(
-                jax.lax.dot_general(x_TD, d_out_TF, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-            )
-
-        return jax.lax.fori_loop(0, count, turn, jnp.zeros(w_EDF.shape, jnp.float32))
-
-    d_w_EDF = jax.lax.platform_dependent(x_PD, d_out_PF, sizes_E, tpu=ragged, default=tiled)
-    return _product(d_out_PF, w_EDF, sizes_E, tile, 2), d_w_EDF.astype(w_EDF.dtype), None
-
-
-grouped_product.defvjp(lambda x, w, sizes, tile: (grouped_product(x, w, sizes, tile), (x, w, sizes)), _backward)
-
-
-def _tiles(sizes_E: Array, tile: int) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]:
-    """How many tiles the groups take; and for a tile its group, its first row, and where the group ends."""
-    tiles_E = -(-sizes_E // tile)
-    last_E, ends_E = jnp.cumsum(tiles_E), jnp.cumsum(sizes_E)
-
-    def at(i: Array) -> tuple[Array, Array, Array]:
-        e = jnp.searchsorted(last_E, i, side="right")
-        return e, ends_E[e] - sizes_E[e] + (i - last_E[e] + tiles_E[e]) * tile, ends_E[e]
-
-    return last_E[-1], at

@@ -1,7 +1,7 @@
 """A decoder's layers: norms, attention's projections, and the feed-forward, one for all tokens or one of experts.
 
 Legend: B rows, L tokens, D hidden size, H query heads, G key-value heads, K head size, F feed-forward size, E experts,
-X experts a token. Every weight is declared once, with shape, logical axes and initialiser.
+X experts a token. Every weight is declared once, with its shape, logical axes and initialiser.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from o1p_jax.devices.axes import constrain
-from o1p_jax.models.attention.tiled import KEPT
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.experts import Experts, expert_mlp, route
+from o1p_jax.models.remat import keep
 from o1p_jax.models.rope import rotate
 
 _normal, _ZEROS = jax.nn.initializers.normal, jax.nn.initializers.zeros
@@ -28,47 +27,11 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def new_weight(rngs: nnx.Rngs, init: Callable[..., Array], **axes: int) -> nnx.Param:
-    """A float32 weight from logical axis -> size, in the array's order."""
-    return nnx.Param(init(rngs.params(), tuple(axes.values()), jnp.float32), logical_axes=tuple(axes))
-
-
-class Norm(NamedTuple):
-    """Root-mean-square norm (arXiv 1910.07467) in float32, and how it is scaled."""
-
-    eps: float
-    offset: float
-    in_float32: bool
-
-    def __call__(self, x: Float[Array, "*B D"], scale: nnx.Param | None, axes: int = 1) -> Float[Array, "*B D"]:
-        """Normalises the last `axes` axes together; without a scale `x` is handed back."""
-        if scale is None:
-            return x
-        x32 = x.astype(jnp.float32)
-        over = tuple(range(-axes, 0))
-        normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=over, keepdims=True) + self.eps)
-        weight = (scale[...] + self.offset).reshape((1,) * (x.ndim - axes) + x.shape[x.ndim - axes :])
-        if self.in_float32:
-            return (normed * weight).astype(x.dtype)
-        return normed.astype(x.dtype) * weight.astype(x.dtype)
-
-
-def _project(equation: str, x: Array, weight: nnx.Param, bias: nnx.Param | None) -> Array:
-    """einsum in the type of `x`, accumulated in float32; the bias is broadcast over rows and tokens."""
-    out = jnp.einsum(equation, x, weight[...].astype(x.dtype), preferred_element_type=jnp.float32).astype(x.dtype)
-    return out if bias is None else out + bias[...].astype(x.dtype)[None, None]
-
-
-def times(x: Array, factor: float) -> Array:
-    return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
-
-
-def norm_of(cfg: DecoderConfig) -> Norm:
-    return Norm(cfg.norm_eps, cfg.norm_offset, cfg.norm_in_float32)
-
-
 class Stack(nnx.Module):
-    """`n` consecutive layers, each weight stacked along a first axis; called on one layer's slice of them."""
+    """`n` consecutive layers, whose weights are stacked along a first axis.
+
+    The stack is called on one layer's slice of its weights, inside a scan over layers.
+    """
 
     def __init__(self, cfg: DecoderConfig, n: int, *, rngs: nnx.Rngs):
         self.cfg = cfg
@@ -115,15 +78,18 @@ class Stack(nnx.Module):
         angles: tuple[Array, Array],
         attend: Callable[[Array, Array, Array, Array | None], Array],
     ) -> tuple[Float[Array, "B L D"], tuple[Array, Array]]:
-        """One layer; `attend` maps queries, keys, values and sinks to attention. Also returns its keys and values."""
+        """Runs one layer; returns its output, and its keys and values.
+
+        `attend` maps queries, keys, values and sinks to the attention's output.
+        """
         norm = norm_of(self.cfg)
         qk_axes = 2 if self.cfg.qk_norm == "width" else 1
         h_BLD = norm(x_BLD, self.attn_norm)
         q_BLHK = norm(_project("BLD,DHK->BLHK", h_BLD, self.q, self.q_bias), self.q_norm, qk_axes)
         k_BLGK = norm(_project("BLD,DGK->BLGK", h_BLD, self.k, self.k_bias), self.k_norm, qk_axes)
-        v_BLGK = checkpoint_name(_project("BLD,DGK->BLGK", h_BLD, self.v, self.v_bias), KEPT)
-        q_BLHK = checkpoint_name(rotate(q_BLHK, angles), KEPT)
-        k_BLGK = checkpoint_name(rotate(k_BLGK, angles), KEPT)
+        v_BLGK = keep(_project("BLD,DGK->BLGK", h_BLD, self.v, self.v_bias))
+        q_BLHK = keep(rotate(q_BLHK, angles))
+        k_BLGK = keep(rotate(k_BLGK, angles))
         context_BLHK = attend(q_BLHK, k_BLGK, v_BLGK, None if self.sinks is None else self.sinks[...])
         h_BLD = norm(_project("BLHK,HKD->BLD", context_BLHK, self.o, self.o_bias), self.attn_post_norm)
         x_BLD = constrain(x_BLD + times(h_BLD, self.cfg.residual_scale), "batch", "length", "activation")
@@ -134,11 +100,13 @@ class Stack(nnx.Module):
         return x_BLD, (k_BLGK, v_BLGK)
 
     def _mlp(self, x_BLD: Array) -> Array:
-        gate_BLF = checkpoint_name(_project("BLD,DF->BLF", x_BLD, self.gate, self.gate_bias), KEPT)
-        up_BLF = checkpoint_name(_project("BLD,DF->BLF", x_BLD, self.up, self.up_bias), KEPT)
+        """The feed-forward of all tokens."""
+        gate_BLF = keep(_project("BLD,DF->BLF", x_BLD, self.gate, self.gate_bias))
+        up_BLF = keep(_project("BLD,DF->BLF", x_BLD, self.up, self.up_bias))
         return _project("BLF,FD->BLD", self._gated(gate_BLF, up_BLF), self.down, self.down_bias)
 
     def _experts(self, x_BLD: Array) -> Array:
+        """The feed-forward of experts."""
         assert self.cfg.experts is not None
 
         def cast(weight: nnx.Param | None) -> Array | None:
@@ -157,9 +125,51 @@ class Stack(nnx.Module):
         return out_BLD + jnp.einsum("BLE,ED->BLD", weights_BLE, self.down_bias[...]).astype(x_BLD.dtype)
 
     def _gated(self, gate: Array, up: Array) -> Array:
+        """The activation of a feed-forward, from the products with the weights `gate` and `up`."""
         swiglu = self.cfg.swiglu
         if swiglu is None:
             return _ACTIVATIONS[self.cfg.activation](gate) * up
         gate = jnp.minimum(gate, jnp.asarray(swiglu.limit, gate.dtype))
         up = jnp.clip(up, -swiglu.limit, swiglu.limit)
         return gate * jax.nn.sigmoid(times(gate, swiglu.alpha)) * (up + jnp.ones((), up.dtype))
+
+
+class Norm(NamedTuple):
+    """Root-mean-square norm (arXiv 1910.07467) in float32, and how its result is scaled."""
+
+    eps: float
+    offset: float
+    in_float32: bool
+
+    def __call__(self, x: Float[Array, "*B D"], scale: nnx.Param | None, axes: int = 1) -> Float[Array, "*B D"]:
+        """Normalises the last `axes` axes together; without a scale `x` is returned as it is."""
+        if scale is None:
+            return x
+        x32 = x.astype(jnp.float32)
+        over = tuple(range(-axes, 0))
+        normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=over, keepdims=True) + self.eps)
+        weight = (scale[...] + self.offset).reshape((1,) * (x.ndim - axes) + x.shape[x.ndim - axes :])
+        if self.in_float32:
+            return (normed * weight).astype(x.dtype)
+        return normed.astype(x.dtype) * weight.astype(x.dtype)
+
+
+def norm_of(cfg: DecoderConfig) -> Norm:
+    """Returns the norm that all layers of `cfg` use."""
+    return Norm(cfg.norm_eps, cfg.norm_offset, cfg.norm_in_float32)
+
+
+def new_weight(rngs: nnx.Rngs, init: Callable[..., Array], **axes: int) -> nnx.Param:
+    """Makes a float32 weight; `axes` maps its logical axes to their sizes, in the array's order."""
+    return nnx.Param(init(rngs.params(), tuple(axes.values()), jnp.float32), logical_axes=tuple(axes))
+
+
+def times(x: Array, factor: float) -> Array:
+    """Multiplies `x` by a number in the type of `x`."""
+    return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
+
+
+def _project(equation: str, x: Array, weight: nnx.Param, bias: nnx.Param | None) -> Array:
+    """An einsum in the type of `x`, accumulated in float32; the bias is broadcast over rows and tokens."""
+    out = jnp.einsum(equation, x, weight[...].astype(x.dtype), preferred_element_type=jnp.float32).astype(x.dtype)
+    return out if bias is None else out + bias[...].astype(x.dtype)[None, None]

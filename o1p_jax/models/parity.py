@@ -1,4 +1,4 @@
-"""Is our decoder the same function as transformers' on a user's own model?
+"""The decoder is compared with transformers on a user's own model: are both the same function?
 
 Both get the same random tokens, a few hundred of them, at positions that are spread wider and wider: 256 tokens can lie
 32,768 positions apart, so that an error in a rescaled rotary embedding shows without a long text.
@@ -22,11 +22,18 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say, track
 
 _TOLERANCE = 1e-3
-"""Of the standard deviation of the logits: rounding of float32 stays far below, a wrong formula far above."""
+"""The greatest difference of two equal functions, in standard deviations of the logits.
+
+Rounding of float32 stays far below, a wrong formula far above.
+"""
 _SHARE = 0.99
-"""Of the positions must keep to it. At a few, float32 loses digits on either side: where activations are extreme, or
-where two experts are almost as likely."""
+"""The share of the positions that must keep to the tolerance.
+
+At a few positions, float32 loses digits on either side: where activations are extreme, or where two experts are almost
+as likely.
+"""
 _TOKENS = 256
+"""The number of tokens that are compared."""
 
 
 class ParityRow(NamedTuple):
@@ -36,31 +43,34 @@ class ParityRow(NamedTuple):
     difference: float
     """Greatest absolute difference of two logits."""
     usual: float
-    """At _SHARE of the positions no difference is greater."""
+    """The difference that a share _SHARE of the positions does not exceed."""
     spread: float
     """Standard deviation of transformers' logits."""
     kl: float
-    """Mean KL divergence of our next-token distribution from transformers', nats."""
+    """Mean KL divergence of the decoder's next-token distribution from transformers', in nats."""
     top1: float
     """Share of tokens with the same likeliest next token."""
 
     @property
     def equal(self) -> bool:
+        """Whether the usual difference stays within the tolerance."""
         return math.isfinite(self.difference) and self.usual <= _TOLERANCE * self.spread
 
 
 class Parity(NamedTuple):
-    """What `check_parity` found."""
+    """The result of `check_parity`."""
 
     model: str
     rows: tuple[ParityRow, ...]
 
     @property
     def equal(self) -> bool:
+        """Whether decoder and transformers agree at every span."""
         return all(row.equal for row in self.rows)
 
     @property
     def verdict(self) -> str:
+        """The result in one line, for people."""
         worst = max(self.rows, key=lambda row: row.usual / row.spread)
         return (
             f"{self.model}: {'equals' if self.equal else 'DOES NOT EQUAL'} transformers in float32; "
@@ -71,9 +81,9 @@ class Parity(NamedTuple):
 
 
 def check_parity(model: str, revision: str | None = None) -> Parity:
-    """Compares our float32 logits with those of transformers on the CPU, for `model`: a folder or a hub name.
+    """Compares the decoder's float32 logits with transformers' on the CPU, for `model`: a folder or a hub name.
 
-    Needs PyTorch, and memory for the model twice in float32. Raises BadInput as loading does.
+    The comparison needs PyTorch, and memory for the model twice in float32. Raises BadInput as loading does.
     """
     try:
         import torch
@@ -108,14 +118,17 @@ def check_parity(model: str, revision: str | None = None) -> Parity:
 
 
 def spans(cfg: DecoderConfig) -> list[int]:
-    """Dense text, then the original context of every rotary embedding, four times that, and the model's own length."""
+    """Returns the spans of positions to compare.
+
+    They are dense text, the original context of every rotary embedding, four times that, and the model's own length.
+    """
     originals = {kind.rope.original_max_position_embeddings for kind in cfg.kinds if kind.rope is not None} - {None}
     chosen = {_TOKENS, cfg.max_positions} | {n * factor for n in originals if n is not None for factor in (1, 4)}
     return sorted(chosen)
 
 
 def compare(span: int, ours_BLV: Float[np.ndarray, "B L V"], theirs_BLV: Float[np.ndarray, "B L V"]) -> ParityRow:
-    """One row of the result from both sides' logits."""
+    """Returns one row of the result from both sides' logits."""
 
     def log_softmax(x: np.ndarray) -> np.ndarray:
         x = x.astype(np.float64)

@@ -14,16 +14,54 @@ from jaxtyping import Array, Float, Int
 from o1p_jax.models.config import RopeConfig
 
 
+def rotate(
+    x_BLHK: Float[Array, "B L H K"], angles: tuple[Float[Array, "B L P"], Float[Array, "B L P"]]
+) -> Float[Array, "B L H K"]:
+    """Turns the pairs (i, i + P) of every head's first 2P numbers, as Hugging Face checkpoints lay them out."""
+    cos, sin = (a[:, :, None, :] for a in angles)
+    pairs = cos.shape[-1]
+    x32 = x_BLHK.astype(jnp.float32)
+    first, second, rest = jnp.split(x32, (pairs, 2 * pairs), axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+    return turned.astype(x_BLHK.dtype)
+
+
+def rope_angles(
+    rope: RopeConfig, head_dim: int, positions_BL: Int[Array, "B L"], longest_BL: Int[Array, "B L"]
+) -> tuple[Float[Array, "B L P"], Float[Array, "B L P"]]:
+    """Returns the cosines and sines of the positions, float32, already multiplied by the attention factor.
+
+    `longest_BL` is the length of the text that each token belongs to.
+    """
+    freqs, factor = rope_frequencies(rope, head_dim, longest_BL)
+    if freqs.ndim == 1:
+        freqs = jnp.asarray(freqs)[None, None]
+    angles_BLP = positions_BL[..., None].astype(jnp.float32) * freqs
+    return jnp.cos(angles_BLP) * factor, jnp.sin(angles_BLP) * factor
+
+
+def text_lengths(positions_BL: Int[Array, "B L"], segments_BL: Int[Array, "B L"]) -> Int[Array, "B L"]:
+    """Returns for each token of packed rows the length of its text.
+
+    The length is one more than the last position of the token's segment.
+    """
+    length = positions_BL.shape[1]
+    ends_BL = jnp.pad(segments_BL[:, 1:] != segments_BL[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+    places_BL = jnp.where(ends_BL, jnp.arange(length, dtype=jnp.int32)[None], length)
+    last_BL = jax.lax.cummin(places_BL, axis=1, reverse=True)
+    return jnp.take_along_axis(positions_BL, last_BL, axis=1) + 1
+
+
 def rope_frequencies(
     rope: RopeConfig, head_dim: int, longest: Int[Array, "*B"] | None = None
 ) -> tuple[np.ndarray | Array, float]:
-    """Angle a position for each of the rotated pairs (float32), and the factor on sine and cosine.
+    """Returns the angle a position of each rotated pair (float32), and the factor on sine and cosine.
 
-    Definitions as in transformers' modeling_rope_utils.py: `linear` divides all angles, `llama3` those of wavelengths
-    beyond the original context, `yarn` (arXiv 2309.00071, section 3.2) ramps between the two and scales the attention.
-    `dynamic` and `longrope` depend on the length of the text, `longest` (a leading axis of the result for each of its
-    own): `dynamic` raises the base with it, `longrope` (arXiv 2402.13753) has one list of divisors up to the original
-    context and one beyond.
+    The definitions are those of transformers' modeling_rope_utils.py: `linear` divides all angles, `llama3` those of
+    wavelengths beyond the original context, `yarn` (arXiv 2309.00071, section 3.2) ramps between the two and scales the
+    attention. `dynamic` and `longrope` depend on the length of the text, `longest`, and give each length angles of its
+    own (leading axes of the result): `dynamic` raises the base with the length, `longrope` (arXiv 2402.13753) has one
+    list of divisors up to the original context and one beyond.
     """
     dim = int(head_dim * rope.partial_rotary_factor)
     exponents_P = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
@@ -55,6 +93,7 @@ def rope_frequencies(
 
 
 def _llama3(freqs: np.ndarray, rope: RopeConfig) -> np.ndarray:
+    """The frequencies with long wavelengths divided by the factor, short ones kept, and a ramp between them."""
     low, high, original = rope.low_freq_factor, rope.high_freq_factor, rope.original_max_position_embeddings
     assert low is not None and high is not None and original is not None
     turns = original * freqs / (2 * math.pi)  # rotations within the original context
@@ -80,6 +119,8 @@ def _yarn_ramp(rope: RopeConfig, dim: int) -> np.ndarray:
 
 
 def _yarn_attention_factor(rope: RopeConfig) -> float:
+    """The factor on sine and cosine under `yarn`."""
+
     def mscale(weight: float = 1.0) -> float:
         assert rope.factor is not None
         return 1.0 if rope.factor <= 1 else 0.1 * weight * math.log(rope.factor) + 1.0
@@ -92,44 +133,10 @@ def _yarn_attention_factor(rope: RopeConfig) -> float:
 
 
 def _longrope_attention_factor(rope: RopeConfig) -> float:
+    """The factor on sine and cosine under `longrope`."""
     assert rope.factor is not None and rope.original_max_position_embeddings is not None
     if rope.attention_factor is not None:
         return rope.attention_factor
     if rope.factor <= 1:
         return 1.0
     return math.sqrt(1 + math.log(rope.factor) / math.log(rope.original_max_position_embeddings))
-
-
-def rope_angles(
-    rope: RopeConfig, head_dim: int, positions_BL: Int[Array, "B L"], longest_BL: Int[Array, "B L"]
-) -> tuple[Float[Array, "B L P"], Float[Array, "B L P"]]:
-    """Cosines and sines of the positions, float32, already multiplied by the attention factor.
-
-    `longest_BL` is the length of the text that each token belongs to.
-    """
-    freqs, factor = rope_frequencies(rope, head_dim, longest_BL)
-    if freqs.ndim == 1:
-        freqs = jnp.asarray(freqs)[None, None]
-    angles_BLP = positions_BL[..., None].astype(jnp.float32) * freqs
-    return jnp.cos(angles_BLP) * factor, jnp.sin(angles_BLP) * factor
-
-
-def text_lengths(positions_BL: Int[Array, "B L"], segments_BL: Int[Array, "B L"]) -> Int[Array, "B L"]:
-    """For each token of packed rows, the length of its text: one more than the last position of its segment."""
-    length = positions_BL.shape[1]
-    ends_BL = jnp.pad(segments_BL[:, 1:] != segments_BL[:, :-1], ((0, 0), (0, 1)), constant_values=True)
-    places_BL = jnp.where(ends_BL, jnp.arange(length, dtype=jnp.int32)[None], length)
-    last_BL = jax.lax.cummin(places_BL, axis=1, reverse=True)
-    return jnp.take_along_axis(positions_BL, last_BL, axis=1) + 1
-
-
-def rotate(
-    x_BLHK: Float[Array, "B L H K"], angles: tuple[Float[Array, "B L P"], Float[Array, "B L P"]]
-) -> Float[Array, "B L H K"]:
-    """Turns the pairs (i, i + P) of every head's first 2P numbers, as Hugging Face checkpoints lay them out."""
-    cos, sin = (a[:, :, None, :] for a in angles)
-    pairs = cos.shape[-1]
-    x32 = x_BLHK.astype(jnp.float32)
-    first, second, rest = jnp.split(x32, (pairs, 2 * pairs), axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
-    return turned.astype(x_BLHK.dtype)

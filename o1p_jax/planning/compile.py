@@ -1,7 +1,8 @@
-"""Does a run fit a pod that is not here? The real training step, compiled for the pod's chips on this machine.
+"""Does a run fit a pod that is not here? The real training step is compiled for the pod's chips on this machine.
 
 JAX compiles for a description of a pod: for TPUs through libtpu, for GPUs through the CUDA plugin. A TPU program that
-does not fit its chip's memory does not compile; a GPU's does, so the peak is compared with the card as well.
+does not fit its chip's memory does not compile; a GPU's program does, so that its peak is compared with the card as
+well.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ import numpy as np
 from jax.experimental import topologies
 
 from o1p_jax.config.chips import GIB, Topology
-from o1p_jax.config.mesh import parse_mesh
+from o1p_jax.config.mesh import mesh_text, parse_mesh
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.devices.axes import check_divides
 from o1p_jax.devices.mesh import mesh_of
@@ -30,8 +31,8 @@ from o1p_jax.models.families import read_config
 from o1p_jax.models.hf.hub import load_config, resolve_model
 from o1p_jax.planning.hlo import Collective, collectives
 from o1p_jax.planning.job_cost import JobCost, job_cost
-from o1p_jax.planning.roofline import activation_bytes, computed_flops, model_sizes, step_flops
-from o1p_jax.planning.step_time import StepTime, link_seconds, memory_bytes
+from o1p_jax.planning.roofline import activation_bytes, computed_flops, memory_bytes, model_sizes, step_flops
+from o1p_jax.planning.step_time import StepTime, link_seconds
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
 from o1p_jax.stages.preflight import mesh_sizes
@@ -40,40 +41,16 @@ from o1p_jax.training.step import TrainState, batch_sharding, make_train_step, s
 from o1p_jax.training.trainable import layer_splits, split_frozen
 
 _KNOWN = Path(__file__).parent / "hub.json"
+"""The config.json of models that are known without their files."""
 _H100 = Path(__file__).parent / "h100.txtpb"
-_SEGMENTS = 8  # samples a row at most, as the plan takes it
-
-
-def model_config(cfg: RunConfig) -> DecoderConfig:
-    """Of `cfg.model`: a model of hub.json is known without its files, of others config.json is enough."""
-    known = json.loads(_KNOWN.read_text())
-    if cfg.model in known:
-        return read_config(known[cfg.model])
-    return load_config(resolve_model(cfg.model, cfg.revision, weights=False))
-
-
-def devices_of(topology: Topology) -> list[Any]:
-    """The pod's devices, as JAX describes them; raises `BadInput` where the compiler for them is not installed."""
-    shape = "x".join(map(str, topology.shape))
-    os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-256")  # else libtpu looks for hardware
-    try:
-        if topology.chip.torus:
-            name = f"{'tpu' if topology.kind == '7x' else ''}{topology.kind}:{shape}"
-            return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-        return topologies.get_topology_desc(
-            platform="cuda", target_config=_H100.read_text(), topology=f"1x{shape}"
-        ).devices
-    except Exception as e:  # the plugins raise errors of several kinds
-        missing = "not installed" if "library" in str(e) or "found" in str(e) else f"{type(e).__name__}: {e}"
-        raise BadInput(
-            f"topology={topology}: no compiler for it ({missing}); pip install -e '.[plan]', or name another shape"
-        ) from e
+"""XLA's description of the GPU."""
+_SEGMENTS = 8
+"""The most samples of a row that a plan reckons with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes a device."""
+    """The memory of a device that a step takes, in bytes."""
 
     parameters: int
     moments: int
@@ -82,18 +59,19 @@ class Memory:
     temporaries: int
     """What the compiler sets aside for a step; activations are part of it."""
     activations: int
-    """Kept by the forward pass for the backward pass, by formula."""
+    """What the forward pass keeps for the backward pass, by formula."""
     peak: int
     available: int
 
     @property
     def fits(self) -> bool:
+        """Whether the step's peak stays within the memory that is available."""
         return self.peak <= self.available
 
 
 @dataclass(frozen=True, kw_only=True)
 class PodPlan:
-    """What `plan` found."""
+    """What a run would take on a pod: the result of `plan`."""
 
     model: str
     topology: str
@@ -101,7 +79,7 @@ class PodPlan:
     mesh: dict[str, int]
     parameters: int
     tokens: int
-    """A step's token slots: all its rows, full."""
+    """Token slots of a step: all its rows, full."""
     rows: int
     microbatches: int
     remat: str
@@ -112,7 +90,7 @@ class PodPlan:
     job: JobCost
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the plan's figures for JSON."""
         derived = {"fits": self.memory.fits, "step_seconds": self.estimate.step, "bound": self.estimate.bound}
         derived |= {"mfu": self.estimate.mfu, "mfu_without_overlap": self.estimate.mfu_without_overlap}
         sent = [c._asdict() for c in self.collectives]
@@ -123,11 +101,11 @@ def plan(
     cfg: RunConfig, topology: Topology, *, problems: int = 5000, solution_tokens: int | None = None,
     price: float | None = None,
 ) -> PodPlan:  # fmt: skip
-    """Compiles the step of `cfg` for the pod, and estimates the job on so many problems.
+    """Compiles the step of `cfg` for the pod, and estimates the cost of the job on `problems` problems.
 
     Solutions are `solution_tokens` long on average (left out: half of sampling.max_tokens); `price` is a chip's hour in
-    dollars (left out: the list price of pods.py). Raises `BadInput` for a mesh that does not suit model or pod, and for
-    a program that does not fit.
+    dollars (left out: the list price in config/chips.py). Raises `BadInput` for a mesh that does not suit model or pod,
+    and for a program that does not fit.
     """
     jax.config.update("jax_platforms", "cpu")  # libtpu is here to compile, not to find chips
     model, shape = model_config(cfg), parse_mesh(cfg.mesh, topology.devices)
@@ -140,19 +118,19 @@ def plan(
     mesh = mesh_of(devices_of(topology), tuple(shape.values()))
     splits = layer_splits(model.layers, cfg.compute.trainable_layers)
     microbatches = -(-cfg.batch.sequences // cfg.batch.rows_per_microbatch)
-    state, frozen, shardings = _abstract_state(cfg, model, splits, mesh)
-    step: Any = make_train_step(model, splits, cfg, 1000, mesh, shardings)
-    say(f"compile {cfg.model} for {topology}, mesh {_show(shape)}")
+    state, frozen, shardings = abstract_state(cfg, model, splits, mesh)
+    step: Any = make_train_step(model, splits, cfg.training, 1000, mesh, shardings)
+    say(f"compile {cfg.model} for {topology}, mesh {mesh_text(shape)}")
     start = time.perf_counter()
     try:
-        compiled = step.lower(state, frozen, _abstract_batch(cfg, microbatches, mesh)).compile()
+        compiled = step.lower(state, frozen, abstract_batch(cfg, microbatches, mesh)).compile()
     except Exception as e:
         if "RESOURCE_EXHAUSTED" not in str(e):
             raise
         found = re.search(r"Used (\S+) of (\S+) hbm", str(e))
         used = f"needs {found[1]} of {found[2]} a chip" if found else "exceeds the chip's memory"
         raise BadInput(
-            f"{cfg.model} on {topology}, mesh {_show(shape)}: does not fit: {used}; take more chips, "
+            f"{cfg.model} on {topology}, mesh {mesh_text(shape)}: does not fit: {used}; take more chips, "
             "--compute.remat=full, fewer batch.rows_per_microbatch, or a tensor or context axis"
         ) from None
     seconds = time.perf_counter() - start
@@ -186,56 +164,8 @@ def plan(
     )  # fmt: skip
 
 
-def _abstract_state(cfg: RunConfig, model: DecoderConfig, splits: Any, mesh: Any) -> tuple[TrainState, Any, TrainState]:
-    def placed(shapes: Any, shardings: Any) -> Any:
-        return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings)
-
-    params, frozen = split_frozen(abstract_params(model, splits), splits)
-    trained, kept = split_frozen(param_shardings(model, mesh, splits), splits)
-    shardings = state_shardings(trained, params, cfg.optim, mesh)
-    state = placed(jax.eval_shape(lambda p: train_state(p, cfg.optim), params), shardings)
-    low = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.dtype(cfg.compute.dtype)), frozen)
-    return state, placed(low, kept), shardings
-
-
-def _abstract_batch(cfg: RunConfig, microbatches: int, mesh: Any) -> Batch:
-    rows = (microbatches, cfg.batch.rows_per_microbatch)
-
-    def array(width: int, dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((*rows, width), dtype, sharding=batch_sharding(mesh))
-
-    tokens = array(cfg.batch.row_length, jnp.int32)
-    return Batch(
-        ids_RL=tokens, segments_RL=tokens, positions_RL=tokens, targets_RL=tokens,
-        mask_RL=array(cfg.batch.row_length, jnp.bool_), ref_logprobs_RL=array(cfg.batch.row_length, jnp.float32),
-        weights_RM=array(_SEGMENTS, jnp.float32), present_RM=array(_SEGMENTS, jnp.bool_),
-    )  # fmt: skip
-
-
-def _memory(
-    stats: Any, cfg: RunConfig, model: DecoderConfig, topology: Topology, shape: dict[str, int], state: TrainState
-) -> Memory:
-    def bytes_of(tree: Any) -> int:
-        leaves = jax.tree.leaves(tree)
-        return sum(math.prod(a.sharding.shard_shape(a.shape)) * np.dtype(a.dtype).itemsize for a in leaves)
-
-    return Memory(
-        parameters=bytes_of(state.params),
-        moments=bytes_of(state.opt_state),
-        arguments=stats.argument_size_in_bytes,
-        temporaries=stats.temp_size_in_bytes,
-        activations=round(activation_bytes(model, cfg, shape)),
-        peak=stats.peak_memory_in_bytes,
-        available=round(topology.chip.memory * topology.chip.usable / topology.chip.devices),
-    )
-
-
-def _show(shape: dict[str, int]) -> str:
-    return ",".join(f"{axis}:{n}" for axis, n in shape.items() if n > 1) or "1x1"
-
-
 def lines(found: PodPlan) -> list[str]:
-    """The plan for people."""
+    """Returns the plan as lines for people."""
     memory, estimate = found.memory, found.estimate
 
     def gib(n: float) -> str:
@@ -244,7 +174,7 @@ def lines(found: PodPlan) -> list[str]:
     verdict = "fits" if memory.fits else "DOES NOT FIT"
     shown = [
         f"{found.model} ({found.parameters / 1e9:.2f} B parameters) on {found.topology} ({found.chips} chips), mesh "
-        f"{_show(found.mesh)}, compiled in {found.compile_seconds:.0f} s",
+        f"{mesh_text(found.mesh)}, compiled in {found.compile_seconds:.0f} s",
         f"GiB a device: parameters {gib(memory.parameters)}, moments {gib(memory.moments)}, all arguments "
         f"{gib(memory.arguments)}, temporaries {gib(memory.temporaries)} (activations about {gib(memory.activations)})",
         f"peak {gib(memory.peak)} of {gib(memory.available)} GiB a device: {verdict}",
@@ -266,3 +196,85 @@ def lines(found: PodPlan) -> list[str]:
         f"{job.hours:.2f} h{cost}"
     )
     return shown
+
+
+def model_config(cfg: RunConfig) -> DecoderConfig:
+    """Returns the decoder's configuration of the run's model.
+
+    A model of hub.json is known without its files; of any other model config.json is read, or fetched from the hub.
+    """
+    known = json.loads(_KNOWN.read_text())
+    if cfg.model in known:
+        return read_config(known[cfg.model])
+    return load_config(resolve_model(cfg.model, cfg.revision, weights=False))
+
+
+def devices_of(topology: Topology) -> list[Any]:
+    """Returns the pod's devices, as JAX describes them.
+
+    Raises `BadInput` where the compiler for these devices is not installed.
+    """
+    shape = "x".join(map(str, topology.shape))
+    os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-256")  # else libtpu looks for hardware
+    try:
+        if topology.chip.torus:
+            name = f"{'tpu' if topology.kind == '7x' else ''}{topology.kind}:{shape}"
+            return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        return topologies.get_topology_desc(
+            platform="cuda", target_config=_H100.read_text(), topology=f"1x{shape}"
+        ).devices
+    except Exception as e:  # the plugins raise errors of several kinds
+        missing = "not installed" if "library" in str(e) or "found" in str(e) else f"{type(e).__name__}: {e}"
+        raise BadInput(
+            f"topology={topology}: no compiler for it ({missing}); pip install -e '.[plan]', or name another shape"
+        ) from e
+
+
+def abstract_state(cfg: RunConfig, model: DecoderConfig, splits: Any, mesh: Any) -> tuple[TrainState, Any, TrainState]:
+    """Returns shapes and shardings: (training state, frozen parameters), and the state's shardings."""
+
+    def placed(shapes: Any, shardings: Any) -> Any:
+        return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings)
+
+    params, frozen = split_frozen(abstract_params(model, splits), splits)
+    trained, kept = split_frozen(param_shardings(model, mesh, splits), splits)
+    shardings = state_shardings(trained, params, cfg.optim, mesh)
+    state = placed(jax.eval_shape(lambda p: train_state(p, cfg.optim), params), shardings)
+    low = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.dtype(cfg.compute.dtype)), frozen)
+    return state, placed(low, kept), shardings
+
+
+def abstract_batch(cfg: RunConfig, microbatches: int, mesh: Any) -> Batch:
+    """Returns the shapes and shardings of a step's batch."""
+    rows = (microbatches, cfg.batch.rows_per_microbatch)
+
+    def array(width: int, dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((*rows, width), dtype, sharding=batch_sharding(mesh))
+
+    tokens = array(cfg.batch.row_length, jnp.int32)
+    return Batch(
+        ids_RL=tokens, segments_RL=tokens, positions_RL=tokens, targets_RL=tokens,
+        mask_RL=array(cfg.batch.row_length, jnp.bool_), ref_logprobs_RL=array(cfg.batch.row_length, jnp.float32),
+        weights_RM=array(_SEGMENTS, jnp.float32), present_RM=array(_SEGMENTS, jnp.bool_),
+    )  # fmt: skip
+
+
+def _memory(
+    stats: Any, cfg: RunConfig, model: DecoderConfig, topology: Topology, shape: dict[str, int], state: TrainState
+) -> Memory:
+    """The memory of a device, from the compiler's figures and the state's shapes."""
+
+    def bytes_of(tree: Any) -> int:
+        leaves = jax.tree.leaves(tree)
+        return sum(math.prod(a.sharding.shard_shape(a.shape)) * np.dtype(a.dtype).itemsize for a in leaves)
+
+    return Memory(
+        parameters=bytes_of(state.params),
+        moments=bytes_of(state.opt_state),
+        arguments=stats.argument_size_in_bytes,
+        temporaries=stats.temp_size_in_bytes,
+        activations=round(activation_bytes(model, cfg, shape)),
+        peak=stats.peak_memory_in_bytes,
+        available=round(topology.chip.memory * topology.chip.usable / topology.chip.devices),
+    )

@@ -1,7 +1,7 @@
-"""What a compiled program sends between devices: read from its text, by kind of collective and axis of the mesh.
+"""What a compiled program sends between devices, read from its text: by kind of collective and axis of the mesh.
 
 A backend may fuse a collective, split it into a chain, or turn a gather and a matrix product into a loop of permutes.
-Links of a chain share a channel and count once; a loop's body counts as often as it turns.
+Links of a chain share a channel and count once; a loop's body counts as often as the loop turns.
 """
 
 import math
@@ -23,30 +23,35 @@ _TYPE_BYTES = {"pred": 1, "bf16": 2}
 
 
 class Collective(NamedTuple):
-    """All of a step's collectives of one kind along one axis (or several together)."""
+    """All collectives of a step of one kind along one axis (or several axes together)."""
 
     kind: str
     axis: str
     """Names of the mesh's axes, joined by "+"."""
     times: int
+    """How often the collective runs in a step."""
     bytes: int
-    """That each device receives, one way."""
+    """Bytes that each device receives in a step, one way."""
 
 
 class _Line(NamedTuple):
+    """A collective as one line of the program's text has it."""
+
     kind: str
     channel: str
     bytes: int
-    """Of the whole array: what a device has after a gather or before a scatter."""
+    """Bytes of the whole array: what a device has after a gather or before a scatter."""
     part: bool
-    """`bytes` are those of a device's part instead."""
+    """Whether `bytes` are those of a device's part instead."""
     groups: list[list[int]]
+    """Devices that send to each other."""
 
 
 def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
-    """The collectives in the text of a compiled program that runs on `mesh` (axis -> devices, in the devices' order).
+    """Returns the collectives in the text of a compiled program that runs on `mesh`, those with the most bytes first.
 
-    Loops whose number of turns depends on data count as one turn.
+    `mesh` maps an axis to its number of devices, in the devices' order. Loops whose number of turns depends on data
+    count as one turn.
     """
     computations = _computations(text)
     times = _times(computations, next(name for name, (entry, _) in computations.items() if entry))
@@ -68,6 +73,7 @@ def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
 
 
 def _computations(text: str) -> dict[str, tuple[bool, list[str]]]:
+    """Name of a computation -> (whether the program begins there, the computation's lines)."""
     found: dict[str, tuple[bool, list[str]]] = {}
     lines: list[str] = []
     for line in text.splitlines():
@@ -99,7 +105,7 @@ def _times(computations: Mapping[str, tuple[bool, list[str]]], entry: str) -> di
 
 
 def _trips(computations: Mapping[str, tuple[bool, list[str]]], condition: str, line: str) -> int:
-    """Turns of a loop that counts up to a constant, 1 of any other."""
+    """The number of turns of a loop that counts up to a constant; 1 for any other loop."""
     if known := re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', line):
         return int(known[1])
     body = "\n".join(computations[condition][1])
@@ -110,6 +116,7 @@ def _trips(computations: Mapping[str, tuple[bool, list[str]]], condition: str, l
 
 
 def _parse(line: str, computation: str) -> _Line | None:
+    """The collective in a line; None where the line has none."""
     match = _COLLECTIVE.search(line)
     if match is None:
         return None
@@ -136,6 +143,7 @@ def _whole(kind: str, sizes: list[int]) -> int:
 
 
 def _groups(line: str) -> list[list[int]]:
+    """The groups of devices that a collective's line names; empty where it names none."""
     if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", line):
         return [[int(n) for n in re.findall(r"\d+", pair)] for pair in pairs[1].split("},")]
     if named := re.search(r"replica_groups=mesh\[(.*?)\](?:\S*)? \{(.*?)\}", line):
@@ -160,7 +168,7 @@ def _along(shape: list[int], axes: Iterable[int]) -> list[list[int]]:
 
 
 def _axis(groups: list[list[int]], mesh: Mapping[str, int]) -> tuple[str, int]:
-    """The axes along which the devices of a group differ, and how many devices these have."""
+    """The axes along which the devices of a group differ, and the number of devices along these axes."""
     sizes = list(mesh.values())
     if not groups:  # all devices
         groups = [list(range(math.prod(sizes)))]
@@ -175,7 +183,7 @@ def _axis(groups: list[list[int]], mesh: Mapping[str, int]) -> tuple[str, int]:
 
 
 def _received(kind: str, size: int, n: int) -> int:
-    """Bytes each device receives; `size` is the whole array's."""
+    """Bytes that each device receives; `size` is the number of bytes of the whole array."""
     match kind:
         case "all-reduce":
             return 2 * size * (n - 1) // n

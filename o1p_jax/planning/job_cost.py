@@ -1,7 +1,7 @@
-"""What a whole job takes on a pod at best: presampling, reference log-probabilities, training; hours and dollars.
+"""What a whole job takes on a pod at best: sampling, reference log-probabilities and training, in hours and dollars.
 
-Bounds from below like those of roofline.py. Sampling is a decoder's bound: every token reads the weights once for the
-whole batch and each row's keys and values once.
+The times are bounds from below like those of step_time.py. Sampling has a decoder's bound: every token reads the
+weights once for the whole batch, and each row's keys and values once.
 """
 
 import math
@@ -14,12 +14,14 @@ from o1p_jax.planning.roofline import model_sizes, step_flops
 from o1p_jax.planning.step_time import StepTime
 
 _BFLOAT16 = 2
-_USABLE = 0.9  # of the memory, as vLLM takes it
+"""Bytes of a number."""
+_USABLE = 0.9
+"""Share of the memory that is used, as vLLM takes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobCost:
-    """Seconds of each stage with all chips of the pod at work."""
+    """Seconds of each stage with all chips of the pod at work, and the job's price."""
 
     problems: int
     solution_tokens: int
@@ -27,36 +29,40 @@ class JobCost:
     replica_chips: int
     """Chips that hold a copy of the model together for sampling."""
     batch: int
-    """Rows a replica decodes at a time."""
+    """Rows that a replica decodes at a time."""
     sampling: float
     reference: float
     training: float
     steps: int
     dollars: float | None
+    """US dollars of the whole job; None without a price."""
 
     @property
     def hours(self) -> float:
+        """Hours of all stages together."""
         return (self.sampling + self.reference + self.training) / 3600
 
 
 def job_cost(
-    cfg: RunConfig, model: DecoderConfig, topology: Topology, estimate: StepTime, microbatches: int, problems: int,
+    cfg: RunConfig, model: DecoderConfig, topology: Topology, step_time: StepTime, microbatches: int, problems: int,
     solution_tokens: int, price: float | None,
 ) -> JobCost:  # fmt: skip
-    """`estimate` is of a step of so many `microbatches`, of which packed solutions need fewer. `price` is a chip's hour
-    in US dollars; None leaves the cost out.
+    """Returns the cost of a job on `problems` problems whose solutions have `solution_tokens` tokens on average.
+
+    `step_time` is the time of a step of `microbatches` microbatches, of which packed solutions need fewer. `price` is a
+    chip's hour in US dollars; None leaves the dollars out.
     """
     sampled = problems * cfg.sampling.samples_per_problem
     chips, batch, rate = sampling_rate(model, topology, solution_tokens)
     chips = min(chips, topology.chips)
     replicas = topology.chips // chips
-    kept = problems * cfg.method.keep
+    kept = problems * cfg.method.m
     steps = -(-kept // cfg.batch.sequences) * cfg.optim.epochs
     rows = -(-cfg.batch.sequences // max(1, cfg.batch.row_length // solution_tokens))  # packed, all of the mean length
     used = -(-rows // cfg.batch.rows_per_microbatch)
     forward = step_flops(model, kept * solution_tokens, solution_tokens) / 3
     sampling = sampled * solution_tokens / (rate * replicas)
-    reference, training = forward / estimate.peak_flops, steps * estimate.step * used / microbatches
+    reference, training = forward / step_time.peak_flops, steps * step_time.step * used / microbatches
     hours = (sampling + reference + training) / 3600
     return JobCost(
         problems=problems, solution_tokens=solution_tokens, replica_chips=chips, batch=batch, sampling=sampling,
@@ -66,7 +72,10 @@ def job_cost(
 
 
 def sampling_rate(model: DecoderConfig, topology: Topology, tokens: int) -> tuple[int, int, float]:
-    """Chips a replica (the fewest whose memory is at most half full of weights), rows at a time, tokens a second."""
+    """Returns the chips of a replica, the rows that it decodes at a time, and the tokens that it decodes a second.
+
+    A replica has the fewest chips whose memory is at most half full of weights.
+    """
     chip, sizes = topology.chip, model_sizes(model)
     weights = sizes.total * _BFLOAT16
     chips = 1 << max(0, math.ceil(math.log2(2 * weights / (_USABLE * chip.memory))))

@@ -1,9 +1,9 @@
-"""How long a step takes at best: arithmetic, memory and links at their peaks, all at the same time.
+"""The work of a training step, by formula: a model's sizes, arithmetic operations, and bytes that are kept and moved.
 
-A bound from below, not a forecast: nothing here knows of launches, stragglers or kernels that reach a part of the peak.
-Formulas count a multiplication and an addition as two operations.
+A multiplication and an addition count as two operations.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,13 +21,14 @@ class Sizes:
 
     total: int
     multiplied: int
-    """Of those that a token is multiplied with: without the embedding's rows and the experts it does not go to."""
+    """Parameters that a token is multiplied with: not the embedding's rows, nor the experts it does not go to."""
     experts: int
-    """Of all experts together."""
+    """Parameters of all experts together."""
 
 
+@functools.cache  # a sweep asks for the same model thousands of times
 def model_sizes(model: DecoderConfig) -> Sizes:
-    """Counted from the declared weights."""
+    """Counts the parameters in the weights' declarations."""
     total = multiplied = experts = 0
     for path, weight in nnx.to_flat_state(abstract_params(model)):
         size = math.prod(weight.shape)
@@ -43,11 +44,11 @@ def model_sizes(model: DecoderConfig) -> Sizes:
 
 
 def step_flops(model: DecoderConfig, tokens: int, row_length: int, trained: int | None = None) -> float:
-    """Of a step on `tokens` tokens in full rows of one text each; the last `trained` layers are trained (None: all).
+    """Returns the operations of a step on `tokens` tokens in full rows of one text each.
 
-    A parameter takes 2 a token forward and 4 backward; the layers below the trained ones only the former, an output
-    projection that is not trained 4 in all. Attention takes 4 a head, head's width and visible key (scores and values)
-    forward and twice that backward.
+    The last `trained` layers are trained (None: the whole model). A parameter takes 2 operations a token forward and 4
+    backward; the layers below the trained ones take only the former, an output projection that is not trained 4 in all.
+    Attention takes 4 a head, head's width and visible key (scores and values) forward and twice that backward.
     """
     layers = trained or model.layers
     head = model.vocab_size * model.hidden_size
@@ -62,7 +63,10 @@ def step_flops(model: DecoderConfig, tokens: int, row_length: int, trained: int 
 
 
 def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: ComputeConfig) -> float:
-    """With what the backward pass computes again: logits always, the trained layers under full rematerialisation."""
+    """Returns the operations of a step with those that the backward pass computes again.
+
+    These are the logits always, and the trained layers under full rematerialisation.
+    """
     layers = compute.trainable_layers or model.layers
     head = 2 * tokens * model.vocab_size * model.hidden_size
     flops = step_flops(model, tokens, row_length, compute.trainable_layers) + head
@@ -71,10 +75,30 @@ def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: 
     return flops + (step_flops(model, tokens, row_length) / 3 - head) * layers / model.layers
 
 
-def activation_bytes(model: DecoderConfig, cfg: RunConfig, mesh: Mapping[str, int]) -> float:
-    """Of a device: what the forward pass of a microbatch keeps for the backward pass.
+def memory_bytes(
+    model: DecoderConfig, device_state: float, tokens: float, microbatches: int, mesh: Mapping[str, int],
+    compute: ComputeConfig,
+) -> float:  # fmt: skip
+    """Returns the bytes that a device reads and writes in a step.
 
-    Under full rematerialisation each layer's input; else its products' outputs too; without any, about twice that.
+    The gathered weights (of experts its own) are read once a pass and microbatch, each layer's activations are moved
+    about 16 times their width a pass, and parameters, moments and gradients (`device_state` bytes of float32 parameters
+    and moments) are read once and written once.
+    """
+    sizes, tensor = model_sizes(model), mesh["tensor"]
+    held = sizes.total - sizes.experts * (1 - 1 / mesh["expert"])
+    itemsize = 2 if compute.dtype == "bfloat16" else 4
+    passes = 4 if compute.remat == "full" else 3
+    weights = passes * microbatches * held * itemsize / tensor
+    activations = passes * 16 * tokens * model.layers * model.hidden_size * itemsize / tensor
+    return weights + activations + 2.67 * device_state
+
+
+def activation_bytes(model: DecoderConfig, cfg: RunConfig, mesh: Mapping[str, int]) -> float:
+    """Returns the bytes that a device keeps from the forward pass of a microbatch for the backward pass.
+
+    Under full rematerialisation each layer's input is kept; under light, the results of its products too; without any,
+    about twice that.
     """
     tokens = (
         cfg.batch.rows_per_microbatch

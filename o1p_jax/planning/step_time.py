@@ -1,40 +1,53 @@
 """How long a step takes at best: arithmetic, memory and links at their peaks, all at the same time.
 
-A bound from below, not a forecast: nothing here knows of launches, stragglers or kernels that reach a part of the peak.
+The time is a bound from below, not a forecast: nothing here knows of launches, stragglers or kernels that reach a part
+of the peak.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from o1p_jax.config.chips import Topology
-from o1p_jax.config.tree import ComputeConfig
-from o1p_jax.models.config import DecoderConfig
 from o1p_jax.planning.hlo import Collective
-from o1p_jax.planning.roofline import model_sizes
 
 
-def memory_bytes(
-    model: DecoderConfig, device_state: float, tokens: float, microbatches: int, mesh: Mapping[str, int],
-    compute: ComputeConfig,
-) -> float:  # fmt: skip
-    """A device reads and writes in a step: the gathered weights (of experts its own) once a pass and microbatch, each
-    layer's activations about 16 times its width a pass, and parameters, moments and gradients (`device_state` bytes of
-    float32 parameters and moments) once in, once out.
-    """
-    sizes, tensor = model_sizes(model), mesh["tensor"]
-    held = sizes.total - sizes.experts * (1 - 1 / mesh["expert"])
-    itemsize = 2 if compute.dtype == "bfloat16" else 4
-    passes = 4 if compute.remat == "full" else 3
-    weights = passes * microbatches * held * itemsize / tensor
-    activations = passes * 16 * tokens * model.layers * model.hidden_size * itemsize / tensor
-    return weights + activations + 2.67 * device_state
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """The time of one training step, at best."""
+
+    seconds: dict[str, float]
+    """Seconds that compute, memory and the links of each axis would take alone."""
+    model_flops: float
+    """Operations of the step, without those that are computed again."""
+    peak_flops: float
+    """Operations of all chips, a second."""
+
+    @property
+    def step(self) -> float:
+        """Seconds of the step, with everything at the same time."""
+        return max(self.seconds.values())
+
+    @property
+    def bound(self) -> str:
+        """What takes the longest."""
+        return max(self.seconds, key=lambda name: self.seconds[name])
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOPs utilisation (arXiv 2204.02311, appendix B): what is computed again does not count."""
+        return self.model_flops / (self.step * self.peak_flops)
+
+    @property
+    def mfu_without_overlap(self) -> float:
+        """The utilisation if arithmetic waited for memory and every link."""
+        return self.model_flops / (sum(self.seconds.values()) * self.peak_flops)
 
 
 def link_seconds(topology: Topology, sent: Iterable[Collective], mesh: dict[str, int]) -> dict[str, float]:
-    """Seconds a step that the links along each axis (or axes together) are busy, at their peak."""
+    """Returns the seconds a step that the links along each axis (or axes together) are busy, at their peak."""
     seconds: dict[str, float] = {}
     for collective in sent:
         rate = _rate(topology, collective.axis, mesh)
@@ -46,8 +59,8 @@ def _rate(topology: Topology, axis: str, mesh: dict[str, int]) -> float:
     """Bytes a second that a device receives along an axis.
 
     On a torus an axis of n devices takes as many dimensions as it needs to hold them, each with two links (directions);
-    one of a single dimension that does not close into a ring still fills both directions. Between GPUs: NVLink within
-    a host, and the hosts' network adapters, all of a host's together, for what crosses hosts.
+    an axis of a single dimension that does not close into a ring still fills both directions. Between GPUs the links
+    are NVLink within a host, and for what crosses hosts the hosts' network adapters, all of a host's together.
     """
     chip, names = topology.chip, axis.split("+")
     n = math.prod(mesh[name] for name in names)
@@ -63,33 +76,3 @@ def _rate(topology: Topology, axis: str, mesh: dict[str, int]) -> float:
     if hosts == 1:
         return chip.link_bandwidth
     return min(chip.link_bandwidth, chip.network_bandwidth * n / hosts * hosts / (hosts - 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepTime:
-    """Of one training step."""
-
-    seconds: dict[str, float]
-    """compute, memory, and the links of each axis: what each would take alone."""
-    model_flops: float
-    peak_flops: float
-    """Of all chips, a second."""
-
-    @property
-    def step(self) -> float:
-        """Seconds, everything at the same time."""
-        return max(self.seconds.values())
-
-    @property
-    def bound(self) -> str:
-        return max(self.seconds, key=lambda name: self.seconds[name])
-
-    @property
-    def mfu(self) -> float:
-        """Model FLOPs utilisation (arXiv 2204.02311, appendix B): what is computed again does not count."""
-        return self.model_flops / (self.step * self.peak_flops)
-
-    @property
-    def mfu_without_overlap(self) -> float:
-        """The same if arithmetic waited for memory and every link."""
-        return self.model_flops / (sum(self.seconds.values()) * self.peak_flops)

@@ -1,4 +1,4 @@
-"""Which mesh, rematerialisation and number of rows suit a pod: many are weighed by formula, the best compiled."""
+"""Which mesh, rematerialisation and number of rows suit a pod? Many are weighed by formula, the best are compiled."""
 
 import itertools
 from collections.abc import Iterator
@@ -19,11 +19,45 @@ from o1p_jax.runtime.progress import say, track
 from o1p_jax.stages.preflight import mesh_sizes
 
 _REMATS: tuple[Literal["light", "full"], ...] = ("light", "full")
-_STATE_BYTES = 12  # a trained parameter in float32 with its two moments
+_STATE_BYTES = 12
+"""Bytes of a trained parameter in float32 with its two moments."""
+
+
+def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6) -> list[PodPlan]:
+    """Returns plans of the most promising variants, that with the most tokens a second first.
+
+    Raises `BadInput` if none fits.
+    """
+    chosen = candidates(cfg, topology)[:compiled]
+    found = []
+    with track("sweep", total=len(chosen), unit="plans") as bar:
+        for candidate in chosen:
+            try:
+                found.append(plan(candidate.config, topology))
+            except BadInput as e:
+                say(str(e))
+            bar.advance()
+    fitting = [p for p in found if p.memory.fits]
+    if not fitting:
+        raise BadInput(f"{cfg.model} on {topology}: no mesh of it fits; take more chips or shorter rows")
+    return sorted(fitting, key=lambda p: p.estimate.step / p.tokens)
+
+
+def table(plans: list[PodPlan]) -> list[str]:
+    """Returns the sweep's plans as lines for people."""
+    shown = [f"{'mesh':44}{'remat':8}{'rows':>6}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}  without overlap"]
+    for p in plans:
+        mesh = ",".join(f"{axis}:{n}" for axis, n in p.mesh.items() if n > 1)
+        rate = p.tokens / p.estimate.step / p.chips
+        shown.append(
+            f"{mesh:44}{p.remat:8}{p.rows // p.microbatches:>6}{p.memory.peak / GIB:>10.1f}{rate:>15,.0f}"
+            f"{p.estimate.mfu:>6.0%}  {p.estimate.mfu_without_overlap:.0%}"
+        )
+    return shown
 
 
 class Candidate(NamedTuple):
-    """A variant of the run."""
+    """A variant of the run, and how fast it should be."""
 
     config: RunConfig
     seconds: float
@@ -31,13 +65,14 @@ class Candidate(NamedTuple):
 
 
 def candidates(cfg: RunConfig, topology: Topology) -> list[Candidate]:
-    """The variants whose memory should do, the fastest first; none where no mesh divides the model."""
+    """Returns the variants whose memory should do, the fastest first; none where no mesh divides the model."""
     model = model_config(cfg)
     found = [Candidate(c, _seconds(c, model, topology)) for c in _variants(cfg, model, topology)]
     return sorted(found, key=lambda c: c.seconds)
 
 
 def _variants(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> Iterator[RunConfig]:
+    """The variants of `cfg` that divide the model and should fit the pod's memory."""
     experts = (1,) if model.experts is None else (1, 2, 4, 8, 16)
     for tensor, context, expert, remat, rows in itertools.product(
         (1, 2, 4, 8), (1, 2, 4, 8), experts, _REMATS, (1, 2, 4)
@@ -60,8 +95,10 @@ def _variants(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> Itera
 
 
 def _bytes(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:
-    """A device's, by formula: state, gradients, activations (a compiler holds about half as much again beside them),
-    three layers' gathered weights, and the words' projection.
+    """Bytes of a device, by formula.
+
+    These are the state, gradients, activations (a compiler holds about half as much again beside them), the gathered
+    weights of three layers, and the projection to words.
     """
     shape, sizes = parse_mesh(cfg.mesh), model_sizes(model)
     head = 2 * model.vocab_size * model.hidden_size
@@ -72,6 +109,7 @@ def _bytes(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:
 
 
 def _seconds(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:
+    """A token's share of a step in seconds, by formula."""
     shape, tokens = parse_mesh(cfg.mesh), cfg.batch.rows_per_microbatch * cfg.batch.row_length
     own = tokens / topology.devices * shape["tensor"]
     passes = 3 if cfg.compute.remat == "light" else 4  # gathers before each pass and one scatter of gradients
@@ -86,33 +124,3 @@ def _seconds(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:
     links = sum(link_seconds(topology, moved, shape).values())
     arithmetic = computed_flops(model, tokens, cfg.batch.row_length, cfg.compute)
     return (arithmetic / (topology.chips * topology.chip.flops) + links / 3) / tokens
-
-
-def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6) -> list[PodPlan]:
-    """Plans of the most promising variants, the most tokens a second first. Raises `BadInput` if none fits."""
-    chosen = candidates(cfg, topology)[:compiled]
-    found = []
-    with track("sweep", total=len(chosen), unit="plans") as bar:
-        for candidate in chosen:
-            try:
-                found.append(plan(candidate.config, topology))
-            except BadInput as e:
-                say(str(e))
-            bar.advance()
-    fitting = [p for p in found if p.memory.fits]
-    if not fitting:
-        raise BadInput(f"{cfg.model} on {topology}: no mesh of it fits; take more chips or shorter rows")
-    return sorted(fitting, key=lambda p: p.estimate.step / p.tokens)
-
-
-def table(plans: list[PodPlan]) -> list[str]:
-    """The sweep for people."""
-    shown = [f"{'mesh':44}{'remat':8}{'rows':>6}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}  without overlap"]
-    for p in plans:
-        mesh = ",".join(f"{axis}:{n}" for axis, n in p.mesh.items() if n > 1)
-        rate = p.tokens / p.estimate.step / p.chips
-        shown.append(
-            f"{mesh:44}{p.remat:8}{p.rows // p.microbatches:>6}{p.memory.peak / GIB:>10.1f}{rate:>15,.0f}"
-            f"{p.estimate.mfu:>6.0%}  {p.estimate.mfu_without_overlap:.0%}"
-        )
-    return shown

@@ -1,1 +1,4 @@
-"""What every process needs, whatever it does: errors, files, progress, signals, children, places. No JAX."""
+"""What every process needs, whatever it does: errors, files, progress, signals, child processes and its place in a job.
+
+Nothing in this folder imports JAX.
+"""

@@ -1,7 +1,8 @@
-"""A stage in a process of its own: its memory comes back when it ends, and it may run under another interpreter.
+"""A stage runs in a child process: its memory comes back when the child ends, and the interpreter may be another.
 
-The child is `python -m MODULE JOB.json`, MODULE's last line being `child_main(function)`. Its failures are raised in
-the parent as its own would be, SIGTERM and SIGINT are passed on, and it ends when the parent does, even by kill -9.
+The child is `python -m MODULE JOB.json`; the last line of MODULE is `child_main(function)`. A failure of the child is
+raised in the parent as the parent's own would be, SIGTERM and SIGINT are passed on to the child, and the child ends
+when its parent does, even by kill -9.
 """
 
 import os
@@ -24,18 +25,19 @@ from o1p_jax.runtime.signals import preemptible
 from o1p_jax.runtime.supervisor import await_verdict, leave
 
 _GRACE_S = 30.0
+"""How long a child whose parent is gone may take to save its state."""
 
 
 def run_child(module: str, job: Any, python: str | None = None) -> None:
-    """Runs `module` on `job` (a JSON value) under the interpreter `python`, this one if left out."""
+    """Runs `module` on `job` (a JSON value) in a child process, under the interpreter `python` or the parent's own."""
     run_children(module, job, [{}], python)
 
 
 def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], python: str | None = None) -> None:
-    """Runs `module` on the same `job` in several processes at a time, which share it out among themselves.
+    """Runs `module` on the same `job` in several processes at a time, which share the work out among themselves.
 
-    `environments` are what each one's variables differ in from this process's. One that fails leaves its share to the
-    others: its failure is raised only if none ended well.
+    `environments` holds a dictionary for each process: the variables in which its environment differs from this
+    process's. A process that fails leaves its share to the others: a failure is raised only if all processes failed.
     """
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         package = str(Path(__file__).parents[2])  # another interpreter's environment may lack o1p_jax
@@ -70,18 +72,11 @@ def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], 
         say(f"{failure} (the others did its share)")
 
 
-def _failure(module: str, job: Path, code: int) -> O1pError:
-    if _failure_path(job).exists():
-        name, message = read_json(_failure_path(job))
-        return getattr(errors, name)(message)
-    return SamplerGone(
-        f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
-        "-9 is most often too little memory"
-    )
-
-
 def child_main(run: Callable[[Any], Any]) -> None:
-    """Calls `run` on the job's JSON value and exits; a failure is left beside the job for the parent to raise."""
+    """Calls `run` on the job's JSON value, in the child.
+
+    A failure is left beside the job's file for the parent to raise.
+    """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     path = Path(sys.argv[1])
     try:
@@ -94,11 +89,23 @@ def child_main(run: Callable[[Any], Any]) -> None:
         raise
 
 
+def _failure(module: str, job: Path, code: int) -> O1pError:
+    """The error that the parent raises for a child that ended with `code`."""
+    if _failure_path(job).exists():
+        name, message = read_json(_failure_path(job))
+        return getattr(errors, name)(message)
+    return SamplerGone(
+        f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
+        "-9 is most often too little memory"
+    )
+
+
 def _failure_path(job: Path) -> Path:
     return job.with_suffix(".failure.json")
 
 
 def _die_with_parent() -> None:
+    """Stops this process once its stdin ends, which the parent holds open; runs in a thread."""
     os.read(0, 1)  # returns when the parent is gone
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_S)

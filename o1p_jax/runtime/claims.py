@@ -1,8 +1,9 @@
-"""Who makes which shard: any number of processes, on any hosts, fill one folder with nothing but files between them.
+"""Any number of processes, on any hosts, fill one folder shard by shard, with nothing but files between them.
 
-A claim is a file beside the shard, made by one process only; it is kept fresh while its owner lives. What a lost owner
-had claimed is taken over by the others. Two that make the same shard all the same (a clock or a file system at fault)
-write rows of the same seeds, whole or not at all: claims save work, they guard nothing.
+A claim is a file beside the shard, which only one process can make; its owner keeps the file fresh while it lives, and
+the claims of a lost owner are taken over by the others. Should two processes make the same shard all the same (a clock
+or a file system at fault), they write rows of the same seeds, whole or not at all: claims save work, they guard
+nothing.
 """
 
 import json
@@ -24,22 +25,22 @@ _LOOK_S = 2.0
 
 
 class Shards(Protocol):
-    """A folder that is filled shard by shard, each whole or not at all."""
+    """A folder that is filled shard by shard, each shard whole or not at all."""
 
     path: Path
 
     def missing_shards(self) -> list[int]:
-        """Those that are not there yet."""
+        """The numbers of the shards that are not there yet."""
 
     def shard_path(self, index: int) -> Path:
-        """The shard's file."""
+        """The path of a shard's file."""
 
 
 def shards_to_make(folder: Shards, by_others: Callable[[int], None]) -> Generator[int, None, None]:
     """Claims and yields one missing shard after the other, until the folder is complete.
 
-    Where all that are missing are claimed by others, it waits for them. `by_others` is called with each shard that
-    another process finished meanwhile.
+    Where other processes have claimed all that is missing, the generator waits for them. `by_others` is called with
+    each shard that another process finished meanwhile.
     """
     left, waiting = set(folder.missing_shards()), False
     while left:
@@ -64,12 +65,13 @@ def shards_to_make(folder: Shards, by_others: Callable[[int], None]) -> Generato
 
 
 def _path(folder: Shards, shard: int) -> Path:
+    """The path of a shard's claim."""
     return folder.path / f".{folder.shard_path(shard).stem}.claim"
 
 
 @contextmanager
 def _claim(path: Path) -> Iterator[bool]:
-    """Whether the claim could be made; it is given up at the end of the block."""
+    """Yields whether the claim could be made; the claim is given up at the end of the block."""
     if not _make(path) and not (_lost(path) and _make(path)):
         yield False
         return
@@ -85,6 +87,7 @@ def _claim(path: Path) -> Iterator[bool]:
 
 
 def _make(path: Path) -> bool:
+    """Makes the claim, and returns False where another process holds it."""
     with disk_errors(path):
         try:
             with path.open("x") as file:
@@ -95,6 +98,7 @@ def _make(path: Path) -> bool:
 
 
 def _keep_fresh(path: Path, ended: threading.Event) -> None:
+    """Touches the claim's file until the event `ended`; runs in a thread."""
     while not ended.wait(_BEAT_S):
         try:
             os.utime(path)
@@ -105,7 +109,7 @@ def _keep_fresh(path: Path, ended: threading.Event) -> None:
 
 
 def _lost(path: Path) -> bool:
-    """Removes the claim of an owner that is gone: of this host, or silent for long."""
+    """Returns whether the claim is free now, removing it if its owner is gone (dead on this host, or silent)."""
     try:
         then = path.stat().st_mtime
         text = path.read_text()
@@ -118,8 +122,8 @@ def _lost(path: Path) -> bool:
     except ValueError:  # being written, or its owner was lost then
         owner = {}
     # A container that was started again has its processes' numbers again, this one's too.
-    mine = owner.get("host") == socket.gethostname()
-    gone = mine and (owner["process"] == os.getpid() or not _alive(owner["process"]))
+    on_this_host = owner.get("host") == socket.gethostname()
+    gone = on_this_host and (owner["process"] == os.getpid() or not _alive(owner["process"]))
     gone = gone or _file_system_time(path.parent) - then > _STALE_S
     return gone and _removed(path, then)
 
@@ -129,17 +133,18 @@ def _removed(path: Path, then: float) -> bool:
     aside = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
     try:
         path.rename(aside)
-        mine = aside.stat().st_mtime == then
-        if not mine:
+        unchanged = aside.stat().st_mtime == then
+        if not unchanged:
             with suppress(FileExistsError):
                 os.link(aside, path)
         aside.unlink()
     except OSError:
         return False
-    return mine
+    return unchanged
 
 
 def _alive(process: int) -> bool:
+    """Returns whether the process with this number runs on this host."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -153,7 +158,7 @@ def _alive(process: int) -> bool:
 
 
 def _file_system_time(folder: Path) -> float:
-    """The time by the clock that stamps the folder's files: hosts' own clocks differ."""
+    """The time by the clock that stamps the folder's files, because hosts' own clocks differ."""
     probe = folder / f".clock.{socket.gethostname()}.{os.getpid()}"
     with disk_errors(probe):
         probe.touch()

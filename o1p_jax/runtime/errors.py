@@ -1,6 +1,6 @@
-"""What can go wrong for a user, and the exit code each failure ends with (BSD sysexits).
+"""The failures that a user can act on, and the exit code that each of them ends a process with (BSD sysexits).
 
-A message is one line that names the field or file and the remedy; `cli.main` prints it on stderr.
+An error's message is one line that names the field or file and the remedy; `cli.main` prints the line on stderr.
 """
 
 
@@ -11,13 +11,13 @@ class O1pError(Exception):
 
 
 class BadInput(O1pError, ValueError):
-    """A flag, config field, problem file or model that can't be used as it is."""
+    """A flag, config field, problem file or model can't be used as it is."""
 
     exit_code = 2
 
 
 class CorruptData(O1pError):
-    """A file that was written whole and no longer reads back as written."""
+    """A file that was written whole no longer reads back as it was written."""
 
     exit_code = 65
 
@@ -41,12 +41,12 @@ class DiskError(O1pError):
 
 
 class ProcessLost(O1pError):
-    """Another process of the job died: the same command goes on from what is saved."""
+    """Another process of the job died; the same command goes on from what is saved."""
 
     exit_code = 75
 
 
 class Preempted(O1pError):
-    """SIGTERM or SIGINT: the state was saved, the same command goes on from it."""
+    """SIGTERM or SIGINT asked the process to stop: the state was saved, and the same command goes on from it."""
 
     exit_code = 75

@@ -1,7 +1,7 @@
-"""What a field of a configuration carries with it: its check, and which results depend on it.
+"""A field of a configuration carries its check with it, and the names of the results that depend on it.
 
-A stage's result depends on the fields that name it here and on the results before it (`config.stages` adds them up). So
-one look at a field tells what a change of it costs.
+A stage's result depends on the fields that name the result in their `option`, and on the results before it
+(`config.stages` collects the fields). So one look at a field tells what a change of the field costs.
 """
 
 import dataclasses
@@ -16,21 +16,22 @@ TRAINING = "training"
 EVALUATION = "evaluation"
 
 RESULTS = (SAMPLES, GRADES, WEIGHTS, TRAINING, EVALUATION)
-"""In the order in which a job makes them."""
+"""The results of a job, in the order in which the job makes them."""
 
 
-def option(default: Any, *affects: str, sampler: str | None = None) -> Any:
-    """A dataclass field with this default, on which the results `affects` (of `RESULTS`; none: nothing) depend.
+def option(default: Any, *affects: str, sampler: str | None = None, init: bool = True) -> Any:
+    """Returns a dataclass field with this default, on which the results `affects` (of `RESULTS`; empty: none) depend.
 
-    `sampler`: what is sampled, for training and for evaluation, depends on the field only where this sampler is used.
+    With `sampler`, what is sampled, for training and for evaluation, depends on the field only where that sampler is
+    used. With `init=False` the class fixes the field's value; no flag and no argument sets it.
     """
     unknown = set(affects) - set(RESULTS)
     if unknown:
         raise ValueError(f"unknown results {sorted(unknown)}; there are {RESULTS}")
-    return dataclasses.field(default=default, metadata={"affects": affects, "sampler": sampler})
+    return dataclasses.field(default=default, init=init, metadata={"affects": affects, "sampler": sampler})
 
 
 def check(part: Any, field: str, ok: bool, remedy: str) -> None:
-    """Raises BadInput that names the field as its flag does, its value and the remedy, unless `ok`."""
+    """Unless `ok`, raises BadInput that names the field as its flag does, the field's value and the remedy."""
     if not ok:
         raise BadInput(f"{part.FLAG}{field}={getattr(part, field)}: {remedy}")

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and disk failures told from others."""
+"""Files that are written whole or not at all, and disk failures told from other failures."""
 
 import errno
 import hashlib
@@ -18,7 +18,7 @@ _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 @contextmanager
 def disk_errors(what: str | Path) -> Iterator[None]:
-    """Turns the operating system's refusal to write `what` into a `DiskError`."""
+    """The block's refusals by the operating system to write `what` are raised as `DiskError`."""
     try:
         yield
     except OSError as e:
@@ -37,9 +37,9 @@ def _fsync(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there replaces `path` when the block ends well.
+    """Yields a temporary path beside `path`; what the block writes there replaces `path` when the block ends well.
 
-    The content is on disk before the name changes, so a kill or power cut leaves the old file or the new one.
+    The content is on disk before the name changes, so that a kill or a power cut leaves the old file or the new one.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Like `atomic_path` for a folder: an existing `path` is replaced when the block ends well."""
+    """Yields a temporary folder beside `path`, which replaces `path` when the block ends well."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -97,7 +97,17 @@ def read_json(path: Path) -> Any:
         raise CorruptData(f"{path}: not valid JSON ({e}); restore or remove the file") from None
 
 
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of the bytes of a file that is in memory, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hex."""
+    """Returns the SHA-256 of the file's bytes, in hex."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def public_path(name: str) -> str:
+    """A path's last part, for what is passed on and should tell nothing of this machine; other names as they are."""
+    return Path(name).name if name.startswith(("/", "~", ".")) or Path(name).exists() else name

@@ -1,4 +1,4 @@
-"""A process's place among those that do a job together, as flags and machines tell it."""
+"""A process's place among the processes that do a job together, as flags, variables or the machine tell it."""
 
 import glob
 import importlib.util
@@ -14,18 +14,21 @@ class JobPlace:
     """A process's place in its job."""
 
     coordinator: str | None
-    """host:port where process 0 listens; None where JAX asks the machine for all of this, as on a TPU VM."""
+    """HOST:PORT where process 0 listens; None where JAX asks the machine for the whole place, as on a TPU VM."""
     count: int = 0
+    """Number of processes in the job; 0 where JAX asks the machine."""
     index: int = 0
+    """This process's number, from 0."""
     local_device: int | None = None
-    """Which of the GPUs that it sees is this process's own; None: all."""
+    """Which of the GPUs that the process sees is its own; None means all of them."""
 
 
 def find_place(argv: list[str]) -> tuple[JobPlace | None, list[str]]:
-    """The place, None where the process is alone, and the arguments that are left.
+    """Returns the process's place in its job (None where the process is alone) and the arguments that are left.
 
-    Looked for in --coordinator=HOST:PORT --processes=N --process=I, then in JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID, then SLURM's variables, then a TPU VM's. `--processes=1` looks no further.
+    The place is looked for in the flags --coordinator=HOST:PORT --processes=N --process=I, then in
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, then in SLURM's variables, then in a TPU VM's;
+    `--processes=1` looks no further. Raises `BadInput` for a flag or variable that is missing or malformed.
     """
     given: dict[str, str] = {}
     rest = []
@@ -48,7 +51,7 @@ def find_place(argv: list[str]) -> tuple[JobPlace | None, list[str]]:
 
 
 def _explicit(given: dict[str, str], names: tuple[str, str, str]) -> JobPlace | None:
-    """The place that three flags or variables of these names give."""
+    """The place that three flags or variables of these `names` give."""
     if missing := [name for name in names if name not in given]:
         raise BadInput(f"{missing[0]}: missing; a job of several processes needs {', '.join(names)}")
     address, count, index = (given[name] for name in names)
@@ -62,7 +65,7 @@ def _explicit(given: dict[str, str], names: tuple[str, str, str]) -> JobPlace | 
 
 
 def _in_slurm(variables: os._Environ | dict[str, str]) -> JobPlace | None:
-    """The place of a task that srun started."""
+    """The place of a task that srun started; None outside of srun, and for a task that is alone."""
     try:
         count = int(variables.get("SLURM_STEP_NUM_TASKS") or variables["SLURM_NTASKS"])
         nodes, job, index = variables["SLURM_STEP_NODELIST"], variables["SLURM_JOB_ID"], variables["SLURM_PROCID"]
@@ -85,7 +88,7 @@ def _in_slurm(variables: os._Environ | dict[str, str]) -> JobPlace | None:
 
 
 def _on_tpu(variables: os._Environ | dict[str, str]) -> JobPlace | None:
-    """A TPU host may be one of several: JAX finds out, from variables (GKE) or from the machine's metadata."""
+    """The place of one of several TPU hosts, which JAX finds out from variables (GKE) or the machine's metadata."""
     if variables.get("JAX_PLATFORMS", "tpu") not in ("", "tpu"):
         return None
     several = [variables.get(name, "") for name in ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")]

@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, a plain line every few seconds without one. All of it on stderr."""
+"""Progress for the person who watches, on stderr: a bar on a terminal, else a plain line every few seconds."""
 
 import os
 import sys
@@ -12,29 +12,50 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 _PLAIN_INTERVAL_S = 10.0
 _SILENT = "O1P_SILENT"
-"""Set in the environment, so that child processes are silent too."""
+"""A variable of the environment, so that child processes are silent too."""
 
 
 class Bar(Protocol):
-    """What `track` hands out."""
+    """What `track` yields: the display of one stage."""
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """`n` more units are done; `note` (such as a loss) is shown beside the rate."""
+        """Tells the display that `n` more units are done; `note` (such as a loss) is shown beside the rate."""
 
 
-def silence() -> None:
-    """From now on this process and its children show nothing: one process of a job writes its log."""
-    os.environ[_SILENT] = "1"
+@contextmanager
+def track(stage: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Yields a display of how far `stage` is. The `done` units of an earlier run do not count in the rate."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            yield _RichBar(progress, stage, total, unit, done)
+        return
+    bar = _PlainBar(stage, total, unit, done)
+    yield bar
+    say(f"{stage}: {bar.done}/{bar.total} {bar.unit} done in {bar.elapsed:.1f} s ({bar.rate:.1f}/s)")
 
 
 def say(line: str) -> None:
-    """One line for the person who watches, on stderr."""
+    """Prints one line for the person who watches, on stderr."""
     if _SILENT not in os.environ:
         print(line, file=sys.stderr, flush=True)
 
 
+def silence() -> None:
+    """From now on this process and its children show nothing, because one process of a job writes its log."""
+    os.environ[_SILENT] = "1"
+
+
 class _Meter:
-    """Counts, and knows the rate and the time left."""
+    """The counts of a stage, its rate and the time that is left."""
 
     def __init__(self, stage: str, total: int, unit: str, done: int):
         self.stage, self.total, self.unit = stage, total, unit
@@ -50,6 +71,7 @@ class _Meter:
         return (self.done - self.start) / max(self.elapsed, 1e-9)
 
     def left(self) -> str:
+        """The time that is left as hours:minutes:seconds; "?" before anything is done."""
         if self.rate <= 0:
             return "?"
         seconds = round((self.total - self.done) / self.rate)
@@ -57,6 +79,8 @@ class _Meter:
 
 
 class _PlainBar(_Meter):
+    """A display that prints a line every few seconds."""
+
     def __init__(self, *args):
         super().__init__(*args)
         self.last_line = self.began
@@ -75,6 +99,8 @@ class _PlainBar(_Meter):
 
 
 class _RichBar(_Meter):
+    """A display that is a bar on a terminal."""
+
     def __init__(self, progress: Progress, *args):
         super().__init__(*args)
         self.progress = progress
@@ -84,24 +110,3 @@ class _RichBar(_Meter):
         self.done += n
         info = f"{self.rate:.1f} {self.unit}/s" + (f"  {note}" if note else "")
         self.progress.update(self.task, completed=self.done, info=info)
-
-
-@contextmanager
-def track(stage: str, *, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Shows how far `stage` is. `done` units were finished by an earlier run and do not count in the rate."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[info]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console) as progress:
-            yield _RichBar(progress, stage, total, unit, done)
-        return
-    bar = _PlainBar(stage, total, unit, done)
-    yield bar
-    say(f"{stage}: {bar.done}/{bar.total} {bar.unit} done in {bar.elapsed:.1f} s ({bar.rate:.1f}/s)")

@@ -1,6 +1,8 @@
-"""Signals that ask a process to stop."""
+"""A signal that asks the process to stop becomes an exception at once, or a note to act upon when it suits."""
 
+import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +12,7 @@ from o1p_jax.runtime.errors import Preempted
 
 @contextmanager
 def preemptible() -> Iterator[None]:
-    """Inside, SIGTERM and SIGINT raise Preempted."""
+    """Makes SIGTERM and SIGINT raise `Preempted` inside the block; at the block's end the old handlers are back."""
 
     def stop(number: int, _frame: Any) -> None:
         for repeated in saved:  # one stop often comes twice: to the group, and passed on by the parent
@@ -23,3 +25,35 @@ def preemptible() -> Iterator[None]:
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)
+
+
+_REPEATED_S = 3.0
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[str]]:
+    """Yields a list that the name of SIGTERM or SIGINT is put into when the signal comes.
+
+    A later signal acts as it did before the block, but not one that comes at once: a stop often comes twice, to the
+    whole group and passed on by the parent.
+    """
+    stopped: list[str] = []
+    before: dict[int, Any] = {}
+    first = 0.0
+
+    def note(number: int, _frame: Any) -> None:
+        nonlocal first
+        if not stopped:
+            first = time.monotonic()
+        elif time.monotonic() - first > _REPEATED_S:
+            signal.signal(number, before[number])
+            os.kill(os.getpid(), number)
+        stopped.append(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, note)
+    try:
+        yield stopped
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,7 +1,8 @@
-"""A job of several processes, seen from one of them: its place among the others, and a line when one is lost.
+"""A process of a job of several processes is watched: when another process of the job dies, one line says so.
 
-Each is two processes of the system: a supervisor, which imports no JAX, and the worker that does the job. When a
-process of the job dies, JAX aborts the others from C++; the supervisor puts one line in the place of that trace.
+Each process of the job is two processes of the system: a supervisor, which imports no JAX, and the worker that does the
+job. When a process of the job dies, JAX aborts the other workers from C++ with a long trace; the supervisor prints one
+line in its place.
 """
 
 import json
@@ -22,52 +23,18 @@ from o1p_jax.runtime.errors import O1pError, ProcessLost
 from o1p_jax.runtime.place import JobPlace
 
 _WORKER = "O1P_WORKER"
-"""Set in a worker's environment: the folder where it leaves the hosts' names for its supervisor."""
-
-
+"""A variable in a worker's environment: the folder where the worker leaves the hosts' names for its supervisor."""
 _VERDICT_S = 30.0
-_LAST_WORDS_S = 2.0  # for the others, who fail of the same cause, to say so themselves
-
-
-def in_worker() -> bool:
-    """Whether a supervisor runs above this process."""
-    return _WORKER in os.environ
-
-
-def await_verdict() -> None:
-    """After a failure that has most often one reason, another process's death: JAX is about to know it and to abort."""
-    if in_worker():
-        time.sleep(_VERDICT_S)
-
-
-def leave(exit_code: int) -> NoReturn:
-    """Ends a process that failed."""
-    if not in_worker():
-        sys.exit(exit_code)
-    for number in (signal.SIGTERM, signal.SIGINT):  # it is ending; a second one must not change how
-        signal.signal(number, signal.SIG_IGN)
-    sys.stdout.flush()
-    time.sleep(_LAST_WORDS_S)
-    os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes
-
-
-def end_with_supervisor() -> None:
-    """Has this worker end when its supervisor is gone, as by kill -9."""
-
-    def watch() -> None:
-        os.read(0, 1)  # returns then
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def tell_supervisor(hosts: list[str]) -> None:
-    """Leaves the names of the processes' hosts for messages."""
-    (Path(os.environ[_WORKER]) / "hosts.json").write_text(json.dumps(hosts))
+"""How long a worker that failed waits for JAX to learn that another process died."""
+_LAST_WORDS_S = 2.0
+"""How long a worker that failed lets the other workers, who fail of the same cause, say so themselves."""
 
 
 def supervise(place: JobPlace) -> None:
-    """Runs this command again as a worker. Raises what the worker failed with, `ProcessLost` when another one died."""
+    """Runs this command again as a worker, and returns when the worker ended well.
+
+    Raises the error that the worker ended with, or `ProcessLost` when a process of the job died.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         worker = subprocess.Popen(
             [sys.executable, *sys.orig_argv[1:]],
@@ -79,7 +46,7 @@ def supervise(place: JobPlace) -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: worker.send_signal(number))
-        words = _LastWords()
+        words = LastWords()
         assert worker.stderr is not None
         reader = threading.Thread(target=words.listen, args=(worker.stderr,), daemon=True)
         reader.start()
@@ -93,42 +60,75 @@ def supervise(place: JobPlace) -> None:
     def name(index: int) -> str:
         return f"process {index}" + (f" ({hosts[index]})" if index < len(hosts) else "")
 
-    here = hosts.index(socket.gethostname()) if place.coordinator is None and hosts else place.index
+    own = hosts.index(socket.gethostname()) if place.coordinator is None and hosts else place.index
     again = "run the same command again to go on from what is saved"
     if code == 0:
         return
     if words.error and words.error_first:
-        raise _Ended(f"{name(here)}: {words.error}" if here else words.error, code)
+        raise _Ended(f"{name(own)}: {words.error}" if own else words.error, code)
     if words.lost:
         who = " and ".join(map(name, sorted(words.lost)))
         raise ProcessLost(f"{who} of this job was lost: its own last line may say why; {again}")
     if words.error:
         raise _Ended(words.error, code)
     if code == -signal.SIGABRT:
-        raise ProcessLost(f"{name(here)}: aborted, most often because another process ended or never came; {again}")
+        raise ProcessLost(f"{name(own)}: aborted, most often because another process ended or never came; {again}")
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     why = " (most often: too little memory)" if code == -signal.SIGKILL else ""
-    raise ProcessLost(f"{name(here)} {how}{why}; {again}")
+    raise ProcessLost(f"{name(own)} {how}{why}; {again}")
 
 
-class _Ended(O1pError):
-    """What the worker said last."""
-
-    def __init__(self, message: str, exit_code: int):
-        super().__init__(message)
-        self.exit_code = exit_code if exit_code > 0 else ProcessLost.exit_code
+def in_worker() -> bool:
+    """Returns whether a supervisor runs above this process."""
+    return _WORKER in os.environ
 
 
-class _LastWords:
-    """Passes a worker's stderr on, but for its last error and for what C++ says about lost processes."""
+def tell_supervisor(hosts: list[str]) -> None:
+    """Leaves the names of all processes' hosts, in the processes' order, for the supervisor's messages."""
+    (Path(os.environ[_WORKER]) / "hosts.json").write_text(json.dumps(hosts))
+
+
+def end_with_supervisor() -> None:
+    """Makes this worker end when its supervisor is gone, even by kill -9."""
+
+    def watch() -> None:
+        os.read(0, 1)  # returns then
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def await_verdict() -> None:
+    """Waits, after a failure that another process's death most often causes: JAX is about to notice it and to abort.
+
+    Does nothing in a process that no supervisor watches.
+    """
+    if in_worker():
+        time.sleep(_VERDICT_S)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """Ends a process that failed; a worker ends without waiting for the other processes of its job."""
+    if not in_worker():
+        sys.exit(exit_code)
+    for number in (signal.SIGTERM, signal.SIGINT):  # it is ending; a second one must not change how
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdout.flush()
+    time.sleep(_LAST_WORDS_S)
+    os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes
+
+
+class LastWords:
+    """Passes a worker's stderr on, except for its last error and for what C++ prints about lost processes."""
 
     def __init__(self) -> None:
         self.error = ""
         self.error_first = False
-        """It came before anything about lost processes."""
+        """Whether the error came before anything about lost processes."""
         self.lost: set[int] = set()
 
     def listen(self, lines: Iterable[str]) -> None:
+        """Reads the worker's stderr to its end."""
         aborting = listing = False
         for line in lines:
             if re.match(r"[EF]\d{4} .*(coordination_service|client\.h)", line):
@@ -142,3 +142,11 @@ class _LastWords:
                 self.error, self.error_first = line.removeprefix("error: ").strip(), not aborting
             elif not aborting:
                 print(line, end="", file=sys.stderr, flush=True)
+
+
+class _Ended(O1pError):
+    """The error that the worker reported last, with its exit code."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code if exit_code > 0 else ProcessLost.exit_code

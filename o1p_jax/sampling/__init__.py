@@ -2,27 +2,28 @@
 
 from pathlib import Path
 
-from o1p_jax.config.tree import RunConfig
+from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.sampling.base import Sampler, SamplingParams
 
 __all__ = ["Sampler", "SamplingParams", "make_sampler"]
 
 
-def make_sampler(kind: str, model_folder: Path, cfg: RunConfig, max_prompt_tokens: int) -> Sampler:
-    """The sampler `kind` ('jax', 'vllm' or 'server') for the Hugging Face folder `model_folder`.
+def make_sampler(
+    config: SamplingConfig, folder: Path, *, model: str, mesh: str, dtype: str, max_length: int
+) -> Sampler:
+    """Makes the sampler that `config` names, for the Hugging Face folder `folder`.
 
-    Prompts up to `max_prompt_tokens` may be followed by as many tokens as the configuration allows, in sampling or
-    in evaluation. A server is asked for the model that it serves, whatever the folder.
+    Prompt and completion have at most `max_length` tokens together. `mesh` and `dtype` are for the embedded sampler;
+    `model` is the name that a server is asked for where it holds several, whatever the folder.
     """
-    length = max_prompt_tokens + max(cfg.sampling.max_tokens, cfg.evaluation.max_tokens)
-    if kind == "jax":
+    if config.sampler == "jax":
         from o1p_jax.sampling.engine import JaxSampler
 
-        return JaxSampler.load(model_folder, mesh=cfg.mesh, dtype=cfg.compute.dtype, slots=cfg.sampling.slots)
-    if kind == "vllm":
+        return JaxSampler.load(folder, mesh=mesh, dtype=dtype, slots=config.slots)
+    if config.sampler == "vllm":
         from o1p_jax.sampling.vllm import VllmSampler
 
-        return VllmSampler(model_folder, cfg.sampling.vllm, max_length=length)
+        return VllmSampler(folder, config.vllm, max_length=max_length)
     from o1p_jax.sampling.server import ServerSampler
 
-    return ServerSampler(cfg.sampling, cfg.model)
+    return ServerSampler(config, model)

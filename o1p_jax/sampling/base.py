@@ -1,10 +1,10 @@
-"""What a sampler is. Standard library only."""
+"""What a sampler is, and the parameters that it samples with. The module imports no library beyond the standard one."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from o1p_jax.config.tree import EvaluationConfig, SamplingConfig
 from o1p_jax.data.records import Completion, Request
 
 
@@ -13,31 +13,29 @@ class SamplingParams:
     """How tokens are drawn; the same for every request of a call."""
 
     temperature: float = 1.0
-    """0 is greedy."""
+    """Divisor of the logits; 0 takes the likeliest token."""
     top_p: float = 1.0
-    """Nucleus: the smallest set of likeliest tokens with at least this much probability; 1 turns it off."""
+    """Only the smallest set of likeliest tokens with at least this much probability is drawn from; 1 turns this off."""
     top_k: int = 0
-    """Only this many likeliest tokens; 0 turns it off. Applied before `top_p`, as vLLM and transformers do."""
+    """Only this many likeliest tokens are drawn from; 0 turns this off.
+
+    Applied before `top_p`, as in vLLM and transformers.
+    """
     max_tokens: int
-    """Longest completion, the end-of-sequence token included."""
+    """Length of the longest completion in tokens, the end-of-sequence token included."""
     stop_ids: tuple[int, ...]
     """Tokens that end a completion (and are its last token)."""
 
     @classmethod
-    def of(cls, config: SamplingConfig | EvaluationConfig, stop_ids: tuple[int, ...]) -> "SamplingParams":
-        """The parameters that `config` names."""
-        return cls(
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            max_tokens=config.max_tokens,
-            stop_ids=stop_ids,
-        )
+    def from_json(cls, values: Mapping[str, Any]) -> "SamplingParams":
+        """The parameters among the JSON `values` that a pool was made with."""
+        chosen = {f.name: values[f.name] for f in dataclasses.fields(cls)}
+        return cls(**chosen | {"stop_ids": tuple(chosen["stop_ids"])})
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws completions from one model."""
+    """A sampler draws completions from one model."""
 
     name: str
     """'jax', 'vllm' or 'server'."""
@@ -47,11 +45,11 @@ class Sampler(Protocol):
     def sample(
         self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
     ) -> list[Completion]:
-        """One completion a request, in the requests' order.
+        """Returns one completion a request, in the requests' order.
 
-        `on_done(n)` is called in the caller's thread whenever `n` more are finished. Raises SamplerGone when the
-        engine or server fails for good.
+        `on_done(n)` is called in the caller's thread whenever `n` more requests are finished. Raises SamplerGone when
+        the engine or server fails for good.
         """
 
     def close(self) -> None:
-        """Gives back memory and connections; the sampler is of no more use."""
+        """Gives memory and connections back; the sampler is of no more use."""

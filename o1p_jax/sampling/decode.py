@@ -1,12 +1,12 @@
-"""What the embedded sampler runs on the devices: fill prompts in, decode a few tokens, move rows.
+"""What the embedded sampler runs on the devices: it fills prompts in, decodes a few tokens, and moves rows.
 
-Every data-parallel device works on rows (slots) of its own through `jax.shard_map`; the axis "tensor" is left to the
-compiler. Keys and values lie in two places: a large cache that a call of `decode` only reads, and a buffer
-of the call's own tokens, written to the cache once at its end. Rows are read in groups, each only as far as its longest
-row: the host keeps rows of like length together (`reorder`).
+Every data-parallel device works on rows (slots) of its own through `jax.shard_map`; the mesh axis "tensor" is left to
+the compiler. Keys and values lie in two places: a large cache that a call of `decode` only reads, and a buffer of the
+call's own tokens, which is written to the cache once at the call's end. Rows are read in groups, each only as far as
+the group's longest row: the host keeps rows of like length together (`reorder`).
 
-Legend: B rows, N layers, G key-value heads, R query heads a key-value head, H = G*R, K head size, S cached positions,
-T tokens of a call, P prompt tokens, V vocabulary.
+Legend: B rows, N layers, G key-value heads, R query heads a key-value head, H = G*R, K head size, S cached positions, T
+tokens of a call, P prompt tokens, D devices, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -19,36 +19,28 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Int, UInt32
 
 from o1p_jax.devices.axes import SAMPLING_AXES, SERVING_RULES, partition, sharding
-from o1p_jax.models.attention.tiled import Scoring, packed_attention
+from o1p_jax.models.attention.packed import packed_attention
+from o1p_jax.models.attention.scoring import MASKED, Scoring, window_of
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import rules_for
+from o1p_jax.sampling.draw import Draw, draw_tokens
 
-_MASKED = -1e30
-_UNLIMITED = 2**30
 _ROWS, _ROWS_SECOND = PartitionSpec(SAMPLING_AXES), PartitionSpec(None, SAMPLING_AXES)
 
 
 class Cache(NamedTuple):
-    """Keys and values; the positions of a head lie side by side, so that the first few are one stretch of memory."""
+    """Keys and values; a head's positions lie side by side, so that its first positions are one stretch of memory."""
 
     k_NBGSK: Array
     v_NBGSK: Array
 
     @property
     def capacity(self) -> int:
-        """Positions a row can hold."""
+        """How many positions a row can hold."""
         return self.k_NBGSK.shape[-2]
-
-
-class Draw(NamedTuple):
-    """How a token is drawn from the logits; see `SamplingParams`."""
-
-    temperature: float
-    top_p: float
-    top_k: int
 
 
 @dataclass(frozen=True)
@@ -59,18 +51,19 @@ class Layout:
     mesh: Mesh
     dtype: DTypeLike
     group: int
-    """Rows that are read to a common length; divides the rows of a device."""
+    """Number of rows that are read to a common length; divides the number of rows of a device."""
     steps: int
-    """T: tokens a row decodes in a call."""
+    """T: the number of tokens that a row decodes in a call."""
 
     def on_rows(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
+        """The function `f`, run by every data-parallel device on its own rows."""
         return jax.shard_map(
             f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=set(SAMPLING_AXES), check_vma=False
         )
 
     @staticmethod
     def of_params(params: nnx.State) -> nnx.State:
-        """Where the weights lie along the axes of rows: experts each on its device, all else on every one."""
+        """Where the weights lie along the axes of rows: an expert on its device, all other weights on every device."""
 
         def spec(weight: Any) -> Any:
             return weight.replace(partition(weight.get_metadata("logical_axes"), SERVING_RULES, SAMPLING_AXES))
@@ -78,39 +71,117 @@ class Layout:
         return jax.tree.map(spec, params, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
-def bucket(n: int) -> int:
-    """The smallest of 0, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, ... that is at least `n`."""
-    if n <= 64:
-        return 64 * (n > 0)
-    power = 1 << (n - 1).bit_length()
-    return power * 3 // 4 if n <= power * 3 // 4 and power > 128 else power
-
-
-def buckets(n: int) -> list[int]:
-    """All of them up to `bucket(n)`."""
-    found = [0]
-    while found[-1] < n:
-        found.append(bucket(found[-1] + 1))
-    return found
-
-
-def empty_cache(cfg: DecoderConfig, rows: int, capacity: int, plan: Layout) -> Cache:
-    """A cache for `rows` rows on all devices together."""
+def empty_cache(cfg: DecoderConfig, rows: int, capacity: int, layout: Layout) -> Cache:
+    """Makes a cache for `rows` rows, those of all devices together."""
     shape = (cfg.layers, rows, cfg.kv_heads, capacity, cfg.head_dim)
-    rules = rules_for(cfg, plan.mesh, SERVING_RULES)
-    place = sharding(plan.mesh, ("layers", "batch", "kv_heads", "length", "head_dim"), rules)
-    return Cache(jnp.zeros(shape, plan.dtype, device=place), jnp.zeros(shape, plan.dtype, device=place))
+    rules = rules_for(cfg, layout.mesh, SERVING_RULES)
+    place = sharding(layout.mesh, ("layers", "batch", "kv_heads", "length", "head_dim"), rules)
+    return Cache(jnp.zeros(shape, layout.dtype, device=place), jnp.zeros(shape, layout.dtype, device=place))
+
+
+@partial(jax.jit, static_argnames="layout", donate_argnames="cache")
+def prefill(
+    params: nnx.State,
+    cache: Cache,
+    ids_BP: Int[Array, "B P"],
+    lengths_B: Int[Array, "B"],
+    slots_B: Int[Array, "B"],
+    used_D: Int[Array, "D"],
+    layout: Layout,
+) -> Cache:
+    """Writes the prompts' keys and values into the cache, from position 0 on.
+
+    Each device takes the first `used_D` of its rows of `ids_BP`, of each row the first `lengths_B` tokens, and puts row
+    b into `slots_B[b]` of the device's slots.
+    """
+
+    def on_device(params, cache, ids_BP, lengths_B, slots_B, used_D):
+        model = nnx.merge(layout.graph, params)
+        positions_BP = jnp.broadcast_to(jnp.arange(ids_BP.shape[1])[None], ids_BP.shape)
+        segments_BP = (positions_BP < lengths_B[:, None]).astype(jnp.int32)
+        _, new = model.forward_cached(
+            ids_BP,
+            positions_BP,
+            jnp.broadcast_to(lengths_B[:, None], ids_BP.shape),
+            lambda q, k, v, sinks, kind, _: packed_attention(
+                q, k, v, segments_BP, model.windows, kind, model.scoring, sinks
+            ),
+            None,
+            dtype=layout.dtype,
+        )
+        return _write(cache, _as_cached(new), slots_B, jnp.zeros_like(slots_B), used_D[0])
+
+    return layout.on_rows(
+        on_device, (layout.of_params(params), _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), _ROWS_SECOND
+    )(params, cache, ids_BP, lengths_B, slots_B, used_D)
+
+
+@partial(jax.jit, static_argnames=("draw", "layout"), donate_argnames="cache")
+def decode(
+    params: nnx.State,
+    cache: Cache,
+    tokens_B: Int[Array, "B"],
+    lengths_B: Int[Array, "B"],
+    counts_B: Int[Array, "B"],
+    keys_B2: UInt32[Array, "B 2"],
+    draw: Draw,
+    layout: Layout,
+) -> tuple[Cache, Int[Array, "T B"]]:
+    """Returns the cache and the next T tokens of every row.
+
+    `tokens_B` are the rows' last tokens, which are not yet in the cache; `lengths_B` is the number of tokens that are
+    in it (0 in an idle row, whose output means nothing). Token number c of a completion is drawn with the row's key
+    folded with c, so that a token does not depend on the rows beside its own; `counts_B` is the number of the first
+    token of this call.
+    """
+
+    def on_device(params, cache, tokens_B, lengths_B, counts_B, keys_B2):
+        model = nnx.merge(layout.graph, params)
+        head_DV = model.head_DV().astype(layout.dtype)
+        rows = tokens_B.shape[0]
+        n, _, g, _, k = cache.k_NBGSK.shape
+
+        def step(carry, t):
+            buffer, tokens_B = carry
+
+            def attend(q_B1HK, k_B1GK, v_B1GK, sinks_H, kind, inputs):
+                layer, buffer = inputs
+                buffer = _append(buffer, (k_B1GK, v_B1GK), t)
+                window = window_of(model.windows, kind)
+                return _attention(
+                    q_B1HK, cache, layer, lengths_B, buffer, t, layout.group, window, model.scoring, sinks_H
+                )
+
+            place_B1 = (lengths_B + t)[:, None]
+            hidden_B1D, new = model.forward_cached(
+                tokens_B[:, None], place_B1, place_B1 + 1, attend, (jnp.arange(n), buffer), dtype=layout.dtype
+            )
+            product_BV = jnp.einsum("BD,DV->BV", hidden_B1D[:, 0], head_DV, preferred_element_type=jnp.float32)
+            tokens_B = draw_tokens(model.logits(product_BV), keys_B2, counts_B + t, draw)
+            return (_append(buffer, new, t), tokens_B), tokens_B
+
+        buffer = Cache(*[jnp.zeros((n, rows, g, layout.steps, k), layout.dtype)] * 2)
+        (buffer, _), tokens_TB = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(layout.steps))
+        return _write(cache, buffer, jnp.arange(rows), lengths_B, rows), tokens_TB
+
+    specs = (layout.of_params(params), _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS)
+    return layout.on_rows(on_device, specs, (_ROWS_SECOND, _ROWS_SECOND))(
+        params, cache, tokens_B, lengths_B, counts_B, keys_B2
+    )
 
 
 @partial(jax.jit, static_argnames="capacity", donate_argnames="cache")
 def grow(cache: Cache, capacity: int) -> Cache:
-    """The same rows with room for `capacity` positions."""
+    """Returns a cache of the same rows with room for `capacity` positions."""
     return jax.tree.map(lambda a: jnp.pad(a, ((0, 0),) * 3 + ((0, capacity - a.shape[-2]), (0, 0))), cache)
 
 
-@partial(jax.jit, static_argnames="plan")
-def reorder(cache: Cache, order_B: Int[Array, "B"], plan: Layout) -> Cache:
-    """Row b becomes what row order_B[b] of its device was; with fewer entries than rows, the others are dropped."""
+@partial(jax.jit, static_argnames="layout")
+def reorder(cache: Cache, order_B: Int[Array, "B"], layout: Layout) -> Cache:
+    """Makes row b of each device what its row order_B[b] was.
+
+    With fewer entries than rows, the other rows are dropped.
+    """
 
     def on_device(cache: Cache, order_B: Array) -> Cache:
         def copy(b: Array, moved: Cache) -> Cache:  # row by row: a gather copies element by element on a CPU
@@ -126,122 +197,23 @@ def reorder(cache: Cache, order_B: Int[Array, "B"], plan: Layout) -> Cache:
         empty = jax.tree.map(lambda a: jnp.zeros((a.shape[0], rows, *a.shape[2:]), a.dtype), cache)
         return jax.lax.fori_loop(0, rows, copy, empty)
 
-    return plan.on_rows(on_device, (_ROWS_SECOND, _ROWS), _ROWS_SECOND)(cache, order_B)
+    return layout.on_rows(on_device, (_ROWS_SECOND, _ROWS), _ROWS_SECOND)(cache, order_B)
 
 
-@partial(jax.jit, static_argnames="plan", donate_argnames="cache")
-def prefill(
-    params: nnx.State,
-    cache: Cache,
-    ids_BP: Int[Array, "B P"],
-    lengths_B: Int[Array, "B"],
-    slots_B: Int[Array, "B"],
-    used_D: Int[Array, "D"],
-    plan: Layout,
-) -> Cache:
-    """Writes the prompts' keys and values into the cache, from position 0 on.
-
-    Each device takes the first `used_D` of its rows, the first `lengths_B` tokens of each, and puts row b in
-    `slots_B[b]` of the device's slots.
-    """
-
-    def on_device(params, cache, ids_BP, lengths_B, slots_B, used_D):
-        model = nnx.merge(plan.graph, params)
-        positions_BP = jnp.broadcast_to(jnp.arange(ids_BP.shape[1])[None], ids_BP.shape)
-        segments_BP = (positions_BP < lengths_B[:, None]).astype(jnp.int32)
-        _, new = model.forward_cached(
-            ids_BP,
-            positions_BP,
-            jnp.broadcast_to(lengths_B[:, None], ids_BP.shape),
-            lambda q, k, v, sinks, kind, _: packed_attention(
-                q, k, v, segments_BP, model.windows, kind, model.scoring, sinks
-            ),
-            None,
-            dtype=plan.dtype,
-        )
-        return _write(cache, _as_cached(new), slots_B, jnp.zeros_like(slots_B), used_D[0])
-
-    return plan.on_rows(on_device, (plan.of_params(params), _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS), _ROWS_SECOND)(
-        params, cache, ids_BP, lengths_B, slots_B, used_D
-    )
+def bucket(n: int) -> int:
+    """Returns the smallest of 0, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, ... that is at least `n`."""
+    if n <= 64:
+        return 64 * (n > 0)
+    power = 1 << (n - 1).bit_length()
+    return power * 3 // 4 if n <= power * 3 // 4 and power > 128 else power
 
 
-def _as_cached(new: tuple[Array, Array]) -> Cache:
-    """New keys and values, axes ..., P, G, K, in the cache's order."""
-    return Cache(*(jnp.moveaxis(a, -3, -2) for a in new))
-
-
-def _write(cache: Cache, new: Cache, slots_B: Array, starts_B: Array, rows: Array | int) -> Cache:
-    """Writes the first `rows` rows of `new` into `slots_B`, from `starts_B` on; row by row, which is done in place."""
-
-    def row(b: Array, cache: Cache) -> Cache:
-        def put(whole_NBGSK: Array, new_NBGTK: Array) -> Array:
-            new_N1GTK = jax.lax.dynamic_slice_in_dim(new_NBGTK, b, 1, axis=1)
-            return jax.lax.dynamic_update_slice(whole_NBGSK, new_N1GTK, (0, slots_B[b], 0, starts_B[b], 0))
-
-        return jax.tree.map(put, cache, new)
-
-    return jax.lax.fori_loop(0, rows, row, cache)
-
-
-@partial(jax.jit, static_argnames=("draw", "plan"), donate_argnames="cache")
-def decode(
-    params: nnx.State,
-    cache: Cache,
-    tokens_B: Int[Array, "B"],
-    lengths_B: Int[Array, "B"],
-    counts_B: Int[Array, "B"],
-    keys_B2: UInt32[Array, "B 2"],
-    draw: Draw,
-    plan: Layout,
-) -> tuple[Cache, Int[Array, "T B"]]:
-    """The next T tokens of every row.
-
-    `tokens_B` are the rows' last tokens, not yet in the cache; `lengths_B` the tokens that are in it (0 in an idle row,
-    whose output means nothing). Token number c of a completion is drawn with the row's key folded with c, so that it
-    depends on nothing beside it; `counts_B` is the number of the first one drawn here.
-    """
-
-    def on_device(params, cache, tokens_B, lengths_B, counts_B, keys_B2):
-        model = nnx.merge(plan.graph, params)
-        head_DV = model.head_DV().astype(plan.dtype)
-        rows = tokens_B.shape[0]
-        n, _, g, _, k = cache.k_NBGSK.shape
-
-        def step(carry, t):
-            buffer, tokens_B = carry
-
-            def attend(q_B1HK, k_B1GK, v_B1GK, sinks_H, kind, inputs):
-                layer, buffer = inputs
-                buffer = _append(buffer, (k_B1GK, v_B1GK), t)
-                window = jnp.array([window or _UNLIMITED for window in model.windows], jnp.int32)[kind]
-                return _attention(
-                    q_B1HK, cache, layer, lengths_B, buffer, t, plan.group, window, model.scoring, sinks_H
-                )
-
-            place_B1 = (lengths_B + t)[:, None]
-            hidden_B1D, new = model.forward_cached(
-                tokens_B[:, None], place_B1, place_B1 + 1, attend, (jnp.arange(n), buffer), dtype=plan.dtype
-            )
-            product_BV = jnp.einsum("BD,DV->BV", hidden_B1D[:, 0], head_DV, preferred_element_type=jnp.float32)
-            tokens_B = draw_tokens(model.logits(product_BV), keys_B2, counts_B + t, draw)
-            return (_append(buffer, new, t), tokens_B), tokens_B
-
-        buffer = Cache(*[jnp.zeros((n, rows, g, plan.steps, k), plan.dtype)] * 2)
-        (buffer, _), tokens_TB = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(plan.steps))
-        return _write(cache, buffer, jnp.arange(rows), lengths_B, rows), tokens_TB
-
-    specs = (plan.of_params(params), _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS)
-    return plan.on_rows(on_device, specs, (_ROWS_SECOND, _ROWS_SECOND))(
-        params, cache, tokens_B, lengths_B, counts_B, keys_B2
-    )
-
-
-def _append(buffer: Cache, new: tuple[Array, Array], t: Array) -> Cache:
-    """Puts one token's keys and values at place `t` of the buffer."""
-    return jax.tree.map(
-        partial(jax.lax.dynamic_update_slice_in_dim, start_index=t, axis=-2), Cache(*buffer), _as_cached(new)
-    )
+def buckets(n: int) -> list[int]:
+    """Returns all of these lengths up to `bucket(n)`."""
+    found = [0]
+    while found[-1] < n:
+        found.append(bucket(found[-1] + 1))
+    return found
 
 
 def _attention(
@@ -256,12 +228,15 @@ def _attention(
     scoring: Scoring,
     sinks_H: Array | None,
 ) -> Array:
-    """One new token a row against its cached positions and the buffer up to `t`, a group of rows at a time."""
+    """Attention of one new token a row to its cached positions and to the buffer up to `t`.
+
+    The rows are taken a group at a time, each group only as far as its longest row.
+    """
     scale, softcap = scoring
 
     def score(q_BGRK: Array, keys_BGSK: Array, mask: Array) -> Array:
         scores = scale * jnp.einsum("BGRK,BGSK->BGRS", q_BGRK, keys_BGSK, preferred_element_type=jnp.float32)
-        return jnp.where(mask, scores if softcap is None else softcap * jnp.tanh(scores / softcap), _MASKED)
+        return jnp.where(mask, scores if softcap is None else softcap * jnp.tanh(scores / softcap), MASKED)
 
     b, _, h, k = q_B1HK.shape
     g = buffer.k_NBGSK.shape[-3]
@@ -299,36 +274,29 @@ def _attention(
     return jax.lax.map(of_group, (jnp.arange(0, b, group), which, *map(split, arrays))).reshape(b, 1, h, k)
 
 
-def draw_tokens(
-    logits_BV: Float[Array, "B V"], keys_B2: UInt32[Array, "B 2"], counts_B: Int[Array, "B"], draw: Draw
-) -> Int[Array, "B"]:
-    """One token a row: the likeliest at temperature 0, else drawn after temperature, top-k, then top-p.
+def _append(buffer: Cache, new: tuple[Array, Array], t: Array) -> Cache:
+    """The buffer with one token's keys and values at place `t`."""
+    return jax.tree.map(
+        partial(jax.lax.dynamic_update_slice_in_dim, start_index=t, axis=-2), Cache(*buffer), _as_cached(new)
+    )
 
-    V, which is no token, where the logits are not finite.
+
+def _as_cached(new: tuple[Array, Array]) -> Cache:
+    """New keys and values, axes ..., P, G, K, with the axes in the cache's order."""
+    return Cache(*(jnp.moveaxis(a, -3, -2) for a in new))
+
+
+def _write(cache: Cache, new: Cache, slots_B: Array, starts_B: Array, rows: Array | int) -> Cache:
+    """Writes the first `rows` rows of `new` into the rows `slots_B` of the cache, from position `starts_B` on.
+
+    The rows are written one by one, which is done in place.
     """
-    if draw.temperature == 0:
-        return _first(logits_BV == jnp.max(logits_BV, axis=-1, keepdims=True))
-    logits_BV = logits_BV / draw.temperature
-    if 0 < draw.top_k < logits_BV.shape[1]:
-        least_B1 = jax.lax.top_k(logits_BV, draw.top_k)[0][:, -1:]
-        logits_BV = jnp.where(logits_BV < least_B1, _MASKED, logits_BV)
-    if draw.top_p < 1:
-        sorted_BV = jnp.sort(logits_BV, axis=-1, descending=True)
-        probs_BV = jax.nn.softmax(sorted_BV, axis=-1)
-        kept_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV < draw.top_p  # the token that crosses top_p stays
-        least_B1 = jnp.min(jnp.where(kept_BV, sorted_BV, jnp.inf), axis=-1, keepdims=True)
-        logits_BV = jnp.where(logits_BV < least_B1, _MASKED, logits_BV)
 
-    def uniform(key_2: Array, count: Array) -> Array:
-        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key_2, impl="threefry2x32"), count))
+    def row(b: Array, cache: Cache) -> Cache:
+        def put(whole_NBGSK: Array, new_NBGTK: Array) -> Array:
+            new_N1GTK = jax.lax.dynamic_slice_in_dim(new_NBGTK, b, 1, axis=1)
+            return jax.lax.dynamic_update_slice(whole_NBGSK, new_N1GTK, (0, slots_B[b], 0, starts_B[b], 0))
 
-    # The inverse of the cumulative distribution: one random number a token, where Gumbel noise takes one a word.
-    weights_BV = jnp.exp(logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True))
-    cumulated_BV = jnp.where(weights_BV > 0, jnp.cumsum(weights_BV, axis=-1), 0.0)
-    drawn_B1 = jax.vmap(uniform)(keys_B2, counts_B)[:, None] * jnp.max(cumulated_BV, axis=-1, keepdims=True)
-    return _first(cumulated_BV > drawn_B1)
+        return jax.tree.map(put, cache, new)
 
-
-def _first(mask_BV: Array) -> Array:
-    """The first true column of each row; as a minimum, because XLA's argmax is slow on a CPU."""
-    return jnp.min(jnp.where(mask_BV, jnp.arange(mask_BV.shape[1], dtype=jnp.int32)[None], mask_BV.shape[1]), axis=-1)
+    return jax.lax.fori_loop(0, rows, row, cache)

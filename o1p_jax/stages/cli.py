@@ -1,4 +1,4 @@
-"""From the command line to a checked config, and from any failure to one line on stderr and an exit code."""
+"""The module makes a checked config of the command line, and of any failure one line on stderr and an exit code."""
 
 import contextlib
 import dataclasses
@@ -16,10 +16,11 @@ from unittest import mock
 
 import tyro
 
-from o1p_jax.config.text import flatten, from_dict
+from o1p_jax.config.saved import load_saved
+from o1p_jax.config.text import flatten
 from o1p_jax.config.tree import RunConfig
+from o1p_jax.methods import find
 from o1p_jax.runtime.errors import BadInput, O1pError, Preempted
-from o1p_jax.runtime.files import read_json
 from o1p_jax.runtime.supervisor import await_verdict, end_with_supervisor, in_worker, leave
 
 T = TypeVar("T")
@@ -52,13 +53,22 @@ def _fail(message: str, exit_code: int, debug: bool) -> None:
 
 
 def parse_run_config(argv: list[str]) -> RunConfig:
-    """The config that `--config` names (configs/embedded.py if none), with the other flags put in."""
+    """Returns the config that `--config` names (configs/embedded.py if none), with the other flags put in.
+
+    `--method`, short for `--method.name`, brings the defaults of the method's parameters, unless the config's method is
+    the same one.
+    """
     path, rest = take_flag(argv, "config")
-    return parse(RunConfig, rest, default=load_config(Path(path) if path else DEFAULT_CONFIG))
+    config = load_config(Path(path) if path else DEFAULT_CONFIG)
+    for flag in ("method.name", "method"):
+        name, rest = take_flag(rest, flag)
+        if name is not None and name != config.method.name:
+            config = dataclasses.replace(config, method=find(name).Params())
+    return parse(RunConfig, rest, default=config)
 
 
 def take_flag(argv: list[str], name: str) -> tuple[str | None, list[str]]:
-    """The value of `--name=value` or `--name value` and the arguments without it."""
+    """Returns the value of `--name=value` or `--name value` (None: not given), and the arguments without that flag."""
     rest, value = [], None
     arguments = iter(argv)
     for argument in arguments:
@@ -74,7 +84,7 @@ def take_flag(argv: list[str], name: str) -> tuple[str | None, list[str]]:
 
 
 def take_values(argv: list[str], name: str) -> tuple[list[str], list[str]]:
-    """The values of `--name a b c` or `--name=a`, up to the next flag, and the arguments without them."""
+    """Returns the values of `--name a b c` or `--name=a`, up to the next flag, and the arguments without them."""
     values: list[str] = []
     rest: list[str] = []
     taking = False
@@ -91,7 +101,7 @@ def take_values(argv: list[str], name: str) -> tuple[list[str], list[str]]:
 def load_config(path: Path) -> RunConfig:
     """Reads a config file: Python with a function `config()`, or the config.json of a run folder."""
     if path.suffix == ".json":
-        return from_dict(RunConfig, read_json(path))
+        return load_saved(path)[0]
     if not path.is_file():
         there = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "no configs there"
         raise BadInput(f"--config={path}: no such file; there are: {there}")
@@ -112,8 +122,12 @@ def load_config(path: Path) -> RunConfig:
 
 
 def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
-    """A dataclass from flags; a mistyped flag is refused with the nearest right name, a bad value with its field."""
+    """Returns a `cls` built from flags.
+
+    Raises BadInput that names the nearest right name of a mistyped flag, or the field of a bad value.
+    """
     known = [f.name for f in dataclasses.fields(cls)] if default is None else list(flatten(default))  # type: ignore[arg-type]
+    known += ["method"] if isinstance(default, RunConfig) else []  # for who mistypes it; `parse_run_config` took it out
     for argument in argv:
         name = argument.split("=")[0].removeprefix("--").replace("-", "_")
         if argument.startswith("--") and name not in (*known, "help"):
@@ -137,7 +151,7 @@ def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    """The most similar name, by the whole of it or by its last part."""
+    """Returns the most similar of the `known` names, as a whole or by its last part."""
 
     def likeness(a: str, b: str) -> float:
         return difflib.SequenceMatcher(None, a, b).ratio()
@@ -146,7 +160,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _one_line(boxed: str) -> str:
-    """The message in tyro's box, which stands between the title's rule and the next."""
+    """Returns, as one line, the message in tyro's box, which stands between the title's rule and the next."""
     lines = [line.strip("│|╭╰╮╯ ") for line in boxed.splitlines()]
     rules = [i for i, line in enumerate(lines) if line and set(line) <= set("─-")]
     start, end = ([*rules, len(lines)] if rules else [0, len(lines)])[:2]

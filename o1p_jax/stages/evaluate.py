@@ -1,62 +1,69 @@
-"""The stage that compares models."""
+"""The stage that compares models: all models answer the same problems, and a report says what changed."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from o1p_jax.config.text import fingerprint
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.rollouts import RolloutFolder
+from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
+from o1p_jax.data.prompts import PromptSet, read_prompts
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
 from o1p_jax.evaluation import table
-from o1p_jax.evaluation.page import write_report
+from o1p_jax.evaluation.page import read_results, write_report
 from o1p_jax.evaluation.summary import Graded, Result, compare
-from o1p_jax.models.hf.hub import load_config, resolve_model
-from o1p_jax.runtime.signals import preemptible
-from o1p_jax.stages.grade import grade_rollouts
-from o1p_jax.stages.preflight import check_inputs, mesh_sizes
-from o1p_jax.stages.presample import RolloutJob
-from o1p_jax.stages.where import outside_vllm, sample
+from o1p_jax.models.source import SourceModel, find_model
+from o1p_jax.stages import where
+from o1p_jax.stages.grade import grade
+from o1p_jax.stages.pool import evaluation_pool
+from o1p_jax.stages.preflight import check_functions, check_model
+
+_COLUMNS = tuple(dict.fromkeys([*PROBLEMS.names, *SAMPLES.names, *GRADES.names]))
 
 
 def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str], out: Path) -> None:
-    """Compares models (folders, names, run folders) on problem sets and prints the table."""
+    """Compares models (folders, hub names, run folders) on problem sets and prints the table."""
     folders = [str(Path(m) / "model") if (Path(m) / "model" / "config.json").is_file() else m for m in models]
     names = [Path(m).name for m in models]
     labels = [name if names.count(name) == 1 else model for name, model in zip(names, models, strict=True)]
-    for model in folders:
+    sources = {label: find_model(folder, cfg.revision) for label, folder in zip(labels, folders, strict=True)}
+    check_functions(cfg)
+    prompts = {}
+    for label, source in sources.items():
+        check_model(cfg, source)
         for problem_set in problem_sets:
-            there = replace(cfg, model=model, problems=replace(cfg.problems, test=problem_set))
-            check_inputs(there, resolve_model(model, cfg.revision), ["test"])
-        sizes = mesh_sizes(cfg, load_config(resolve_model(model, cfg.revision)))
-        outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": sizes})
-    results = compare_models(
-        cfg, dict(zip(labels, folders, strict=True)), problem_sets, out, title=" and ".join(labels)
-    )
+            read = read_prompts(source.folder, problem_set, cfg.problems, cfg.problems.limit_test)
+            prompts[label, problem_set] = read
+    results = compare_models(cfg, sources, prompts, out, title=" and ".join(labels))
     table.show(results)
     print(f"report {out / 'report.html'}")
 
 
 def compare_models(
-    cfg: RunConfig, models: Mapping[str, str], problem_sets: Sequence[str], out: Path, title: str
+    cfg: RunConfig,
+    models: Mapping[str, SourceModel],
+    prompts: Mapping[tuple[str, str], PromptSet],
+    out: Path,
+    title: str,
 ) -> list[Result]:
-    """Samples and grades every model (name -> folder, hub name or `embedded`) on every problem set, and writes the
-    report to `out`. The first model is the base of the others. Of the processes of a job, all sample, and the leader
-    does the rest; the others are given no results.
+    """Samples and grades the models on problem sets, and writes the report to `out`.
+
+    `models` are given by the name that the report shows; the first model is the base of the others. `prompts` are each
+    model's on each problem set, by the names of both. Of the processes of a job, all sample, and the leader does the
+    rest; the others are given no results. A report that is there already, of the same samples and figures, is read and
+    not made again.
     """
-    runs = []
-    for problem_set in problem_sets:
-        for name, model in models.items():
-            folder = out / "rollouts" / _slug(name) / _slug(problem_set)
-            here = replace(cfg, model=model, problems=replace(cfg.problems, test=problem_set))
-            sample(RolloutJob(config=here, part="test", model=model, out=str(folder / "sampled")))
-            with preemptible():
-                grade_rollouts(folder / "sampled", folder / "graded")
-            if processes.leader():
-                runs.append(Graded(name, problem_set, RolloutFolder(folder / "graded").read()))
+    graded: dict[tuple[str, str], tuple[Pool, ShardedTable]] = {}
+    for problem_set in dict.fromkeys(problem_set for _, problem_set in prompts):
+        for name, source in models.items():
+            of_model = prompts[name, problem_set]
+            slug = f"{_slug(name)}-{_slug(problem_set)}"
+            pool = evaluation_pool(cfg, source, of_model, slug, out / "pools")
+            where.sample(cfg, source, pool, title=problem_set)
+            graded[name, problem_set] = pool, grade(pool, cfg.grading)
     if not processes.leader():
         return []
-    results = compare(runs, resamples=cfg.evaluation.bootstrap, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
     facts = {
         "base model": cfg.model,
         "sampler": cfg.sampling.sampler,
@@ -67,7 +74,16 @@ def compare_models(
         "AES": "as the paper printed it" if cfg.evaluation.aes_as_printed else "by the paper's formula",
         "seed": str(cfg.seed),
     }
-    write_report(out, runs, results, title=title, facts=facts, shown=cfg.evaluation.rollouts_shown, seed=cfg.seed)
+    shown, resamples = cfg.evaluation.rollouts_shown, cfg.evaluation.bootstrap
+    made_by = [[*names, grades.metadata] for names, (_, grades) in graded.items()]
+    key = fingerprint([made_by, facts, title, shown, resamples])
+    if (results := read_results(out, key)) is not None:
+        return results
+    runs = [
+        Graded(name, problem_set, pool.read(_COLUMNS, grades)) for (name, problem_set), (pool, grades) in graded.items()
+    ]
+    results = compare(runs, resamples=resamples, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
+    write_report(out, runs, results, title=title, facts=facts, key=key, shown=shown, seed=cfg.seed)
     return results
 
 

@@ -1,37 +1,42 @@
-"""The stage that grades samples."""
+"""The stage that grades a pool's samples: it finds each one's final answer and compares it with the gold answer."""
 
 from contextlib import closing
-from pathlib import Path
 
-from o1p_jax.data.rollouts import RolloutFolder
+from o1p_jax.config.tree import GradingConfig
+from o1p_jax.data.pool import Pool
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.grading.grader import Grader
 from o1p_jax.runtime.claims import shards_to_make
 from o1p_jax.runtime.progress import track
-from o1p_jax.stages.weigh import _with
+from o1p_jax.runtime.signals import preemptible
+from o1p_jax.stages import identity
 
 
-def grade_rollouts(src: Path, dst: Path) -> Path:
-    """Copies the rollouts of `src` to `dst` with `pred` and `grade` filled in; returns `dst`.
+def grade(pool: Pool, grading: GradingConfig) -> ShardedTable:
+    """Grades the pool's samples that have no grade yet, and returns the grades by the grader that `grading` names.
 
-    Several processes share the shards out, as in presampling.
+    Several processes share the shards out, as `stages.presample` does.
     """
-    source = RolloutFolder(src)
-    folder = RolloutFolder.create(dst, source.metadata | {"stage": "graded"}, source.shards)
-    missing = folder.missing_shards()
+    grades = pool.grades(identity.of_grades(grading))
+    missing = grades.missing_shards()
     if not missing:
-        return dst
-    done = source.shards - len(missing)
+        return grades
+    done = grades.shards - len(missing)
+    problems = pool.problems.read(["problem_id", "answer"])
+    columns = ("problem_id", "sample_idx", "completion", "answer")
     with (
-        Grader() as grader,
-        track("grade", total=source.shards, unit="shards", done=done) as bar,
-        closing(shards_to_make(folder, lambda _: bar.advance())) as todo,
+        preemptible(),
+        Grader(timeout_s=grading.timeout_s, own=grading.grader) as grader,
+        track("grade", total=grades.shards, unit="shards", done=done) as bar,
+        closing(shards_to_make(grades, lambda _: bar.advance())) as todo,
     ):
         for shard in todo:
-            table = source.read_shard(shard)
-            grades = grader.grade_many(
-                list(zip(table["completion"].to_pylist(), table["answer"].to_pylist(), strict=True))
+            table = pool.read_shard(shard, columns, problems=problems)
+            pairs = zip(table["completion"].to_pylist(), table["answer"].to_pylist(), strict=True)
+            verdicts = grader.grade_many(list(pairs))
+            keys = zip(table["problem_id"].to_pylist(), table["sample_idx"].to_pylist(), verdicts, strict=True)
+            grades.write_shard(
+                shard, [{"problem_id": p, "sample_idx": k, "pred": v.pred, "grade": v.status} for p, k, v in keys]
             )
-            table = _with(table, pred=[g.pred for g in grades], grade=[g.status for g in grades])
-            folder.write_shard(shard, table)
             bar.advance()
-    return dst
+    return grades

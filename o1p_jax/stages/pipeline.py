@@ -1,93 +1,102 @@
-"""The whole job, stage by stage: presample -> grade -> weigh -> train -> export -> evaluate.
+"""The pipeline is the whole job, stage by stage: presample -> grade -> weigh -> train -> export -> evaluate.
 
-Every stage skips what an earlier run of the same command has finished.
+Every stage skips what an earlier start of the same command has finished.
 """
 
 from dataclasses import asdict
 from pathlib import Path
 
-from o1p_jax.config.text import to_dict
+from o1p_jax.config.saved import CONFIG, load_saved
 from o1p_jax.config.tree import RunConfig
+from o1p_jax.data.pool import Pool
 from o1p_jax.devices import processes
 from o1p_jax.devices.mesh import make_mesh, simulate_devices
 from o1p_jax.evaluation import table
 from o1p_jax.evaluation.summary import Result
-from o1p_jax.models.hf.hub import load_config, resolve_model
+from o1p_jax.models.source import find_model
 from o1p_jax.runtime.place import JobPlace
 from o1p_jax.runtime.signals import preemptible
+from o1p_jax.stages import identity, where
 from o1p_jax.stages.card import write_card
 from o1p_jax.stages.evaluate import compare_models
-from o1p_jax.stages.export import export
-from o1p_jax.stages.grade import grade_rollouts
-from o1p_jax.stages.preflight import check_inputs, mesh_sizes
-from o1p_jax.stages.presample import RolloutJob
-from o1p_jax.stages.run_folder import check_run, load_run_config, open_run
-from o1p_jax.stages.weigh import WeightReport, weigh_rollouts
-from o1p_jax.stages.where import outside_vllm, sample
+from o1p_jax.stages.export import export, newest_checkpoint
+from o1p_jax.stages.grade import grade
+from o1p_jax.stages.pool import imported_pool, training_pool
+from o1p_jax.stages.preflight import Inputs, preflight
+from o1p_jax.stages.run_folder import open_run
+from o1p_jax.stages.train import is_done
+from o1p_jax.stages.weigh import weigh
 
 BEFORE, AFTER = "before", "after"
 
 
-def whole_job(cfg: RunConfig, place: JobPlace | None = None) -> None:
-    """From the config's model and problems to a pruned model, and the table that shows what it is worth.
+def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None = None) -> None:
+    """Makes a pruned model of the config's model and problems, and the table that shows what the model is worth.
 
-    `place` is this process's among those that do the job together; None: it is alone.
+    `place` is this process's place among those that do the job together; None: the process is alone. `restart` names
+    the result whose earlier work may be set aside where the configuration has no more use for it.
     """
     processes.start(place)
-    preflight(cfg, "train", "test")
-    run = open_run(cfg)
-    report = _make_samples(cfg, run)
-    outside_vllm(cfg, {"do": "train", "config": to_dict(cfg), "report": asdict(report)})
+    inputs = preflight(cfg, ("train", "test"), restart)
+    run = open_run(cfg, inputs.source.commit)
+    _weighed_samples(cfg, inputs, run)
+    if not is_done(cfg, inputs.source):
+        where.train(cfg, inputs.source)
+    assert inputs.test is not None
+    models = {BEFORE: inputs.source, AFTER: find_model(str(run / "model"))}
     results = compare_models(
         cfg,
-        {BEFORE: cfg.model, AFTER: str(run / "model")},
-        [cfg.problems.test],
+        models,
+        {(name, cfg.problems.test): inputs.test for name in models},
         run / "evaluation",
         title=f"{cfg.model}, before and after",
     )
-    processes.once(lambda: _show(run, results))
+    processes.once(lambda: _show(cfg, run, results))
 
 
-def _show(run: Path, results: list[Result]) -> None:
-    write_card(run / "model", table.markdown(results))
-    table.show(results)
-    for name, path in (
-        ("model", "model"),
-        ("report", "evaluation/report.html"),
-        ("table", "evaluation/table.md"),
-        ("metrics", "metrics.jsonl"),
-        ("rollouts", "weighed"),
-    ):
-        print(f"{name:9}{run / path}")
-
-
-def samples_only(cfg: RunConfig) -> None:
-    """The part before training: sampled, graded and weighed solutions of the training problems."""
-    preflight(cfg, "train")
-    run = open_run(cfg)
-    _make_samples(cfg, run)
-    print(f"rollouts {run / 'weighed'}")
+def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
+    """Does the part of the job before training: samples, grades and weighs solutions of the training problems."""
+    inputs = preflight(cfg, ("train",), restart)
+    run = open_run(cfg, inputs.source.commit)
+    pool = _weighed_samples(cfg, inputs, run)
+    print(f"pool    {pool.path}\nweights {run / 'weights'}")
 
 
 def export_run(run: Path, out: Path, step: int | None) -> None:
-    """Writes the model of the run's checkpoint `step`, the newest whole one if None, to the folder `out`."""
-    cfg = load_run_config(run)
+    """Writes the model of the run's checkpoint `step` (None: of the newest whole checkpoint) to the folder `out`."""
+    cfg, commit = load_saved(run / CONFIG)
     simulate_devices(cfg.mesh)
-    export(run if step is None else run / "checkpoints" / f"{step:08d}", out, make_mesh(cfg.mesh))
+    folder = newest_checkpoint(run, step)
+    export(folder, out, make_mesh(cfg.mesh), find_model(cfg.model, commit or cfg.revision))
     print(f"model {out}")
 
 
-def preflight(cfg: RunConfig, *parts: str) -> None:
-    """Raises BadInput, within seconds and with nothing written, for what would fail hours later."""
-    check_run(cfg)
-    folder = resolve_model(cfg.model, cfg.revision)
-    check_inputs(cfg, folder, parts)
-    outside_vllm(cfg, {"do": "mesh", "mesh": cfg.mesh, "sizes": mesh_sizes(cfg, load_config(folder))})
-
-
-def _make_samples(cfg: RunConfig, run: Path) -> WeightReport:
-    sample(RolloutJob(config=cfg, part="train", model=cfg.model, out=str(run / "rollouts")))
+def _weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
+    pool = _pool(cfg, inputs)
+    where.sample(cfg, inputs.source, pool, title="train")
+    grades = grade(pool, cfg.grading)
+    made_by = identity.of_weights(cfg, pool.identity)
     with preemptible():
-        grade_rollouts(run / "rollouts", run / "graded")
-        report = processes.once(lambda: asdict(weigh_rollouts(run / "graded", run / "weighed", cfg.method, cfg.seed)))
-    return WeightReport(**report)
+        processes.once(lambda: asdict(weigh(pool, grades, cfg.method, cfg.seed, made_by, run / "weights")))
+    return pool
+
+
+def _pool(cfg: RunConfig, inputs: Inputs) -> Pool:
+    if inputs.train is not None:
+        return training_pool(cfg, inputs.source, inputs.train)
+    pool = imported_pool(cfg, inputs.source)
+    assert pool is not None
+    return pool
+
+
+def _show(cfg: RunConfig, run: Path, results: list[Result]) -> None:
+    write_card(run / "model", table.markdown(results), as_printed=cfg.evaluation.aes_as_printed)
+    table.show(results)
+    for name, path in (
+        ("model", run / "model"),
+        ("report", run / "evaluation" / "report.html"),
+        ("table", run / "evaluation" / "table.md"),
+        ("metrics", run / "metrics.jsonl"),
+        ("weights", run / "weights"),
+    ):
+        print(f"{name:9}{path}")

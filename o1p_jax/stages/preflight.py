@@ -1,44 +1,97 @@
-"""What would fail hours later, refused before anything is written."""
+"""The preflight refuses what would fail hours later, within seconds and with nothing written."""
 
 import importlib.util
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
 
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.problems import load_problems
-from o1p_jax.data.prompts import Prompter
+from o1p_jax.data.prompts import PromptSet, read_prompts
+from o1p_jax.devices import processes
 from o1p_jax.devices.axes import check_divides
+from o1p_jax.devices.mesh import check_mesh, gpus_of_job, make_mesh, simulate_devices
+from o1p_jax.grading.grader import Grader
+from o1p_jax.methods import method_of
+from o1p_jax.methods.own_reward import check_reward
 from o1p_jax.models.config import DecoderConfig
-from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import check_weights
+from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages import identity
+from o1p_jax.stages.pool import check_imported, check_pool, imported_pool
+from o1p_jax.stages.run_folder import kept_revision, make_room
+from o1p_jax.stages.where import apart
 
 
-def mesh_sizes(cfg: RunConfig, model: DecoderConfig) -> dict[str, tuple[str, int]]:
-    """What the mesh has to divide, for `mesh.check_divides`."""
-    rows = {"batch.rows_per_microbatch": ("batch", cfg.batch.rows_per_microbatch)}
-    return model.axis_sizes() | rows | {"batch.row_length": ("length", cfg.batch.row_length)}
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The model and problems that a job works on, found once and handed down to its stages."""
+
+    source: SourceModel
+    train: PromptSet | None
+    """The training problems; None where an imported pool brings its own, or none are needed."""
+    test: PromptSet | None
 
 
-def check_inputs(cfg: RunConfig, model: Path, parts: Iterable[str]) -> None:
-    """Raises BadInput for what would fail later: model, mesh, problems ('train', 'test' in `parts`), prompts, sampler.
+def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None) -> Inputs:
+    """Finds the model and the problems ('train', 'test' in `parts`) of a run, and checks that they fit what `cfg` says.
 
-    `model` is the folder of cfg.model. Needs no device.
+    Raises BadInput for what would fail later: model, mesh, problems, prompts, sampler, and work in the run's folder
+    that the configuration has no use for; `restart` names the work that may be set aside.
     """
-    decoder = load_config(model)
-    check_weights(model, decoder)
-    check_divides(cfg.mesh, mesh_sizes(cfg, decoder))
-    wanted = cfg.compute.trainable_layers
-    if wanted is not None and wanted > decoder.layers:
-        raise BadInput(f"compute.trainable_layers={wanted}: the model has {decoder.layers} layers")
-
-    prompter = Prompter(model, cfg.problems)
+    source = find_model(cfg.model, kept_revision(cfg))
+    check_model(cfg, source)
+    check_functions(cfg)
+    imported = imported_pool(cfg, source)
+    if imported is not None:
+        check_imported(cfg, imported)
+    prompts = {}
     for part in parts:
-        spec, limit = getattr(cfg.problems, part), getattr(cfg.problems, f"limit_{part}")
-        for problem in load_problems(spec, cfg.problems, limit):
-            prompter.prompt_ids(problem)
+        if part == "test" or imported is None:
+            spec, limit = getattr(cfg.problems, part), getattr(cfg.problems, f"limit_{part}")
+            prompts[part] = read_prompts(source.folder, spec, cfg.problems, limit)
+    wanted = None
+    if "train" in prompts:
+        wanted = identity.of_samples(cfg, source, prompts["train"])
+        check_pool(cfg, wanted)
+    samples = wanted if imported is None else imported.identity
+    if samples is not None:
+        make_room(cfg, wanted, identity.of_training(cfg, source, samples), restart)
+    return Inputs(source=source, train=prompts.get("train"), test=prompts.get("test"))
+
+
+def check_functions(cfg: RunConfig) -> None:
+    """Raises BadInput where a user's own reward or grader can't be loaded, or fails on a trial."""
+    check_reward(method_of(cfg.method), cfg.method)
+    with Grader(workers=1, timeout_s=cfg.grading.timeout_s, own=cfg.grading.grader) as grader:
+        grader.check()
+
+
+def check_model(cfg: RunConfig, source: SourceModel) -> None:
+    """Raises BadInput where the model's files, the mesh, the trained layers or the sampler do not fit one another."""
+    check_weights(source.folder, source.decoder)
+    check_divides(cfg.mesh, mesh_sizes(cfg, source.decoder), _devices(cfg))
+    wanted, layers = cfg.compute.trainable_layers, source.decoder.layers
+    if wanted is not None and wanted > layers:
+        raise BadInput(f"compute.trainable_layers={wanted}: the model has {layers} layers")
     if cfg.sampling.sampler == "vllm" and cfg.sampling.vllm.python is None and not importlib.util.find_spec("vllm"):
         raise BadInput(
             "sampling.sampler=vllm: vLLM is not installed here; install it (docs/install.md), or name the "
             "interpreter that has it as sampling.vllm.python"
         )
+
+
+def _devices(cfg: RunConfig) -> int:
+    """Returns the number of devices that there are for the mesh; raises BadInput where they are too few."""
+    if not apart(cfg.sampling):
+        simulate_devices(cfg.mesh)
+        return make_mesh(cfg.mesh).size
+    if (gpus := gpus_of_job()) is not None:
+        check_mesh(cfg.mesh, gpus, "gpu")
+        return gpus
+    return processes.count()
+
+
+def mesh_sizes(cfg: RunConfig, model: DecoderConfig) -> dict[str, tuple[str, int]]:
+    """Returns the sizes that the mesh has to divide, as `devices.axes.check_divides` takes them."""
+    rows = {"batch.rows_per_microbatch": ("batch", cfg.batch.rows_per_microbatch)}
+    return model.axis_sizes() | rows | {"batch.row_length": ("length", cfg.batch.row_length)}

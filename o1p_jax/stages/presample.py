@@ -1,149 +1,117 @@
-"""K solutions a problem from one model, into a folder of Parquet shards.
+"""The stage that samples K solutions of each problem from one model into a pool.
 
 A shard holds all samples of a few problems and is written whole or not at all; a run that was killed goes on with the
-shards that are missing. Any number of processes, on any hosts that see the folder, share them out (`o1p_jax.claims`);
-what one that is lost has not finished, the others do. `python -m o1p_jax.presample JOB.json` does one job in a process
-of its own, as vLLM needs it: its memory comes back when the process ends, and it may live in another environment.
+shards that are missing. Any number of processes, on any hosts that see the pool, share the shards out
+(`runtime.claims`); what a lost process has not finished, the others do. `python -m o1p_jax.stages.presample JOB.json`
+does one job in a process of its own, as vLLM needs it: vLLM's memory comes back when the process ends, and vLLM may
+live in another environment.
 """
 
 import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from o1p_jax.config.text import fingerprint, from_dict
-from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.problems import load_problems
+from o1p_jax.config.text import from_dict
+from o1p_jax.config.tree import SamplingConfig
+from o1p_jax.data.pool import Pool
 from o1p_jax.data.prompts import Prompter
-from o1p_jax.data.records import Problem, Request
-from o1p_jax.data.rollouts import RolloutFolder
+from o1p_jax.data.records import Request
 from o1p_jax.runtime.children import child_main
 from o1p_jax.runtime.claims import shards_to_make
-from o1p_jax.runtime.files import sha256_file
 from o1p_jax.runtime.progress import track
 from o1p_jax.runtime.signals import preemptible
 from o1p_jax.sampling import Sampler, SamplingParams
 from o1p_jax.sampling import make_sampler as default_sampler
 
 
-@dataclass(frozen=True)
-class RolloutJob:
-    """Which model answers which problems."""
+@dataclass(frozen=True, kw_only=True)
+class SampleJob:
+    """A job says which model fills which pool by which sampler; the pool itself says how its samples are drawn."""
 
-    config: RunConfig
-    part: Literal["train", "test"]
-    """train: problems.train with `sampling`'s parameters; test: problems.test with `evaluation`'s."""
-    model: str
-    """Hugging Face folder, hub name, or `embedded`."""
-    out: str
-    """The folder of shards."""
-    folder: str | None = None
-    """Where the model's files lie, when that is known already."""
+    title: str
+    """The name of what is sampled, for people: train, or a model's name."""
+    pool: str
+    """The pool's folder."""
+    folder: str
+    """The folder of the model's files."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """The sampler and its settings."""
+    mesh: str
+    dtype: str
+    """The mesh and the type (`dtype`) of the embedded sampler's computation."""
 
 
-def presample(job: RolloutJob, make_sampler: Callable[..., Sampler] = default_sampler) -> Path:
-    """Samples what `job.out` still lacks, and waits for what other processes are sampling; returns its path.
+def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sampler) -> None:
+    """Samples the solutions that the pool still lacks, and waits for those that other processes are sampling.
 
-    A sample's seed depends on (config.seed, problem, sample index) alone. Raises BadInput before anything is written
-    when problems, prompts or model don't fit, or `job.out` was made with other parameters; Preempted on SIGTERM or
-    SIGINT, the finished shards staying.
+    A sample's seed depends on (seed, problem, sample index) alone. Raises Preempted on SIGTERM or SIGINT; the finished
+    shards stay.
     """
-    cfg, out = job.config, Path(job.out)
-    sampling = cfg.sampling if job.part == "train" else cfg.evaluation
-    spec, limit = (
-        (cfg.problems.train, cfg.problems.limit_train)
-        if job.part == "train"
-        else (cfg.problems.test, cfg.problems.limit_test)
-    )
-    problems = load_problems(spec, cfg.problems, limit)
-    model = _resolve(job)
-    prompter = Prompter(model, cfg.problems)
-    prompts = {problem.problem_id: prompter.prompt_ids(problem) for problem in problems}
-
-    size = cfg.sampling.problems_per_shard
-    shards = [problems[i : i + size] for i in range(0, len(problems), size)]
-    samples = sampling.samples_per_problem
-    params = SamplingParams.of(sampling, prompter.eos_ids)
-    folder = RolloutFolder.create(
-        out,
-        {
-            "model": job.model,
-            "revision": cfg.revision,
-            "model_sha256": _digest(model),
-            "template_sha256": prompter.template_hash,
-            "problems_sha256": fingerprint([p.problem_id for p in problems]),
-            "sampler": cfg.sampling.sampler,
-            "samples_per_problem": samples,
-            "problems_per_shard": size,
-            "seed": cfg.seed,
-            **asdict(params),
-        },
-        len(shards),
-    )
-    missing = folder.missing_shards()
+    pool = Pool(job.pool)
+    missing = pool.samples.missing_shards()
     if not missing:
-        return out
-    todo = samples * sum(len(shards[i]) for i in missing)
-    total = samples * len(problems)
-    longest = max(len(ids) for ids in prompts.values())
+        return
+    draw = pool.facts["draw"]
+    samples, seed = draw["samples_per_problem"], draw["seed"]
+    params = SamplingParams.from_json(draw)
+    prompts = pool.problems.read(["prompt_ids", "problem_id"])
+    longest = max(map(len, prompts["prompt_ids"].to_pylist()))
+    size = pool.facts["problems_per_shard"]
+
+    def problems_in(shard: int) -> int:
+        return min(size, prompts.num_rows - shard * size)
+
+    todo = samples * sum(map(problems_in, missing))
+    total = samples * prompts.num_rows
     with (
         preemptible(),
         ExitStack() as stack,
-        track(f"presample {job.part}", total=total, unit="samples", done=total - todo) as bar,
+        track(f"presample {job.title}", total=total, unit="samples", done=total - todo) as bar,
     ):
-        sampler = None
+        sampler = decode = None
 
         def made_by_another(shard: int) -> None:
-            bar.advance(samples * len(shards[shard]))
+            bar.advance(samples * problems_in(shard))
 
-        for shard in stack.enter_context(closing(shards_to_make(folder, made_by_another))):
+        for shard in stack.enter_context(closing(shards_to_make(pool.samples, made_by_another))):
             if sampler is None:  # where others make all that is missing, none is needed
-                sampler = stack.enter_context(closing(make_sampler(cfg.sampling.sampler, model, cfg, longest)))
-            rows = [
-                _row(problem, prompts[problem.problem_id], k, cfg.seed)
-                for problem in shards[shard]
-                for k in range(samples)
-            ]
-            requests = [Request(tuple(row["prompt_ids"]), row["seed"]) for row in rows]
+                sampler = stack.enter_context(closing(_made(job, pool, longest + params.max_tokens, make_sampler)))
+                decode = Prompter(Path(job.folder)).decode
+            assert decode is not None
+            rows: list[dict[str, Any]] = []
+            requests = []
+            for problem in prompts.slice(shard * size, size).to_pylist():
+                for k in range(samples):
+                    row = {"problem_id": problem["problem_id"], "sample_idx": k}
+                    rows.append(row | {"seed": sample_seed(seed, problem["problem_id"], k)})
+                    requests.append(Request(tuple(problem["prompt_ids"]), rows[-1]["seed"]))
             for row, completion in zip(rows, sampler.sample(requests, params, bar.advance), strict=True):
                 row |= {
-                    "completion": prompter.decode(completion.token_ids),
+                    "completion": decode(completion.token_ids),
                     "completion_ids": list(completion.token_ids),
                     "finish_reason": completion.finish_reason,
                 }
-            folder.write_shard(shard, rows)
-    return out
+            pool.samples.write_shard(shard, rows)
+
+
+def _made(job: SampleJob, pool: Pool, max_length: int, make_sampler: Callable[..., Sampler]) -> Sampler:
+    return make_sampler(
+        job.sampling,
+        Path(job.folder),
+        model=pool.facts["model"],
+        mesh=job.mesh,
+        dtype=job.dtype,
+        max_length=max_length,
+    )
 
 
 def sample_seed(seed: int, problem_id: str, sample: int) -> int:
-    """The seed of one sample: 31 bits, which every sampler takes."""
+    """Returns the seed of one sample: 31 bits, which every sampler takes."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{problem_id}/{sample}".encode()).digest()[:4]) >> 1
 
 
-def _row(problem: Problem, prompt: tuple[int, ...], sample: int, seed: int) -> dict[str, Any]:
-    return asdict(problem) | {
-        "prompt_ids": list(prompt),
-        "sample_idx": sample,
-        "seed": sample_seed(seed, problem.problem_id, sample),
-    }
-
-
-def _resolve(job: RolloutJob) -> Path:
-    known = job.folder or job.model
-    if Path(known).is_dir():
-        return Path(known)
-    from o1p_jax.models.hf.hub import resolve_model
-
-    return resolve_model(job.model, job.config.revision)
-
-
-def _digest(model: Path) -> str:
-    """SHA-256 over the names and contents of the model's configuration and weights."""
-    files = sorted([*model.glob("*.safetensors"), *model.glob("config.json")])
-    return fingerprint({file.name: sha256_file(file) for file in files})
-
-
 if __name__ == "__main__":
-    child_main(lambda values: presample(RolloutJob(**values | {"config": from_dict(RunConfig, values["config"])})))
+    child_main(lambda values: presample(from_dict(SampleJob, values)))

@@ -1,61 +1,166 @@
-"""A run's folder, and the checks that come before anything is written to it.
+"""A run's folder: what lies in it, and what of that a changed configuration has no use for.
 
-config.json      what the run was started with
-rollouts/        presampled solutions, then graded/ and weighed/: Parquet shards
-reference/       log-probabilities of the kept ones under the reference model
+config.json      what the run was last started with, and the commit of a hub's model
+pool/            presampled solutions and their grades, unless the run was given a pool beside it
+weights/         what each solution is worth to the method
+reference/       log-probabilities of the kept solutions under the reference model
 checkpoints/     training states; metrics.jsonl and tensorboard/ beside them
 model/           the result, a Hugging Face folder
-evaluation/      report.html, report.json, table.md and the rollouts behind them
+evaluation/      report.html, report.json, table.md and the pools behind them
+set_aside/       what `--restart` has taken out of the way
 """
 
+import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from o1p_jax.config.text import flatten, from_dict, to_dict
+from o1p_jax.config.saved import CONFIG, load_saved, save_config
 from o1p_jax.config.tree import RunConfig
+from o1p_jax.data.pool import Pool
 from o1p_jax.devices import processes
-from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import read_json, write_json
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.fields import SAMPLES, TRAINING
+from o1p_jax.runtime.files import disk_errors
+from o1p_jax.runtime.progress import say
+from o1p_jax.stages.identity import Identity
+from o1p_jax.training import checkpoint
+from o1p_jax.training.loop import differences
 
-_MAY_CHANGE = (
-    "run",
-    "mesh",
-    "checkpoint.",
-    "sampling.servers",
-    "sampling.timeout_s",
-    "sampling.vllm.python",
-    "sampling.vllm.replicas",
+_OF_TRAINING = (
+    "weights",
+    "metrics.jsonl",
+    "tensorboard",
+    "digest.txt",
+    "model",
+    "evaluation/report.html",
+    "evaluation/report.json",
+    "evaluation/table.md",
+    "checkpoints",
 )
-"""Fields in which a run may be continued with another value: they do not decide what comes out."""
+_SET_ASIDE = {SAMPLES: (*_OF_TRAINING, "reference", "pool"), TRAINING: _OF_TRAINING}
+"""Result that is made anew -> what of the run's folder is set aside for it.
+
+The last entry is the one that tells that old work is in the way, so that a start after a kill sets the rest aside too.
+"""
+_CONTENTS = {
+    "model_sha256": "the model's weights",
+    "problems_sha256": "the problems",
+    "imported_sha256": "the imported solutions",
+    "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template)",
+}
 
 
-def open_run(cfg: RunConfig) -> Path:
-    """The run's folder, made if there is none. Raises BadInput that names a field in which it differs from `cfg`."""
-    check_run(cfg)
+class _Loss(NamedTuple):
+    """Finished work that a changed configuration has no use for."""
+
+    result: str
+    work: str
+    reason: str
+
+
+def kept_revision(cfg: RunConfig) -> str | None:
+    """Returns the commit of the run's model that its first start found, or `cfg.revision` where there is none.
+
+    There is none where `cfg` now asks for another model or revision. Raises BadInput where the run's folder holds
+    something else than a run.
+    """
+    run = Path(cfg.run)
+    if not (run / CONFIG).exists():
+        # Another process may be writing config.json right now.
+        others = not run.is_dir() or any(not f.name.startswith(f".{CONFIG}") for f in run.iterdir())
+        if run.exists() and others and not (run / CONFIG).exists():
+            raise BadInput(f"run={run}: exists and is not a run folder; name another")
+        return cfg.revision
+    then, commit = load_saved(run / CONFIG)
+    same = (then.model, then.revision) == (cfg.model, cfg.revision)
+    return commit if same and commit is not None else cfg.revision
+
+
+def open_run(cfg: RunConfig, commit: str | None) -> Path:
+    """Returns the run's folder, made if there is none, after writing `cfg` and the model's `commit` to config.json."""
     run = Path(cfg.run)
     if processes.leader():
-        write_json(run / "config.json", to_dict(cfg))
+        save_config(run / CONFIG, cfg, commit)
     return run
 
 
-def check_run(cfg: RunConfig) -> None:
-    """Raises BadInput where the run's folder was made with another configuration, or isn't one; writes nothing."""
-    run, path = Path(cfg.run), Path(cfg.run) / "config.json"
-    if not path.exists():
-        # Another process of the job may be writing config.json right now.
-        if run.exists() and (not run.is_dir() or any(not f.name.startswith(".config.json") for f in run.iterdir())):
-            if path.exists():  # it has written it
-                return check_run(cfg)
-            raise BadInput(f"run={run}: exists and is not a run folder; name another")
+def make_room(cfg: RunConfig, samples: Identity | None, training: Identity, restart: str | None) -> None:
+    """Sets aside what of the run's work was made otherwise than `cfg` asks for, if `restart` names it.
+
+    `samples` and `training` are the identities that `cfg` gives; None for `samples`: the pool's samples stand as they
+    are. Raises BadInput that says what would be lost, and why, where `restart` does not name that work. Work that would
+    not be lost, or is made again within seconds, does not concern this function.
+    """
+    if restart not in (None, *_SET_ASIDE):
+        raise BadInput(
+            f"--restart={restart}: must be {' or '.join(_SET_ASIDE)}; nothing else is lost when a field changes"
+        )
+    processes.once(lambda: _make_room(cfg, samples, training, restart))
+
+
+def _make_room(cfg: RunConfig, samples: Identity | None, training: Identity, restart: str | None) -> None:
+    run = Path(cfg.run)
+    losses = [*_lost_samples(cfg, samples), *_lost_training(run, training)]
+    if not losses:
+        if restart is not None:
+            say(f"--restart={restart}: nothing in {run} was made otherwise; going on from what is there")
         return
-    then, now = flatten(load_run_config(run)), flatten(cfg)
-    for name, value in now.items():
-        if then[name] != value and not name.startswith(_MAY_CHANGE):
-            raise BadInput(f"run={run}: made with {name}={then[name]}, not {value}; set it back or name another folder")
+    first, works = losses[0], " and ".join(loss.work for loss in losses)
+    if restart is None:
+        raise BadInput(
+            f"run={run}: {first.reason} would throw away {works}; set it back, name another run, or add "
+            f"--restart={first.result}, which sets the old work aside"
+        )
+    if restart != first.result:
+        raise BadInput(
+            f"--restart={restart}: {first.reason} would throw away {works}; if that is meant, say "
+            f"--restart={first.result}"
+        )
+    aside = _next_folder(run / "set_aside")
+    with disk_errors(aside):
+        for name in _SET_ASIDE[restart]:
+            if (run / name).exists():
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                (run / name).rename(aside / name)
+    say(f"{works}: set aside in {aside}, because of {first.reason}")
 
 
-def load_run_config(run: Path) -> RunConfig:
-    """The configuration that the run in folder `run` was started with."""
-    try:
-        return from_dict(RunConfig, read_json(run / "config.json"))
-    except BadInput as e:
-        raise CorruptData(f"{run / 'config.json'}: {e}") from None
+def _lost_samples(cfg: RunConfig, wanted: Identity | None) -> list[_Loss]:
+    """Returns the samples in the run's folder that `wanted` has no use for, as one loss or none.
+
+    A pool beside the run is not the run's to set aside: `stages.pool.check_pool` looks at it.
+    """
+    path = Path(cfg.run) / "pool"
+    if cfg.pool is not None or wanted is None or not Pool.lies_in(path):
+        return []
+    pool = Pool(path)
+    differing = pool.differences(wanted)
+    if not differing:
+        return []
+    done = pool.samples.shards - len(pool.samples.missing_shards())
+    if not done:  # prompts alone, made within seconds
+        shutil.rmtree(path)
+        return []
+    name = differing[0]
+    reason = _reason(name, pool.identity.get(name), wanted.get(name))
+    return [_Loss(SAMPLES, f"the samples ({done} of {pool.samples.shards} shards)", reason)]
+
+
+def _lost_training(run: Path, wanted: Identity) -> list[_Loss]:
+    done = checkpoint.steps(run / "checkpoints")
+    if not done:
+        return []
+    facts = checkpoint.facts_of(done[-1])
+    for name, (then, now) in differences(facts, wanted).items():
+        work = f"the training (step {int(done[-1].name)} of {facts['steps']})"
+        return [_Loss(TRAINING, work, _reason(name, then, now))]
+    return []
+
+
+def _reason(name: str, then: Any, now: Any) -> str:
+    return f"a change of {_CONTENTS[name]}" if name in _CONTENTS else f"{name}={now} instead of {then}"
+
+
+def _next_folder(root: Path) -> Path:
+    taken = [int(f.name) for f in root.glob("*") if f.name.isdecimal()]
+    return root / str(max(taken, default=0) + 1)

@@ -1,4 +1,4 @@
-"""Training states on disk: Orbax writes them, a manifest of SHA-256 sums proves them whole.
+"""Training states on disk are written by Orbax, and a manifest of SHA-256 sums proves them whole.
 
     checkpoints/00000050/params ...      Orbax: the trained parameters (any later mesh can read them)
     checkpoints/00000050/optimizer ...   Orbax: moments and counters
@@ -32,7 +32,7 @@ _BLOCK_BYTES = 256 * 2**20
 
 
 def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, Any], keep: int) -> Path:
-    """Writes `root`/STEP, waits until it is whole, then removes all but the newest `keep` checkpoints.
+    """Writes the checkpoint `root`/STEP, waits until it is whole, then removes all but the newest `keep` checkpoints.
 
     `parts` are trees of arrays; `facts` what the run depends on. Each process of the job writes the parts of arrays
     that its devices hold. A full disk raises `DiskError`; older checkpoints are intact then. Later checkpoints, which
@@ -49,7 +49,7 @@ def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, An
 
 
 def _tidy(root: Path, folder: Path, keep: int) -> None:
-    """What `save` does with the other checkpoints than the new one, `folder`."""
+    """Removes and sets aside, for `save`, checkpoints other than the new one, `folder`."""
     for later in steps(root):
         if later > folder:
             later.rename(later.with_name(f"{later.name}.damaged"))
@@ -61,9 +61,9 @@ def _tidy(root: Path, folder: Path, keep: int) -> None:
 
 
 def restore(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The `parts` named, laid out as those given (arrays or `ShapeDtypeStruct`s), whatever mesh wrote them.
+    """Returns the checkpoint's `parts`, laid out as the given arrays or `ShapeDtypeStruct`s, whatever mesh wrote them.
 
-    `folder` is one that `newest` or `damage` found whole.
+    `folder` is a checkpoint that `newest` or `damage` found whole.
     """
 
     def wanted(x: Any) -> Any:
@@ -74,9 +74,9 @@ def restore(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def newest(root: Path) -> Path | None:
-    """The newest whole checkpoint, or None where none was finished; says which were passed over.
+    """Returns the newest whole checkpoint, or None where none was finished; says which checkpoints were passed over.
 
-    `CorruptData` where the finished ones are all damaged.
+    Raises `CorruptData` where the finished checkpoints are all damaged.
     """
     damaged = False
     names = processes.once(lambda: [folder.name for folder in _numbered(root)])
@@ -92,17 +92,17 @@ def newest(root: Path) -> Path | None:
 
 
 def steps(root: Path) -> list[Path]:
-    """Folders of the finished checkpoints, oldest first."""
+    """Returns the folders of the finished checkpoints, oldest first."""
     return [folder for folder in _numbered(root) if _finished(folder)]
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """What the run that wrote the checkpoint depends on."""
+    """Reads the facts of a checkpoint: what the run that wrote it depends on."""
     return files.read_json(folder / FACTS)
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the checkpoint's files, or None. The processes of the job read a share of them each."""
+    """Returns what is wrong with the checkpoint's files, or None. Each process of the job reads a share of them."""
 
     def manifest() -> dict[str, str] | str:
         try:
@@ -125,7 +125,7 @@ def damage(folder: Path) -> str | None:
 
 
 def state_digest(state: Any) -> str:
-    """SHA-256 over every leaf's path, type, shape and bytes: independent of the mesh the state lies on."""
+    """Returns the SHA-256 over every leaf's path, type, shape and bytes, whatever mesh the state lies on."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
@@ -136,7 +136,7 @@ def state_digest(state: Any) -> str:
 
 
 def _blocks(leaf: Any) -> Iterator[Any]:
-    """The leaf; in blocks of its first axis where other processes hold parts of it, so that a host has room for one."""
+    """Yields the leaf; where other processes hold parts of it, in blocks of its first axis that a host has room for."""
     if leaf.ndim == 0 or leaf.is_fully_addressable:
         yield leaf
         return
@@ -168,7 +168,7 @@ def _remove(folder: Path) -> None:
 
 @contextmanager
 def _removed_on_failure(folder: Path) -> Iterator[None]:
-    """Removes the unfinished `folder`; tells a full disk, which Orbax reports as text, from other failures."""
+    """Removes the unfinished `folder` on a failure. Raises `DiskError` for a full disk, which Orbax reports as text."""
     try:
         yield
     except Exception as e:

@@ -1,8 +1,6 @@
-"""Token log-probabilities in chunks, and the clipped objective over whole sequences.
+"""Log-probabilities of tokens, a chunk of tokens at a time.
 
-Shapes: B rows (R in batches), L tokens a row, D model width, V vocabulary, C tokens a chunk, M sequences a row.
-Everything is summed, nothing averaged: rows, microbatches and devices hold different numbers of sequences, so
-the one division happens at the end, in step.py.
+Legend: B rows, L tokens a row, D model width, V vocabulary, C tokens a chunk, N chunks.
 """
 
 from collections.abc import Callable
@@ -22,11 +20,11 @@ def token_logprobs(
     chunk: int,
     logits: Callable[[Array], Array] = lambda product: product,
 ) -> Float[Array, "B L"]:
-    """Log-probability (natural log, float32, temperature 1) of each target under softmax(logits(hidden @ head)).
+    """Returns the log-probability of each target under softmax(logits(hidden @ head)): nats, float32, temperature 1.
 
     Only `chunk` tokens a row and device have logits at a time, in the backward pass too, which computes them again: for
     152k words, the logits of whole rows are what runs out of memory first. Under a mesh, rows lie as "batch" and
-    "length", the head as "embed" and "vocab": it is gathered once, and its gradient scattered once.
+    "length", the head as "embed" and "vocab": the head is gathered once, and its gradient scattered once.
     """
     free = free_axes()
     device = partial(_logprobs_on_device, chunk=chunk, logits=logits, axes=free)
@@ -46,7 +44,7 @@ def _logprobs_on_device(
     hidden_BLD: Array, head_DV: Array, targets_BL: Array, *, chunk: int, logits: Callable[[Array], Array],
     axes: tuple[str, ...],
 ) -> Array:  # fmt: skip
-    """A device's rows, with its part of the vocabulary."""
+    """The log-probabilities of a device's rows; each device along "tensor" has a part of the vocabulary."""
     b, length, d = hidden_BLD.shape
     chunk = min(chunk, length)
     chunks = -(-length // chunk)

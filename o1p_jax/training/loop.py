@@ -1,11 +1,8 @@
-"""From kept samples to a trained checkpoint: read `train` from top to bottom."""
+"""The training loop, from kept samples to a trained checkpoint: read `train` from top to bottom."""
 
 import dataclasses
-import os
-import signal
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +11,22 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from o1p_jax.config.text import fingerprint, flatten
-from o1p_jax.config.tree import RunConfig
+from o1p_jax.config.mesh import mesh_text
+from o1p_jax.config.stages import fields_of
+from o1p_jax.config.text import fingerprint, plain
+from o1p_jax.config.tree import TrainingConfig
 from o1p_jax.devices import processes
 from o1p_jax.devices.mesh import devices_along
 from o1p_jax.models.decoder import param_shardings
-from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
+from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime import files, progress
 from o1p_jax.runtime.errors import BadInput, CorruptData, NonFinite, Preempted
+from o1p_jax.runtime.fields import TRAINING
+from o1p_jax.runtime.signals import stop_signals
 from o1p_jax.training import checkpoint
 from o1p_jax.training.metrics import MetricsLog
-from o1p_jax.training.packing import Batch, fitting, plan_epochs, step_iterator
+from o1p_jax.training.packing import Batch, fitting, make_steps, step_iterator
 from o1p_jax.training.reference import References
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.step import (
@@ -39,19 +40,26 @@ from o1p_jax.training.step import (
 )
 from o1p_jax.training.trainable import layer_splits, split_frozen
 
+_DIGEST = "digest.txt"
+_DIGESTS = {"model_sha256": "weights", "trained_sha256": "samples"}
+
 
 def train(
-    cfg: RunConfig, samples: TrainingSet, source: Path, mesh: Mesh, run: Path,
+    cfg: TrainingConfig, samples: TrainingSet, source: SourceModel, mesh: Mesh, run: Path,
+    *, made_by: Mapping[str, Any] | None = None, notes: Mapping[str, Any] | None = None,
     constants: Mapping[str, float] | None = None,
 ) -> Path:  # fmt: skip
-    """Trains the model in the folder `source` on `samples`; returns the last checkpoint's folder.
+    """Trains the model `source` on `samples`; returns the last checkpoint's folder.
 
-    In `run` it writes checkpoints/, reference/ (log-probs), metrics.jsonl, tensorboard/ and digest.txt, and goes on
-    from what it finds there. `constants` are figures of the data that stand beside each step's metrics.
-    Raises `Preempted` after saving on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row.
+    The function writes checkpoints/, reference/ (log-probs), metrics.jsonl, tensorboard/ and digest.txt in `run`, and
+    goes on from what it finds there, if that was made by the same configuration, model and samples. `made_by` (JSON
+    values) says what the samples themselves were made by; `notes` are kept with each checkpoint for the stages after
+    training; `constants` are figures of the data that stand beside each step's metrics. Raises `Preempted` after saving
+    on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row.
     """
-    # -- The plan: what each step trains on --
-    model = load_config(source)
+    # -- The steps: what each of them trains on --
+    source.check_unchanged()
+    model = source.decoder
     splits = layer_splits(model.layers, cfg.compute.trainable_layers)
     fits = fitting(samples, cfg.batch.row_length)
     if len(fits) < len(samples):
@@ -59,25 +67,33 @@ def train(
             f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
             f"{cfg.batch.row_length} and are left out"
         )
-    plan = plan_epochs(fits.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
-    last, rows, here = len(plan.steps), plan.rows, local_rows(mesh, plan.rows)
+    steps = make_steps(fits.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
+    last, rows, my_rows = len(steps.packed), steps.rows, local_rows(mesh, steps.rows)
 
-    # -- What an earlier run left --
+    # -- What an earlier start left --
     root = run / "checkpoints"
-    weights = _weights_fingerprint(source)
-    facts = {"weights": weights, "samples": fingerprint(fits.digests)}
-    facts |= flatten(cfg) | {"processes": processes.count()}
+    facts = {
+        "made_by": {
+            **(made_by or {}),
+            **fields_of(cfg, TRAINING),
+            "model_sha256": source.digest,
+            "trained_sha256": fingerprint(fits.digests),
+        },
+        "notes": dict(notes or {}),
+        "steps": last,
+        "mesh": mesh_text(mesh.shape),
+        "processes": processes.count(),
+    }
     folder = checkpoint.newest(root)
     done = 0 if folder is None else int(folder.name)
     if folder is not None:
         _check_same_run(root, checkpoint.facts_of(folder), facts)
-        if done == last and processes.agreed((run / "digest.txt").exists()):
-            progress.say(f"{folder}: already the last step")
+        if done == last and processes.agreed((run / _DIGEST).exists()):
             return folder
 
-    with _stop_signals() as stopped:
+    with stop_signals() as stopped:
         # -- The model: float32 master weights of what is trained, the rest in the type it is computed in --
-        params, frozen = split_frozen(load_params(source, model, mesh, splits=splits), splits)
+        params, frozen = split_frozen(load_params(source.folder, model, mesh, splits=splits), splits)
         frozen = jax.tree.map(lambda x: x.astype(cfg.compute.dtype), frozen)
 
         # -- Reference log-probs: once, by the model as it was loaded --
@@ -88,15 +104,15 @@ def train(
                 raise Preempted(f"{run}/reference: stopped by {stopped[0]}; run the same command again to go on")
             return np.asarray(logprob_fn((params, frozen), put_batch(batch, mesh, rows)))
 
-        made_by = {"weights": weights, "dtype": cfg.compute.dtype}
-        references = References(fits, cfg.batch, here)
-        mine = fits.read(references.wanted | plan.samples_at(here))
-        ref_logprobs = references.compute(mine, run / "reference", made_by, logprobs)
+        reference = {"weights": source.digest, "dtype": cfg.compute.dtype}
+        references = References(fits, cfg.batch, my_rows)
+        mine = fits.read(references.wanted | steps.samples_at(my_rows))
+        ref_logprobs = references.compute(mine, run / "reference", reference, logprobs)
 
         # -- The state, new or restored --
         placed, _ = split_frozen(param_shardings(model, mesh, splits), splits)
         shardings = state_shardings(placed, params, cfg.optim, mesh)
-        data = step_iterator(mine, ref_logprobs, plan, here, done)
+        data = step_iterator(mine, ref_logprobs, steps, my_rows, done)
         state = jax.jit(lambda p: train_state(p, cfg.optim), out_shardings=shardings, donate_argnums=0)(params)
         if folder is not None:
             parts = checkpoint.restore(folder, _parts(state))
@@ -104,8 +120,8 @@ def train(
 
         # -- The loop: a step is on its way before the last one's metrics are read --
         progress.say(
-            f"training on {len(fits)} samples: {last} steps of up to {plan.microbatches} x {plan.rows} rows x "
-            f"{plan.row_length} tokens, {plan.fill:.0%} filled" + (f", from step {done}" if done else "")
+            f"training on {len(fits)} samples: {last} steps of up to {steps.microbatches} x {steps.rows} rows x "
+            f"{steps.row_length} tokens, {steps.fill:.0%} filled" + (f", from step {done}" if done else "")
         )
         step_fn = make_train_step(model, splits, cfg, last, mesh, shardings)
         with (
@@ -142,32 +158,54 @@ def train(
     assert folder is not None
     digest = checkpoint.state_digest((state.params, state.opt_state))
     if processes.leader():
-        files.write_atomic(run / "digest.txt", digest + "\n")
+        files.write_atomic(run / _DIGEST, digest + "\n")
     progress.say(f"SHA-256 of parameters and optimizer state: {digest}")
     return folder
 
 
-def trained_params(folder: Path, source: Path, mesh: Mesh) -> tuple[nnx.State, tuple[int, ...] | None]:
-    """All parameters of the model that the checkpoint `folder` was trained from `source` to, and the decoder's splits.
+def finished(run: Path, made_by: Mapping[str, Any]) -> Path | None:
+    """Returns the checkpoint of the last step, where the training in `run` came to its end and was made by `made_by`.
 
-    float32. Raises `CorruptData` where the checkpoint isn't whole, `BadInput` where `source` holds other weights.
+    Returns None where there is something left to do. Nothing of the checkpoint is read but its facts.
+    """
+    done = checkpoint.steps(run / "checkpoints")
+    if not done or not (run / _DIGEST).exists():
+        return None
+    facts = checkpoint.facts_of(done[-1])
+    same = not differences(facts, made_by)
+    return done[-1] if same and facts["steps"] == int(done[-1].name) else None
+
+
+def differences(facts: Mapping[str, Any], made_by: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns name -> (value then, value now) of the values in `made_by` that a checkpoint's `facts` do not share."""
+    then = facts["made_by"]
+    return {name: (then.get(name), now) for name, now in plain(made_by).items() if then.get(name) != now}
+
+
+def trained_params(folder: Path, source: SourceModel, mesh: Mesh) -> tuple[nnx.State, tuple[int, ...] | None]:
+    """Returns all parameters of the model trained from `source` to the checkpoint `folder`, and the decoder's splits.
+
+    The parameters are float32. Raises `CorruptData` where the checkpoint isn't whole, `BadInput` where `source` holds
+    other weights than the training began from.
     """
     if fault := checkpoint.damage(folder):
         raise CorruptData(f"{folder}: {fault}; name another checkpoint or train again")
-    facts = checkpoint.facts_of(folder)
-    if facts["weights"] != _weights_fingerprint(source):
-        raise BadInput(f"{source}: not the weights that {folder} was trained from; name the model it was trained from")
-    model = load_config(source)
-    splits = layer_splits(model.layers, facts["compute.trainable_layers"])
-    params, frozen = split_frozen(load_params(source, model, mesh, splits=splits), splits)
+    made_by = checkpoint.facts_of(folder)["made_by"]
+    if made_by["model_sha256"] != source.digest:
+        raise BadInput(
+            f"{source.folder}: not the weights that {folder} was trained from; name the model it was trained from"
+        )
+    source.check_unchanged()
+    splits = layer_splits(source.decoder.layers, made_by["compute.trainable_layers"])
+    params, frozen = split_frozen(load_params(source.folder, source.decoder, mesh, splits=splits), splits)
     params = checkpoint.restore(folder, {"params": params})["params"]
     return nnx.merge_state(params, frozen), splits
 
 
 def _parts(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds; the parameters apart, because export needs nothing else.
+    """Returns what a checkpoint holds, the parameters apart, because export needs nothing else.
 
-    The step's number says where the data stands.
+    The position in the data is not kept: the step's number tells it.
     """
     return {"params": state.params, "optimizer": dataclasses.replace(state, params=None)}
 
@@ -177,47 +215,15 @@ def _weights_fingerprint(source: Path) -> str:
     return fingerprint(processes.share(names, lambda name: files.sha256_file(source / name)))
 
 
-_REPEATED_S = 3.0
-
-_FIXED = ("weights", "samples", "seed", "method.", "optim.", "batch.sequences", "batch.row_length", "compute.dtype",
-          "compute.trainable_layers")  # fmt: skip
-"""What must not change between the parts of one run. The mesh may: other devices add up in another order, no more."""
-
-
 def _check_same_run(root: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for name in now:
-        if name.startswith(_FIXED) and then.get(name) != now[name]:
-            what = f"other {name}" if name in ("weights", "samples") else f"{name}={then.get(name)}, not {now[name]}"
-            raise BadInput(f"{root}: made with {what}; set it back or choose another run folder (--run)")
+    """Raises BadInput where a run would go on with other values than it began with; says if mesh or processes differ.
+
+    The mesh may change: other devices add up in another order, no more.
+    """
+    for name, (before, after) in differences(then, now["made_by"]).items():
+        what = f"other {_DIGESTS[name]}" if name in _DIGESTS else f"{name}={before}, not {after}"
+        raise BadInput(f"{root}: made with {what}; set it back or choose another run folder (--run)")
     if then["mesh"] != now["mesh"]:
         progress.say(f"{root}: made on mesh {then['mesh']}, going on on {now['mesh']}: equal to rounding only")
-    if then.get("processes", 1) != now["processes"]:
-        progress.say(f"{root}: made by {then.get('processes', 1)} processes, going on with {now['processes']}")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[str]]:
-    """A list that the name of SIGTERM or SIGINT is put into when it comes; a later one acts as it always does.
-
-    Not one at once: a stop often comes twice, to the whole group and passed on by the parent.
-    """
-    stopped: list[str] = []
-    before: dict[int, Any] = {}
-    first = 0.0
-
-    def note(number: int, _frame: Any) -> None:
-        nonlocal first
-        if not stopped:
-            first = time.monotonic()
-        elif time.monotonic() - first > _REPEATED_S:
-            signal.signal(number, before[number])
-            os.kill(os.getpid(), number)
-        stopped.append(signal.Signals(number).name)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, note)
-    try:
-        yield stopped
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    if then["processes"] != now["processes"]:
+        progress.say(f"{root}: made by {then['processes']} processes, going on with {now['processes']}")

@@ -1,4 +1,4 @@
-"""The training run's figures: one JSON object a step in metrics.jsonl, and the same for TensorBoard."""
+"""The figures of a training run: one JSON object a step in metrics.jsonl, and the same figures for TensorBoard."""
 
 import json
 import math
@@ -15,10 +15,13 @@ from o1p_jax.runtime import files
 
 
 class MetricsLog:
-    """Writes each step once: what an earlier run wrote past the step it goes on from is removed first."""
+    """A log that holds each step once, however often the run was interrupted.
+
+    Lines of an earlier run past the step that this run goes on from are removed first.
+    """
 
     def __init__(self, run: Path, done: int, constants: Mapping[str, float]):
-        """`done` steps stand already; `constants` are repeated in every line. The job's first process writes."""
+        """`done` steps stand already; `constants` are repeated in every line. Only the job's first process writes."""
         self.path, self.constants = run / "metrics.jsonl", constants
         self.last = time.monotonic()
         if not processes.leader():
@@ -29,7 +32,7 @@ class MetricsLog:
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Waits for the step's `metrics` (device scalars) and writes them; returns them as floats."""
+        """Waits for the step's `metrics` (device scalars), writes them, and returns them as floats."""
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
         now = time.monotonic()
         values |= {"seconds": now - self.last, "tokens_per_second": values["tokens"] / (now - self.last)}
@@ -47,11 +50,13 @@ class MetricsLog:
         return values
 
     def close(self) -> None:
+        """Closes the files."""
         if processes.leader():
             self.file.close()
             self.board.close()
 
     def _lines(self) -> list[dict[str, Any]]:
+        """The lines that an earlier run left."""
         lines = []
         for text in self.path.read_text().splitlines() if self.path.exists() else []:
             try:

@@ -1,4 +1,4 @@
-"""AdamW, its learning rate, and which parameters it may change."""
+"""AdamW, the schedule of its learning rate, and the parameters that its weight decay leaves alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,11 @@ from jaxtyping import Array, Float, Int
 from o1p_jax.config.tree import OptimConfig
 
 Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+"""Number of a step, from 0 -> learning rate."""
 
 
 def learning_rate(optim: OptimConfig, steps: int) -> Schedule:
-    """Step (from 0) -> learning rate: a linear warm-up over `optim.warmup` of the steps, then a cosine down to 0.
+    """Returns the schedule: a linear warm-up over the share `optim.warmup` of the steps, then a cosine down to 0.
 
     The first step already has a share of the peak (step 0 of a warm-up from zero would train nothing).
     """
@@ -31,9 +32,9 @@ def learning_rate(optim: OptimConfig, steps: int) -> Schedule:
 
 
 def make_optimizer(optim: OptimConfig) -> optax.GradientTransformation:
-    """Clipping by the global norm, then AdamW without its learning rate, which follows the step's number.
+    """Returns clipping by the global norm, then AdamW without its learning rate, which follows the step's number.
 
-    (A skipped step leaves Adam's own count, and so its bias correction, behind; the schedule goes on.)
+    A skipped step leaves Adam's own count, and so its bias correction, behind; the schedule goes on.
     """
     return optax.chain(
         optax.clip_by_global_norm(optim.max_grad_norm),
@@ -43,7 +44,7 @@ def make_optimizer(optim: OptimConfig) -> optax.GradientTransformation:
 
 
 def _decayed(params: Any) -> Any:
-    """Weight decay is for matrices: norm scales, biases and attention sinks are left alone, as is usual."""
+    """A tree of booleans: weight decay is for matrices, and leaves norm scales, biases and attention sinks alone."""
 
     def is_matrix(path: tuple, _: Any) -> bool:
         name = jax.tree_util.keystr(path)

@@ -1,7 +1,8 @@
-"""From samples to packed batches: whole samples in rows of one length, rows in steps of one shape.
+"""Samples are packed into batches: whole samples in rows of one length, rows in steps of one shape.
 
-Shapes: A microbatches a step, R rows a microbatch, L tokens a row, M segments (samples) a row at most.
 Packing is first-fit-decreasing (1.01 slots a token over 256 lognormal lengths, where padding needs 3.5).
+
+Legend: A microbatches a step, R rows a microbatch, L tokens a row, M segments (samples) a row at most.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,26 +19,25 @@ from o1p_jax.training.samples import TrainingSet
 
 Rows = list[list[int]]
 """Rows of sample indices."""
-
 Samples = Mapping[int, TrainingSample] | Sequence[TrainingSample]
-"""By index; those that are needed suffice."""
+"""Samples by index; those that are needed suffice."""
 Values = Mapping[int, np.ndarray] | Sequence[np.ndarray]
-"""Of samples, by their index."""
+"""An array for each sample, by the sample's index."""
 
 
 class Batch(NamedTuple):
-    """One microbatch, or with a leading axis A all of a step's. NumPy arrays on the host, jax arrays on devices."""
+    """One microbatch, or with a leading axis A all of a step's: NumPy arrays on the host, jax arrays on devices."""
 
     ids_RL: Any
     """int32 token ids; 0 in padding."""
     segments_RL: Any
     """int32: 1..M for the row's samples, 0 for padding. Attention stays within a segment."""
     positions_RL: Any
-    """int32, from 0 in each segment."""
+    """int32 positions, from 0 in each segment."""
     targets_RL: Any
     """int32: the next token of the same segment; 0 where there is none."""
     mask_RL: Any
-    """bool: the target is a completion token, so it counts in the ratio."""
+    """bool: the target is a completion token, so that it counts in the ratio."""
     ref_logprobs_RL: Any
     """float32 log-probability (nats) of the target under the reference model; 0 where mask is False."""
     weights_RM: Any
@@ -48,29 +48,92 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """What every step trains on, all of it known before the first."""
+    """The steps of a training run: what every step trains on, all of it known before the first step."""
 
-    steps: list[Rows]
+    packed: list[Rows]
+    """For each step, its rows."""
     microbatches: int
-    """A: as many as the fullest step needs; steps that need fewer leave the last ones empty."""
+    """A: as many as the fullest step needs; steps that need fewer leave the last microbatches empty."""
     rows: int
-    """R."""
+    """R: the number of rows of a microbatch."""
     row_length: int
-    """L."""
+    """L: the number of token slots of a row."""
     segments: int
-    """M."""
+    """M: the most samples that a row holds."""
     fill: float
     """Share of the used rows' token slots that hold a token."""
 
     def samples_at(self, local_rows: Sequence[int]) -> set[int]:
-        """Those of the rows `local_rows` of all microbatches of all steps."""
+        """Returns the samples that lie in the rows `local_rows` of the microbatches of all steps."""
         return {
-            i for rows in self.steps for row in rows_of(rows, self.rows, self.microbatches, local_rows) for i in row
+            i for rows in self.packed for row in rows_of(rows, self.rows, self.microbatches, local_rows) for i in row
         }
 
 
+def fitting(samples: TrainingSet, row_length: int) -> TrainingSet:
+    """Returns the samples that a row has room for.
+
+    The other samples are left out, never cut (the end-of-sequence token would be lost). Raises `BadInput` if none is
+    left.
+    """
+    fits = [i for i, length in enumerate(samples.lengths) if length <= row_length]
+    if not fits:
+        raise BadInput(
+            f"batch.row_length={row_length}: none of {len(samples)} samples fits in a row; the shortest has "
+            f"{min(samples.lengths, default=0)} tokens"
+        )
+    return samples.only(fits)
+
+
+def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, row_multiple: int = 1) -> Steps:
+    """Shuffles the samples anew each epoch, and gives each step `batch.sequences` of them, the epoch's last the rest.
+
+    `lengths` are in tokens, prompt included; `row_multiple` is the number of devices that the rows are split over.
+    Raises `BadInput` where a microbatch's rows can't be split evenly over these devices.
+    """
+    if batch.rows_per_microbatch % row_multiple:
+        raise BadInput(
+            f"batch.rows_per_microbatch={batch.rows_per_microbatch}: must be a multiple of {row_multiple}, the devices "
+            "of the mesh that share rows out (replica x fsdp x expert)"
+        )
+    packed = []
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(len(lengths)).tolist()
+        for start in range(0, len(order), batch.sequences):
+            chosen = order[start : start + batch.sequences]
+            rows = pack([lengths[i] for i in chosen], batch.row_length)
+            packed.append([[chosen[i] for i in row] for row in rows])
+    used = sum(len(rows) for rows in packed) * batch.row_length
+    return Steps(
+        packed=packed,
+        microbatches=-(-max(len(rows) for rows in packed) // batch.rows_per_microbatch),
+        rows=batch.rows_per_microbatch,
+        row_length=batch.row_length,
+        segments=max(len(row) for rows in packed for row in rows),
+        fill=epochs * sum(lengths) / used,
+    )
+
+
+def step_iterator(
+    samples: Samples, ref_logprobs: Values, steps: Steps, local_rows: Sequence[int], done: int = 0
+) -> grain.DatasetIterator[Batch]:  # fmt: skip
+    """Returns an iterator over the steps' batches after the first `done` steps.
+
+    Of each microbatch, a batch holds only the rows `local_rows`. A step's batch depends on the step's number alone, so
+    that a run can go on after any step, on other devices.
+    """
+
+    def build(rows: Rows) -> Batch:
+        own = rows_of(rows, steps.rows, steps.microbatches, local_rows)
+        shape = steps.microbatches, len(local_rows), steps.row_length, steps.segments
+        return assemble(samples, ref_logprobs, own, *shape)
+
+    dataset = grain.MapDataset.source(steps.packed[done:]).map(build)
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
+
+
 def pack(lengths: Sequence[int], row_length: int) -> Rows:
-    """Rows of indices into `lengths`, none longer than `row_length` together: first-fit-decreasing."""
+    """Returns rows of indices into `lengths`, none of them longer than `row_length` in all: first-fit-decreasing."""
     rows: Rows = []
     room: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -83,56 +146,20 @@ def pack(lengths: Sequence[int], row_length: int) -> Rows:
     return rows
 
 
-def fitting(samples: TrainingSet, row_length: int) -> TrainingSet:
-    """The samples that a row has room for; the others are never cut (the end-of-sequence token would be lost)."""
-    fits = [i for i, length in enumerate(samples.lengths) if length <= row_length]
-    if not fits:
-        raise BadInput(
-            f"batch.row_length={row_length}: none of {len(samples)} samples fits in a row; the shortest has "
-            f"{min(samples.lengths, default=0)} tokens"
-        )
-    return samples.only(fits)
-
-
-def plan_epochs(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, row_multiple: int = 1) -> Steps:
-    """Shuffles the samples anew each epoch and gives every step `batch.sequences` of them, the epoch's last the rest.
-
-    `lengths` are in tokens, prompt included; `row_multiple` is the number of devices that the rows are spread over.
-    """
-    if batch.rows_per_microbatch % row_multiple:
-        raise BadInput(
-            f"batch.rows_per_microbatch={batch.rows_per_microbatch}: must be a multiple of {row_multiple}, the devices "
-            "of the mesh that share rows out (replica x fsdp x expert)"
-        )
-    steps = []
-    for epoch in range(epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(len(lengths)).tolist()
-        for start in range(0, len(order), batch.sequences):
-            chosen = order[start : start + batch.sequences]
-            rows = pack([lengths[i] for i in chosen], batch.row_length)
-            steps.append([[chosen[i] for i in row] for row in rows])
-    used = sum(len(rows) for rows in steps) * batch.row_length
-    return Steps(
-        steps=steps,
-        microbatches=-(-max(len(rows) for rows in steps) // batch.rows_per_microbatch),
-        rows=batch.rows_per_microbatch,
-        row_length=batch.row_length,
-        segments=max(len(row) for rows in steps for row in rows),
-        fill=epochs * sum(lengths) / used,
-    )
-
-
 def rows_of(rows: Rows, microbatch_rows: int, microbatches: int, local_rows: Sequence[int]) -> Rows:
-    """Of a step's rows those that lie at `local_rows` of its microbatches; what is left over is empty."""
-    here = [a * microbatch_rows + r for a in range(microbatches) for r in local_rows]
-    return [rows[i] if i < len(rows) else [] for i in here]
+    """Returns those of a step's rows that lie at `local_rows` of its microbatches.
+
+    A place that no row is left for gets an empty row.
+    """
+    places = [a * microbatch_rows + r for a in range(microbatches) for r in local_rows]
+    return [rows[i] if i < len(rows) else [] for i in places]
 
 
 def assemble(
     samples: Samples, ref_logprobs: Values | None, rows: Rows,
     microbatches: int, rows_per_microbatch: int, row_length: int, segments: int,
 ) -> Batch:  # fmt: skip
-    """The arrays of one step, [A, R, ...]; `ref_logprobs[i]` has one value a completion token of sample i."""
+    """Returns the arrays of one step, [A, R, ...]; `ref_logprobs[i]` has one value a completion token of sample i."""
     count = microbatches * rows_per_microbatch
     tokens, sequences = (count, row_length), (count, segments)
     batch = Batch(
@@ -163,20 +190,3 @@ def assemble(
             batch.present_RM[r, m] = True
             start = end
     return Batch(*(x.reshape(microbatches, rows_per_microbatch, x.shape[1]) for x in batch))
-
-
-def step_iterator(
-    samples: Samples, ref_logprobs: Values, plan: Steps, local_rows: Sequence[int], done: int = 0
-) -> grain.DatasetIterator[Batch]:  # fmt: skip
-    """The batches of the plan's steps after the first `done`, of each microbatch only the rows `local_rows`.
-
-    A step's batch depends on its number alone, so that a run can go on from any on other devices.
-    """
-
-    def build(rows: Rows) -> Batch:
-        mine = rows_of(rows, plan.rows, plan.microbatches, local_rows)
-        shape = plan.microbatches, len(local_rows), plan.row_length, plan.segments
-        return assemble(samples, ref_logprobs, mine, *shape)
-
-    dataset = grain.MapDataset.source(plan.steps[done:]).map(build)
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))

@@ -1,6 +1,6 @@
-"""Log-probabilities of the reference model, computed once by our own model and kept in Parquet.
+"""Log-probabilities of the reference model are computed once by this project's own model and kept in Parquet.
 
-The sampler's own are no substitute: under top_p or top_k they are renormalised over the kept tokens.
+The sampler's log-probabilities are no substitute: under top_p or top_k they are renormalised over the kept tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +26,12 @@ class References:
     """The reference model's log-probabilities of the samples' completions, in parts of `SAMPLES_PER_PART` samples."""
 
     def __init__(self, samples: TrainingSet, batch: BatchConfig, local_rows: Sequence[int]):
-        """Of each microbatch this process makes the rows `local_rows`."""
+        """Plans the parts; of each microbatch this process assembles the rows `local_rows`."""
         self._samples, self._batch, self._here = samples, batch, local_rows
         parts = [range(i, min(i + SAMPLES_PER_PART, len(samples))) for i in range(0, len(samples), SAMPLES_PER_PART)]
         lengths, size = samples.lengths, batch.rows_per_microbatch
         self._parts: list[list[Rows]] = []
-        """Of each part its microbatches' rows."""
+        """For each part, the rows of its microbatches."""
         for part in parts:
             rows = [[part[j] for j in row] for row in pack([lengths[i] for i in part], batch.row_length)]
             self._parts.append([rows[r : r + size] for r in range(0, len(rows), size)])
@@ -45,11 +45,11 @@ class References:
     def compute(
         self, mine: Samples, folder: Path, made_by: dict, logprobs: Callable[[Batch], np.ndarray]
     ) -> dict[int, np.ndarray]:
-        """float32 log-probabilities (nats) of each sample's completion tokens, by index.
+        """Returns float32 log-probabilities (nats) of each sample's completion tokens, by the sample's index.
 
-        `logprobs` maps a batch of one microbatch, of which it is given the rows here, to all of [R, L]. Parts already
-        in `folder` are read if they were made by `made_by` from the same samples and their checksums hold; else they
-        are computed again.
+        `logprobs` maps a batch of one microbatch, of which it is given this process's rows, to all of [R, L]. Parts
+        already in `folder` are read if they were made by `made_by` from the same samples and their checksums hold; else
+        they are computed again.
         """
         found: dict[int, np.ndarray] = {}
         with progress.track("reference log-probs", total=len(self._samples), unit="samples") as bar:
@@ -95,7 +95,7 @@ def _write(path: Path, key: str, names: Sequence[tuple[str, int]], values: list[
 
 
 def _read(path: Path, key: str) -> list[np.ndarray] | None:
-    """The part's values, or None where it must be computed."""
+    """Reads a part's values; returns None where the part must be computed."""
     if not path.exists():
         return None
     reason = "damaged"

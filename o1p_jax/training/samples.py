@@ -1,42 +1,43 @@
-"""The samples that are trained on: their lengths known to every process, their tokens read where they are needed."""
+"""The samples that are trained on: every process knows their lengths, and reads the tokens that it needs."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from o1p_jax.config.text import fingerprint
+from o1p_jax.data.pool import Pool
 from o1p_jax.data.records import TrainingSample
-from o1p_jax.data.rollouts import RolloutFolder
+from o1p_jax.data.shards import ShardedTable
 
-_COLUMNS = ["problem_id", "sample_idx", "prompt_ids", "completion_ids", "weight"]
+_COLUMNS = ("problem_id", "sample_idx", "prompt_ids", "completion_ids")
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Kept samples in a fixed order. A job's processes each plan all steps and read only the samples of their rows."""
+    """Kept samples in a fixed order. Each process of a job plans all steps and reads only the samples of its rows."""
 
     names: Sequence[tuple[str, int]]
-    """problem_id and sample_idx of each."""
+    """The problem_id and sample_idx of each sample."""
     prompt_tokens: Sequence[int]
     completion_tokens: Sequence[int]
     digests: Sequence[str]
-    """SHA-256 of all that a sample is."""
+    """For each sample, the SHA-256 of all its values."""
     read: Callable[[Collection[int]], Mapping[int, TrainingSample]]
-    """The samples with these numbers."""
+    """The function reads the samples with the given numbers."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of prompt and completion of each."""
+        """For each sample, the number of tokens of prompt and completion together."""
         return [p + c for p, c in zip(self.prompt_tokens, self.completion_tokens, strict=True)]
 
     @classmethod
     def of(cls, samples: Sequence[TrainingSample]) -> "TrainingSet":
-        """Samples that are in memory already."""
+        """Makes a training set of samples that are in memory already."""
         return cls(
             [(s.problem_id, s.sample_idx) for s in samples],
             [len(s.prompt_ids) for s in samples],
@@ -46,15 +47,24 @@ class TrainingSet:
         )
 
     @classmethod
-    def weighed(cls, folder: Path) -> "TrainingSet":
-        """The kept samples of a folder of weighed rollouts, in order of (problem_id, sample_idx).
+    def of_pool(cls, pool: Pool, weights: ShardedTable) -> "TrainingSet":
+        """Makes a training set of the pool's samples that have a weight, in order of (problem_id, sample_idx).
 
-        Reads one shard at a time, here and in `read`.
+        `weights` is a table keyed like the samples. One shard of the samples is in memory at a time, in `read` too.
         """
-        rollouts = RolloutFolder(folder)
+        table = weights.read(["problem_id", "sample_idx", "weight"])
+        table = table.filter(pc.is_valid(table["weight"]))
+        weight = {
+            (problem, k): w for problem, k, w in zip(*(column.to_pylist() for column in table.columns), strict=True)
+        }
+        problems = pool.problems.read(["problem_id", "prompt_ids"])
+
+        def kept(shard: int) -> list[TrainingSample]:
+            return _kept(pool.read_shard(shard, _COLUMNS, problems=problems), weight)
+
         found = []
-        for shard in range(rollouts.shards):
-            for sample in _kept(rollouts, shard):
+        for shard in range(pool.samples.shards):
+            for sample in kept(shard):
                 name = sample.problem_id, sample.sample_idx
                 found.append((name, len(sample.prompt_ids), len(sample.completion_ids), _digest(sample), shard))
         found.sort()
@@ -64,7 +74,7 @@ class TrainingSet:
             wanted = {names[i]: i for i in numbers}
             samples = {}
             for shard in sorted({found[i][-1] for i in numbers}):
-                for sample in _kept(rollouts, shard):
+                for sample in kept(shard):
                     if (i := wanted.get((sample.problem_id, sample.sample_idx))) is not None:
                         samples[i] = sample
             return samples
@@ -72,7 +82,7 @@ class TrainingSet:
         return cls(names, [f[1] for f in found], [f[2] for f in found], [f[3] for f in found], read)
 
     def only(self, chosen: Sequence[int]) -> "TrainingSet":
-        """Some of the samples, numbered anew."""
+        """Returns a training set of the samples with the numbers `chosen`, numbered anew."""
 
         def read(numbers: Collection[int]) -> dict[int, TrainingSample]:
             samples = self.read([chosen[i] for i in numbers])
@@ -87,13 +97,20 @@ class TrainingSet:
         )
 
 
-def _kept(rollouts: RolloutFolder, shard: int) -> list[TrainingSample]:
-    table = rollouts.read_shard(shard, _COLUMNS)
-    table = table.filter(pc.is_valid(table["weight"]))
-    columns = [table[name].to_pylist() for name in _COLUMNS]
+def _kept(shard: pa.Table, weight: Mapping[tuple[str, int], float]) -> list[TrainingSample]:
+    """Returns the samples of a shard (with `_COLUMNS`) that have a weight."""
+    names = zip(shard["problem_id"].to_pylist(), shard["sample_idx"].to_pylist(), strict=True)
+    shard = shard.filter(pa.array([name in weight for name in names], pa.bool_()))
+    columns = [shard[name].to_pylist() for name in _COLUMNS]
     return [
-        TrainingSample(problem_id=problem, sample_idx=k, prompt_ids=tuple(prompt), completion_ids=tuple(ids), weight=w)
-        for problem, k, prompt, ids, w in zip(*columns, strict=True)
+        TrainingSample(
+            problem_id=problem,
+            sample_idx=k,
+            prompt_ids=tuple(prompt),
+            completion_ids=tuple(ids),
+            weight=weight[problem, k],
+        )
+        for problem, k, prompt, ids in zip(*columns, strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
 """The training state, where each of its arrays lies, and the one jitted step.
 
-Shapes as in batches.py; a step's batch has a leading axis of A microbatches.
+Shapes as in packing.py; a step's batch has a leading axis of A microbatches.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from o1p_jax.config.tree import ComputeConfig, OptimConfig, RunConfig
+from o1p_jax.config.tree import ComputeConfig, OptimConfig, TrainingConfig
 from o1p_jax.devices.axes import DATA_AXES
-from o1p_jax.methods.objectives import LossSums, policy_loss
+from o1p_jax.methods import method_of
+from o1p_jax.methods.base import Sequences
+from o1p_jax.methods.objectives import LossSums
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph
 from o1p_jax.training.logprobs import token_logprobs
@@ -31,7 +33,7 @@ Metrics = dict[str, Float[Array, ""]]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """All that changes in training, as arrays; or, in the same tree, their shapes or shardings.
+    """All that changes in training, as arrays; or, in the same tree, the arrays' shapes or shardings.
 
     Frozen parameters aren't part of it: they are read from the model's files.
     """
@@ -41,20 +43,23 @@ class TrainState:
     params: Any
     """The trainable parameters, float32; None where a checkpoint stores them apart."""
     opt_state: Any
-    """Adam's moments, float32, each laid out as its parameter."""
+    """Adam's moments, float32, each laid out on the devices as its parameter."""
     skipped: Any
     """int32: steps skipped because loss or gradient was not finite."""
     skipped_in_row: Any
 
 
 def train_state(params: nnx.State, optim: OptimConfig) -> TrainState:
-    """The state before the first step. Jit it with `state_shardings` so that the moments are born sharded."""
+    """Returns the state before the first step.
+
+    Jit the function with `state_shardings` as its output's, so that the moments are born sharded.
+    """
     zero = jnp.zeros((), jnp.int32)
     return TrainState(zero, params, make_optimizer(optim).init(params), zero, zero)
 
 
 def state_shardings(shardings: nnx.State, params: nnx.State, optim: OptimConfig, mesh: Mesh) -> TrainState:
-    """A `TrainState` of shardings: each moment lies as its parameter does, counters on every device.
+    """Returns a `TrainState` of shardings: each moment lies as its parameter does, counters lie on every device.
 
     `shardings` and `params` (arrays or their shapes) are trees of the same structure, of trainable parameters only.
     """
@@ -68,18 +73,21 @@ def state_shardings(shardings: nnx.State, params: nnx.State, optim: OptimConfig,
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Of every array in a step's batch [A, R, ...]: rows over the data-parallel devices."""
+    """Returns the sharding of every array in a step's batch [A, R, ...]: rows over the data-parallel devices."""
     return NamedSharding(mesh, P(None, DATA_AXES))
 
 
 def local_rows(mesh: Mesh, rows: int) -> list[int]:
-    """Which of a microbatch's `rows` this process's devices hold, ascending."""
+    """Returns which of a microbatch's `rows` rows this process's devices hold, ascending."""
     held = batch_sharding(mesh).addressable_devices_indices_map((1, rows)).values()
     return sorted({row for index in held if index is not None for row in range(*index[1].indices(rows))})
 
 
 def put_batch(batch: Batch, mesh: Mesh, rows: int) -> Batch:
-    """A step's batch on the devices; of each microbatch of `rows` rows it holds those of `local_rows`, in order."""
+    """Puts a step's batch on the devices.
+
+    Of each microbatch of `rows` rows, `batch` holds those of `local_rows`, in order.
+    """
     here = local_rows(mesh, rows)
 
     def put(x: np.ndarray) -> jax.Array:
@@ -97,7 +105,7 @@ def put_batch(batch: Batch, mesh: Mesh, rows: int) -> Batch:
 def model_logprobs(
     graphdef: nnx.GraphDef, params: tuple[nnx.State, ...], batch: Batch, compute: ComputeConfig, mesh: Mesh
 ) -> Float[Array, "R L"]:
-    """float32 log-probabilities of the batch's targets; `params` are the states that make up the model together."""
+    """Returns float32 log-probabilities of the batch's targets; the states in `params` make up the model together."""
     dtype = jnp.dtype(compute.dtype)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         model = nnx.merge(graphdef, *params)
@@ -106,10 +114,20 @@ def model_logprobs(
         return token_logprobs(hidden_RLD, head_DV, batch.targets_RL, compute.logprob_chunk, model.logits)
 
 
+def sequences_of(logprobs_RL: Float[Array, "R L"], batch: Batch) -> Sequences:
+    """Returns a microbatch and its log-probabilities as a method's objective takes them."""
+    return Sequences(
+        logprobs_RL, batch.ref_logprobs_RL, batch.mask_RL, batch.segments_RL, batch.weights_RM, batch.present_RM
+    )
+
+
 def make_logprob_fn(
     model: DecoderConfig, splits: tuple[int, ...] | None, compute: ComputeConfig, mesh: Mesh
 ) -> Callable[[tuple[nnx.State, ...], Batch], Float[Array, "R L"]]:
-    """The jitted `model_logprobs` of a step's first microbatch, without gradients; the result is on every device."""
+    """Returns the jitted `model_logprobs` of a step's first microbatch, without gradients.
+
+    The result lies on every device.
+    """
     graphdef = graph(model, splits)
 
     def logprobs(params: tuple[nnx.State, ...], batch: Batch) -> Float[Array, "R L"]:
@@ -120,20 +138,21 @@ def make_logprob_fn(
 
 
 def make_train_step(
-    model: DecoderConfig, splits: tuple[int, ...] | None, cfg: RunConfig, steps: int, mesh: Mesh,
+    model: DecoderConfig, splits: tuple[int, ...] | None, cfg: TrainingConfig, steps: int, mesh: Mesh,
     shardings: TrainState,
 ) -> Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Metrics]]:  # fmt: skip
-    """The jitted `(state, frozen params, batch) -> (state, metrics)` of a run of `steps` steps. `state` is donated.
+    """Returns the jitted step `(state, frozen params, batch) -> (state, metrics)` of a run of `steps` steps.
 
-    Gradients and counts are summed over the microbatches in use and divided once, by the step's number of sequences.
-    A step whose loss or gradient isn't finite changes nothing but the counters.
+    `state` is donated. Gradients and counts are summed over the microbatches in use and divided once, by the step's
+    number of sequences. A step whose loss or gradient isn't finite changes nothing but the counters.
     """
     graphdef = graph(model, splits)
     optimizer, schedule = make_optimizer(cfg.optim), learning_rate(cfg.optim, steps)
+    method = method_of(cfg.method)
 
     def loss(params: nnx.State, frozen: nnx.State, batch: Batch) -> tuple[Float[Array, ""], LossSums]:
         logprobs_RL = model_logprobs(graphdef, (params, frozen), batch, cfg.compute, mesh)
-        sums = policy_loss(logprobs_RL, batch, cfg.method)
+        sums = method.objective(sequences_of(logprobs_RL, batch), cfg.method)
         return sums.loss, sums
 
     def train_step(state: TrainState, frozen: nnx.State, batches: Batch) -> tuple[TrainState, Metrics]:
@@ -184,7 +203,7 @@ def make_train_step(
 
 
 def _share_changed(old: nnx.State, new: nnx.State) -> Float[Array, ""]:
-    """Share of the parameters whose bfloat16 value differs: what a bfloat16 export shows of a tiny learning rate."""
+    """Returns the share of the parameters whose bfloat16 value differs: what a bfloat16 export shows of a step."""
     changed = jax.tree.map(
         lambda a, b: jnp.sum(a.astype(jnp.bfloat16) != b.astype(jnp.bfloat16), dtype=jnp.float32), old, new
     )

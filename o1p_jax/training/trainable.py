@@ -1,4 +1,4 @@
-"""Which parameters are trained, and which are frozen."""
+"""Which of the decoder's parameters are trained, and which are frozen."""
 
 from flax import nnx
 
@@ -6,7 +6,10 @@ from o1p_jax.runtime.errors import BadInput
 
 
 def layer_splits(layers: int, trainable_layers: int | None) -> tuple[int, ...] | None:
-    """Lengths of the decoder's stacks, of which the last is trained; None trains the whole model as one stack."""
+    """Returns the lengths of the decoder's stacks, of which the last is trained; None trains the whole model.
+
+    Raises `BadInput` for more trainable layers than the model has.
+    """
     if trainable_layers is None:
         return None
     if trainable_layers > layers:
@@ -15,7 +18,7 @@ def layer_splits(layers: int, trainable_layers: int | None) -> tuple[int, ...] |
 
 
 def split_frozen(params: nnx.State, splits: tuple[int, ...] | None) -> tuple[nnx.State, nnx.State]:
-    """The decoder's (trainable, frozen) parameters; with `splits`, only the last stack is trainable."""
+    """Returns the decoder's (trainable, frozen) parameters; with `splits`, only the last stack is trainable."""
     if splits is None:
         return params, nnx.State({})
     last = ("stacks", len(splits) - 1)

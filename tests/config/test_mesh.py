@@ -1,6 +1,5 @@
 import pytest
 
-from o1p_jax.config.chips import CHIPS
 from o1p_jax.config.mesh import MESH_AXES, parse_mesh, pod_devices
 from o1p_jax.runtime.errors import BadInput
 
@@ -64,4 +63,3 @@ def test_the_rest_must_come_out_even():
 
 def test_names_of_pods():
     assert (pod_devices("v5p-8"), pod_devices("v6e-256"), pod_devices("a100x8")) == (4, 256, None)
-    assert all(chip.memory > 1e10 and chip.flops > 1e14 for chip in CHIPS.values())

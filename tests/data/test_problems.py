@@ -11,7 +11,7 @@ from host import model_folder, problem_file
 
 from o1p_jax.config.tree import ProblemConfig
 from o1p_jax.data.problems import load_problems
-from o1p_jax.data.prompts import Prompter
+from o1p_jax.data.prompts import Prompter, read_prompts
 from o1p_jax.data.records import Problem, problem_id
 from o1p_jax.runtime.errors import BadInput
 
@@ -139,11 +139,15 @@ def test_prompt_goes_through_the_chat_template_with_one_bos(model):
     assert ids[0] == 1 and ids.count(1) == 1
 
 
-def test_template_hash_covers_all_that_makes_the_prompt(model, tmp_path):
+def test_the_identity_covers_all_that_makes_the_prompts(model, tmp_path):
+    file = str(problem_file(tmp_path / "p.jsonl", 3))
     configs = [CFG, ProblemConfig(system_prompt="x"), ProblemConfig(user_template="{problem}!")]
-    hashes = [Prompter(model, cfg).template_hash for cfg in configs]
-    hashes.append(Prompter(model_folder(tmp_path, chat_template="{{ messages[0]['content'] }}"), CFG).template_hash)
-    assert len(set(hashes)) == 4
+    sets = [read_prompts(model, file, cfg, None) for cfg in configs]
+    other = model_folder(tmp_path / "other", chat_template="{{ messages[0]['content'] }}")
+    sets.append(read_prompts(other, file, CFG, None))
+    assert len({s.identity["prompts_sha256"] for s in sets}) == 4
+    assert len({s.identity["problems_sha256"] for s in sets}) == 1
+    assert read_prompts(model, file, CFG, 2).identity["problems_sha256"] != sets[0].identity["problems_sha256"]
 
 
 def test_eos_ids_are_the_generation_configs_and_the_tokenizers(tmp_path):

@@ -153,7 +153,7 @@ def test_one_signal_stops_all_and_other_meshes_and_numbers_of_processes_go_on(ho
     shutil.copytree(job.run, home / "moved-4")
     one = finish(home, "moved-1", 1, "2x4")
     assert "made by 2 processes, going on with 1" in one.logs[0].read_text()
-    assert "made on mesh 8x1, going on on 2x4" in one.logs[0].read_text()
+    assert "made on mesh fsdp:8, going on on fsdp:2,tensor:4" in one.logs[0].read_text()
     four = finish(home, "moved-4", 4, "4x1")
     for moved in (one, four):
         assert_equal_to_tolerance(home, moved, pair)

@@ -165,7 +165,7 @@ def test_json_beside_the_page_holds_its_figures(page):
 
     text = (page.parent / "report.json").read_text(encoding="utf-8")
     report = json.loads(text, parse_constant=refuse)
-    assert list(report) == ["title", "facts", "results", "examples"]
+    assert list(report) == ["key", "title", "facts", "results", "examples"]
     overall = report["results"][1]["overall"]
     assert overall["accuracy"].keys() == {"value", "low", "high"} and overall["change"]["tokens"]["value"] == 0
     assert report["results"][1]["levels"]["0<b>"]["change"]["aes"]["value"] is None

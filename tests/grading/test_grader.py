@@ -153,7 +153,7 @@ def test_fork_server_starts_without_secrets():
     import subprocess
 
     code = (
-        "from pathlib import Path\nfrom o1p_jax.grading import Grader\nif __name__ == '__main__':\n"
+        "from pathlib import Path\nfrom o1p_jax.grading.grader import Grader\nif __name__ == '__main__':\n"
         "  with Grader(1) as g: print(g._start().schedule(Path('/proc/self/environ').read_text).result())"
     )
     script = ["-c", code]

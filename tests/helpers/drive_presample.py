@@ -7,10 +7,8 @@ import time
 from pathlib import Path
 
 from o1p_jax.config.text import from_dict
-from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.records import Completion
 from o1p_jax.stages import presample as module
-from o1p_jax.stages.presample import RolloutJob
 
 
 class FakeSampler:
@@ -37,15 +35,10 @@ class FakeSampler:
 
 
 class FakePrompter:
-    """Bytes for tokens: a killed process starts in a second, without transformers."""
-
-    template_hash, eos_ids = "fake", (0,)
+    """Bytes for text: a killed process starts in a second, without transformers."""
 
     def __init__(self, *_):
         pass
-
-    def prompt_ids(self, problem):
-        return tuple(problem.problem.encode())
 
     def decode(self, ids):
         return bytes(ids).decode()
@@ -53,6 +46,5 @@ class FakePrompter:
 
 if __name__ == "__main__":
     module.Prompter = FakePrompter
-    values = json.loads(Path(sys.argv[1]).read_text())
-    job = RolloutJob(**values | {"config": from_dict(RunConfig, values["config"])})
-    module.presample(job, make_sampler=lambda *_: FakeSampler(delay_s=0.005))
+    job = from_dict(module.SampleJob, json.loads(Path(sys.argv[1]).read_text()))
+    module.presample(job, make_sampler=lambda *_, **__: FakeSampler(delay_s=0.005))

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from o1p_jax.config.tree import BatchConfig, CheckpointConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
+from o1p_jax.config.text import flatten
+from o1p_jax.config.tree import BatchConfig, CheckpointConfig, ComputeConfig, OptimConfig, RunConfig
 from o1p_jax.data.records import TrainingSample
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.runtime.place import find_place
 from o1p_jax.runtime.supervisor import in_worker, supervise
 from o1p_jax.stages import cli
@@ -59,9 +61,14 @@ def tiny_config(run: Path, *, mesh: str = "8x1", every: int = 3, **parts) -> Run
         "compute": ComputeConfig(dtype="float32", logprob_chunk=16),
         "optim": OptimConfig(learning_rate=1e-3, epochs=2),
         "checkpoint": CheckpointConfig(every=every),
-        "method": MethodConfig(epsilon=0.1),
+        "method": O1PrunerParams(epsilon=0.1),
     }
     return RunConfig(run=str(run), mesh=mesh, model=str(run.parent / "model"), **(defaults | parts))
+
+
+def notes_of(cfg: RunConfig) -> dict:
+    """What the stage that trains leaves for the model card."""
+    return {"model": cfg.model, "commit": None, "data": {"samples kept": 32}, "config": flatten(cfg)}
 
 
 def command(argv: list[str]) -> None:
@@ -76,12 +83,14 @@ def command(argv: list[str]) -> None:
     optim = OptimConfig(learning_rate=1e-3, epochs=int(epochs))
     cfg = tiny_config(Path(run), every=int(every), optim=optim, mesh=mesh[0] if mesh else "8x1")
     simulate_devices(cfg.mesh)
+    from o1p_jax.models.source import find_model
     from o1p_jax.stages.export import export
     from o1p_jax.training.loop import train
 
-    devices = make_mesh(cfg.mesh)
-    train(cfg, TrainingSet.of(tiny_samples(160)), Path(cfg.model), devices, Path(run))
-    export(Path(run), Path(run) / "model", devices)
+    devices, source = make_mesh(cfg.mesh), find_model(cfg.model)
+    samples = TrainingSet.of(tiny_samples(160))
+    folder = train(cfg.training, samples, source, devices, Path(run), notes=notes_of(cfg))
+    export(folder, Path(run) / "model", devices, source)
 
 
 if __name__ == "__main__":

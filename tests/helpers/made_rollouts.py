@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from o1p_jax.data.rollouts import SCHEMA
+from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES
+
+SCHEMA = pa.unify_schemas([PROBLEMS, SAMPLES, GRADES])
 
 
 def row(
@@ -18,7 +20,7 @@ def row(
     text: str | None = None,
     answer: str = "4",
 ) -> dict:
-    """One row of `rollouts.SCHEMA`."""
+    """One row of `SCHEMA`."""
     return {
         "problem_id": problem,
         "source": "made",

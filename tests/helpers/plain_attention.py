@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from o1p_jax.models.attention.tiled import Scoring
+from o1p_jax.models.attention.scoring import Scoring
 
 
 def plain_attention(q_BLHK, k_BLGK, v_BLGK, segments_BL, window=None, scoring=None, sinks_H=None):

@@ -4,12 +4,13 @@ import jax
 import numpy as np
 from drive_train import MODEL, tiny_samples
 
-from o1p_jax.config.tree import BatchConfig, ComputeConfig, MethodConfig, OptimConfig, RunConfig
+from o1p_jax.config.tree import BatchConfig, ComputeConfig, OptimConfig, RunConfig
 from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import init_params, param_shardings
 from o1p_jax.models.families import read_config
-from o1p_jax.training.packing import Batch, Steps, assemble, plan_epochs
+from o1p_jax.training.packing import Batch, Steps, assemble, make_steps
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.step import (
     TrainState,
@@ -24,7 +25,7 @@ CONFIG = RunConfig(
     batch=BatchConfig(sequences=24, row_length=64, rows_per_microbatch=8),
     compute=ComputeConfig(dtype="float32", logprob_chunk=16),
     optim=OptimConfig(learning_rate=1e-3, warmup=0.0),
-    method=MethodConfig(epsilon=0.1),
+    method=O1PrunerParams(epsilon=0.1),
 )
 
 
@@ -34,15 +35,17 @@ TINY = read_config(MODEL | {"num_key_value_heads": 4})  # four, for the tensor a
 SAMPLES = tiny_samples(24)
 
 
-def plan_of(batch: BatchConfig) -> Steps:
-    return plan_epochs(TrainingSet.of(SAMPLES).lengths, batch, 1, 0)
+def steps_of(batch: BatchConfig) -> Steps:
+    return make_steps(TrainingSet.of(SAMPLES).lengths, batch, 1, 0)
 
 
 def one_batch(batch: BatchConfig, samples=SAMPLES) -> Batch:
-    plan = plan_of(batch)
+    steps = steps_of(batch)
     rng = np.random.default_rng(1)
     references = [rng.normal(-4, 0.3, len(s.completion_ids)).astype(np.float32) for s in SAMPLES]
-    return assemble(samples, references, plan.steps[0], plan.microbatches, plan.rows, plan.row_length, plan.segments)
+    return assemble(
+        samples, references, steps.packed[0], steps.microbatches, steps.rows, steps.row_length, steps.segments
+    )
 
 
 class Trainer:

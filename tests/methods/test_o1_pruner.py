@@ -1,22 +1,56 @@
-"""The reward to the digit, and its edges."""
+"""O1-Pruner's reward, choice, weights and card: to the digit, to the bit, and at their edges."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from o1p_jax.methods.o1_pruner import length_harmonizing, normalize
+from o1p_jax.methods.base import Group
+from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
+from o1p_jax.runtime.errors import BadInput
+
+pytestmark = pytest.mark.core
 
 GROUPS = st.lists(st.tuples(st.integers(1, 10_000), st.booleans()), min_size=1, max_size=16)
 
 
-def reward(group, lam=2.0):
-    length_K, correct_K = np.array([g[0] for g in group]), np.array([g[1] for g in group])
-    return length_harmonizing(length_K, correct_K, lam)
+def group_of(pairs, truncated=()) -> Group:
+    truncated_K = np.array([k in truncated for k in range(len(pairs))])
+    return Group(np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs], bool), truncated_K)
 
 
-def zscore(rewards, limits=(-2.0, 4.0)):
-    return normalize(np.asarray(rewards, np.float64), kind="zscore", limits=limits)
+def reward(pairs, lam=2.0):
+    return O1Pruner().reward(group_of(pairs), O1PrunerParams(lam=lam))
+
+
+def zscore(rewards):
+    return O1Pruner().advantage(np.asarray(rewards, np.float64), O1PrunerParams())
+
+
+def bits(values):
+    return [float(value).hex() for value in values]
+
+
+def test_rewards_and_weights_to_the_bit():
+    got = reward([(100, True), (200, True), (300, False), (400, True)])
+    assert bits(got) == [
+        "0x1.0000000000000p+1",
+        "0x1.8000000000000p-1",
+        "-0x1.aaaaaaaaaaaaap+0",
+        "0x1.0000000000000p-3",
+    ]
+    assert bits(zscore(got)) == [
+        "0x1.48ca8ed1588dcp+0", "0x1.5af203124dbcep-2", "-0x1.7d3c89541cdcfp+0", "-0x1.1254320e79009p-3",
+    ]  # fmt: skip
+    got = reward([(0, False), (7, True), (8192, False), (313, True), (313, False), (1, False)], lam=4.5)
+    assert bits(got) == [
+        "0x1.6f2aaaaaaaaabp+10", "0x1.a855555555556p+7", "-0x1.2903555555555p+1", "0x1.acd04a27cdd62p+2",
+        "0x1.19a0944f9bac2p+1", "0x1.6f2aaaaaaaaabp+10",
+    ]  # fmt: skip
+    assert bits(zscore(got)) == [
+        "0x1.2e39eb1f1beb5p-1", "0x1.2e39eb1f1beb5p-1", "-0x1.112cf0e744db8p+1", "0x1.2e39eb1f1beb5p-1",
+        "-0x1.d0cfa37d70fb8p-3", "0x1.2e39eb1f1beb5p-1",
+    ]  # fmt: skip
 
 
 def test_golden_values():
@@ -88,4 +122,71 @@ def test_equal_rewards_and_none_at_all():
 
 def test_clipping_comes_first_and_paper_mode_leaves_rewards_alone():
     np.testing.assert_allclose(zscore([-50.0, 50.0, 1.0]), zscore([-2.0, 4.0, 1.0]))
-    np.testing.assert_array_equal(normalize(np.array([-50.0, 50.0]), kind="none", limits=None), [-50.0, 50.0])
+    raw = np.array([-50.0, 50.0])
+    np.testing.assert_array_equal(O1Pruner().advantage(raw, O1PrunerParams(mode="paper")), raw)
+    np.testing.assert_array_equal(O1Pruner().bounded(raw, O1PrunerParams()), [-2.0, 4.0])
+
+
+def choose(pairs, lots, cut=(), **params):
+    group = group_of(pairs, cut)
+    return O1Pruner().choose(group, np.zeros(len(pairs)), np.array(lots), O1PrunerParams(**params))
+
+
+def test_the_first_m_by_lot_are_chosen_one_by_one():
+    pairs = [(10, True), (0, True), (20, False), (30, True)]
+    np.testing.assert_array_equal(choose(pairs, [3, 0, 1, 2], m=2), [[2], [3]])  # sample 1 is empty
+
+
+@settings(deadline=None, max_examples=50)
+@given(GROUPS, st.randoms(), st.integers(1, 4), st.sampled_from(["keep", "drop"]))
+def test_chosen_are_m_different_eligible_samples(pairs, random, m, truncated):
+    cut = [k for k in range(len(pairs)) if random.random() < 0.3]
+    lots = random.sample(range(len(pairs)), len(pairs))
+    chosen = choose(pairs, lots, cut, m=m, truncated=truncated)
+    eligible = [k for k in range(len(pairs)) if truncated == "keep" or k not in cut]
+    assert chosen.shape == (min(m, len(eligible)), 1)
+    assert chosen.ravel().tolist() == sorted(eligible, key=lots.__getitem__)[:m]
+
+
+def test_modes_fill_in_what_is_left_out():
+    assert (O1PrunerParams().ratio_kind, O1PrunerParams().normalization) == ("geometric", "zscore")
+    paper = O1PrunerParams(mode="paper")
+    assert (paper.ratio_kind, paper.normalization, paper.reward_range) == ("sequence", "none", None)
+    assert O1PrunerParams(mode="paper", ratio="geometric").ratio_kind == "geometric"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("lam", -1.0),
+        ("epsilon", 0.0),
+        ("epsilon", 1.0),
+        ("m", 0),
+        ("reward_low", 9.0),
+        ("max_log_ratio", 100.0),
+        ("reward", "mine"),
+        ("reward", "mine.txt:f"),
+        ("reward", "mine.py:"),
+        ("reward", "mine.py:not a name"),
+    ],
+)
+def test_bad_values_name_their_field(field, value):
+    with pytest.raises(BadInput, match=rf"^method\.{field}=") as error:
+        O1PrunerParams(**{field: value})
+    assert "\n" not in str(error.value)
+
+
+def test_the_card_says_what_was_done():
+    code = O1Pruner().card(O1PrunerParams(lam=4.5, epsilon=0.05, m=8), None)
+    for said in (
+        "`code` mode",
+        "L(y) - 1 + 4.5 ·",
+        "m = 8",
+        "clipped to [-2.0, 4.0], z-scored",
+        "1 + 0.05) · R)",
+    ):
+        assert said in code
+    paper = O1Pruner().card(O1PrunerParams(mode="paper"), None)
+    assert "`paper` mode" in paper and not any(word in paper for word in ("clipped", "z-scored", "geometric"))
+    own = O1Pruner().card(O1PrunerParams(), "what `mine.py:f` gave it")
+    assert "what `mine.py:f` gave it" in own and "L(y)" not in own and "1 + 0.2) · R)" in own

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from o1p_jax.config.chips import Topology
-from o1p_jax.config.tree import BatchConfig, MethodConfig, RunConfig, SamplingConfig
+from o1p_jax.config.tree import BatchConfig, RunConfig, SamplingConfig
+from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.planning.compile import model_config
 from o1p_jax.planning.job_cost import job_cost, sampling_rate
 from o1p_jax.planning.step_time import StepTime
@@ -23,7 +24,7 @@ def test_sampling_reads_the_weights_once_a_token_and_each_rows_cache():
 def test_a_job():
     cfg = RunConfig(
         sampling=SamplingConfig(samples_per_problem=16),
-        method=MethodConfig(keep=2),
+        method=O1PrunerParams(m=2),
         batch=BatchConfig(sequences=32, row_length=17408, rows_per_microbatch=8),
     )
     estimate = StepTime(seconds={"compute": 2.0}, model_flops=1.0, peak_flops=8 * 989e12)

@@ -1,6 +1,5 @@
 """Stages in processes of their own, on children that are real."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from o1p_jax.runtime.children import run_child, run_children
-from o1p_jax.runtime.errors import BadInput, DiskError, Preempted, SamplerGone
-from o1p_jax.runtime.signals import preemptible
+from o1p_jax.runtime.errors import BadInput, DiskError, SamplerGone
 
 CHILD = """
 import os, signal, sys, time
-from o1p_jax.errors import DiskError
-from o1p_jax.isolate import child_main, preemptible
+from o1p_jax.runtime.children import child_main
+from o1p_jax.runtime.errors import DiskError
+from o1p_jax.runtime.signals import preemptible
 
 def run(job):
     if "fail" in job:
@@ -72,7 +71,7 @@ def _wait_for(path: Path) -> None:
 
 def _parent(child: str, tmp_path: Path) -> subprocess.Popen:
     job = {"sleep": 120, "started": str(tmp_path / "started"), "out": str(tmp_path / "out")}
-    code = f"from o1p_jax.isolate import run_child; run_child({child!r}, {job!r})"
+    code = f"from o1p_jax.runtime.children import run_child; run_child({child!r}, {job!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     _wait_for(tmp_path / "started")
     return process
@@ -95,11 +94,3 @@ def test_a_child_ends_with_its_parent(child, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert not (tmp_path / "out").exists()
-
-
-def test_preemptible_restores_the_handlers():
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Preempted), preemptible():
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
-    assert signal.getsignal(signal.SIGINT) is before

@@ -7,20 +7,24 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from o1p_jax.data.rollouts import RolloutFolder
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.runtime import claims
 from o1p_jax.runtime.claims import shards_to_make
 
 SHARDS = 12
+SCHEMA = pa.schema([("problem_id", pa.string())])
 WORKER = """
 import sys, time
 from contextlib import closing
-from o1p_jax.claims import shards_to_make
-from o1p_jax.rollouts import RolloutFolder
+import pyarrow as pa
+from o1p_jax.data.shards import ShardedTable
+from o1p_jax.runtime.claims import shards_to_make
 
-folder = RolloutFolder.create(sys.argv[1], {"made": "by several"}, int(sys.argv[2]))
+schema = pa.schema([("problem_id", pa.string())])
+folder = ShardedTable.create(sys.argv[1], schema, {"made": "by several"}, int(sys.argv[2]))
 with closing(shards_to_make(folder, lambda _: None)) as todo:
     for shard in todo:
         print(shard, flush=True)
@@ -35,7 +39,7 @@ def start(folder: Path, seconds: float) -> subprocess.Popen:
 
 
 def problems(folder: Path) -> list[str]:
-    return RolloutFolder(folder).read(["problem_id"])["problem_id"].to_pylist()
+    return ShardedTable(folder, SCHEMA).read(["problem_id"])["problem_id"].to_pylist()
 
 
 def test_every_shard_is_made_by_one_of_several(tmp_path):
@@ -64,11 +68,11 @@ def test_the_share_of_one_that_is_lost_is_done_by_the_others(tmp_path):
 
 
 @pytest.fixture
-def folder(tmp_path) -> RolloutFolder:
-    return RolloutFolder.create(tmp_path / "r", {}, 1)
+def folder(tmp_path) -> ShardedTable:
+    return ShardedTable.create(tmp_path / "r", SCHEMA, {}, 1)
 
 
-def claim_of_another_host(folder: RolloutFolder, age_s: float) -> Path:
+def claim_of_another_host(folder: ShardedTable, age_s: float) -> Path:
     path = folder.path / ".part-00000.claim"
     path.write_text('{"host": "elsewhere", "process": 1}')
     os.utime(path, (time.time() - age_s,) * 2)
@@ -91,7 +95,7 @@ def test_another_hosts_claim_holds_until_it_is_silent_for_long(folder, monkeypat
     assert capsys.readouterr().err.count("being made by other processes") == 1
 
 
-def shards_to_make_and_make(folder: RolloutFolder):
+def shards_to_make_and_make(folder: ShardedTable):
     for shard in shards_to_make(folder, lambda _: None):
         folder.write_shard(shard, [])
         yield shard

@@ -12,7 +12,7 @@ from flax import nnx
 from tiny_models import save, torch_model
 from transformers import AutoModelForCausalLM
 
-from o1p_jax.config.tree import RunConfig, SamplingConfig
+from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.data.records import Request
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.models.decoder import graph, init_params
@@ -22,7 +22,6 @@ from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
 from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling import SamplingParams, make_sampler
-from o1p_jax.sampling.decode import Draw, bucket, buckets, draw_tokens
 from o1p_jax.sampling.engine import JaxSampler
 
 pytestmark = pytest.mark.core
@@ -186,38 +185,8 @@ def test_weights_that_are_no_numbers(params):
         sampler(broken).sample(requests(3), dataclasses.replace(GREEDY, temperature=1.0), no_report)
 
 
-LOGITS = jnp.log(jnp.asarray([0.4, 0.3, 0.2, 0.06, 0.04]))
-
-
-@pytest.mark.parametrize(
-    ("draw", "support"),
-    [
-        (Draw(0.0, 1.0, 0), {0}),
-        (Draw(1.0, 1.0, 0), {0, 1, 2, 3, 4}),
-        (Draw(1.0, 1.0, 2), {0, 1}),
-        (Draw(1.0, 1.0, 9), {0, 1, 2, 3, 4}),
-        (Draw(1.0, 0.1, 0), {0}),
-        (Draw(1.0, 0.75, 0), {0, 1, 2}),
-        (Draw(1.0, 0.65, 3), {0, 1}),  # of the three kept, the first two hold 7/9
-    ],
-)
-def test_support(draw, support):
-    n = 2000
-    keys = np.stack([np.zeros(n), np.arange(n)], axis=1).astype(np.uint32)
-    got = draw_tokens(jnp.tile(LOGITS[None], (n, 1)), jnp.asarray(keys), jnp.zeros(n, jnp.int32), draw)
-    assert set(np.asarray(got).tolist()) == support
-
-
-def test_buckets():
-    assert buckets(1024) == [0, 64, 128, 192, 256, 384, 512, 768, 1024]
-    assert [bucket(n) for n in (0, 1, 64, 65, 129, 193, 257, 1024, 1025)] == [0, 64, 64, 128, 192, 256, 384, 1024, 1536]
-
-
 def test_made_from_a_folder(params, folder):
-    cfg = RunConfig(
-        mesh="2x1", sampling=SamplingConfig(slots=16), compute=dataclasses.replace(RunConfig().compute, dtype="float32")
-    )
-    made = make_sampler("jax", folder, cfg, 100)
+    made = make_sampler(SamplingConfig(slots=16), folder, model="m", mesh="2x1", dtype="float32", max_length=200)
     assert (made.name, made.version) == ("jax", f"jax {jax.__version__}")
     asked = requests(3)
     assert made.sample(asked, GREEDY, no_report) == sampler(params).sample(asked, GREEDY, no_report)

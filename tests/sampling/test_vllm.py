@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ import pytest
 import o1p_jax
 from o1p_jax.config.text import to_dict
 from o1p_jax.config.tree import EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig
+from o1p_jax.data.prompts import read_prompts
 from o1p_jax.data.records import Request
-from o1p_jax.data.rollouts import RolloutFolder
+from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.sampling import vllm as vllm_engine
 from o1p_jax.sampling.base import SamplingParams
-from o1p_jax.stages.presample import RolloutJob
+from o1p_jax.stages.pool import training_pool
+from o1p_jax.stages.presample import SampleJob
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=24, stop_ids=(3, 5))
 DRAWN = SamplingParams(max_tokens=24, stop_ids=(3, 5))
@@ -167,18 +170,22 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
             sampler="vllm", samples_per_problem=2, max_tokens=160, problems_per_shard=1, vllm=VllmConfig(**SETTINGS)
         ),
     )
-    job = RolloutJob(config=config, part="train", model="embedded", out=str(tmp_path / "r"), folder=str(model))
+    config = replace(config, run=str(tmp_path))
+    prompts = read_prompts(model, config.problems.train, config.problems, config.problems.limit_train)
+    pool = training_pool(config, find_model("embedded"), prompts)
+    job = SampleJob(title="train", pool=str(pool.path), folder=str(model), sampling=config.sampling, mesh="1x1",
+                    dtype="float32")  # fmt: skip
     (tmp_path / "job.json").write_text(json.dumps(to_dict(job)))
-    command = [sys.executable, "-m", "o1p_jax.presample", tmp_path / "job.json"]
+    command = [sys.executable, "-m", "o1p_jax.stages.presample", tmp_path / "job.json"]
     root = Path(__file__).parents[2]
     engines = [subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root) for _ in range(2)]
-    found = (tmp_path / "r").glob
+    found = pool.samples.path.glob
     while len(list(found("*.claim"))) < 2 or not list(found("*.parquet")):  # both are at work
         assert all(engine.poll() is None for engine in engines)
         time.sleep(0.02)
     engines[0].kill()
     assert engines[1].wait(timeout=300) == 0 and engines[0].wait() == -9
-    rows = RolloutFolder(tmp_path / "r").read(["problem_id", "sample_idx", "completion_ids"]).to_pylist()
+    rows = pool.samples.read(["problem_id", "sample_idx", "completion_ids"]).to_pylist()
     assert len({(row["problem_id"], row["sample_idx"]) for row in rows}) == len(rows) == 32
     assert all(row["completion_ids"] for row in rows)
 
@@ -195,7 +202,7 @@ def test_without_vllm_one_line_names_the_remedy(tmp_path, monkeypatch):
 def test_modules_import_neither_jax_nor_an_engine():
     """They also run where only one of them is installed."""
     code = (
-        "import sys; from o1p_jax.sampling import base, server, vllm_engine; "
+        "import sys; from o1p_jax.sampling import base, server, vllm; "
         "print([m for m in ('jax', 'flax', 'vllm', 'openai', 'torch') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,13 @@ def test_flags_override_fields():
     assert (cfg.mesh, cfg.optim.learning_rate, cfg.compute.remat, cfg.seed) == ("4x2", 1e-6, "full", 7)
 
 
+def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
+    embedded = cli.parse_run_config([]).method
+    for flag in ("--method=o1_pruner", "--method.name=o1_pruner"):
+        chosen = cli.parse_run_config(["--method.lam=3", flag]).method
+        assert chosen == replace(embedded, lam=3.0)  # the config's own values stay
+
+
 def test_a_run_folders_config_is_a_config(tmp_path):
     write_json(tmp_path / "config.json", to_dict(RunConfig(seed=5)))
     assert cli.parse_run_config([f"--config={tmp_path / 'config.json'}", "--mesh=1x1"]) == RunConfig(seed=5, mesh="1x1")
@@ -39,7 +46,11 @@ def test_a_run_folders_config_is_a_config(tmp_path):
         (["--sampling.sampler=hf"], "'jax', 'vllm', 'server'"),
         (["--mesh=8by1"], "mesh=8by1"),
         (["--mesh"], "--mesh"),
-        (["--method.keep=99"], "method.keep=99"),
+        (["--method.m=99"], "method.m=99"),
+        (["--method=o1_prunner"], "method=o1_prunner: no such method; did you mean o1_pruner?"),
+        (["--methd=o1_pruner"], "did you mean --method?"),
+        (["--method.lamb=1"], "did you mean --method.lam?"),
+        (["--method.reward=mine"], "method.reward=mine: must be FILE.py:NAME"),
         (["stray"], "stray"),
         (["--config=configs/none.py"], "configs/none.py: no such file"),
         (["--config"], "--config: needs a value"),

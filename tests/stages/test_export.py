@@ -1,11 +1,10 @@
-import json
 import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from drive_train import tiny_config, tiny_model, tiny_samples
+from drive_train import notes_of, tiny_config, tiny_model, tiny_samples
 from flax import nnx
 from safetensors.numpy import load_file
 
@@ -13,9 +12,10 @@ from o1p_jax.config.tree import ComputeConfig
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
+from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.stages.card import PROVENANCE, write_card
-from o1p_jax.stages.export import export
+from o1p_jax.stages.export import export, newest_checkpoint
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import train, trained_params
 from o1p_jax.training.samples import TrainingSet
@@ -28,18 +28,24 @@ def run(tmp_path_factory) -> Path:
     source = tiny_model(folder.parent / "model")
     (source / "tokenizer_config.json").write_text('{"chat_template": "as it was"}')
     cfg = tiny_config(folder, compute=ComputeConfig(dtype="float32", logprob_chunk=16, trainable_layers=1))
-    train(cfg, TrainingSet.of(tiny_samples(32)), source, make_mesh("1x1"), folder)
+    model = find_model(str(source))
+    train(cfg.training, TrainingSet.of(tiny_samples(32)), model, make_mesh("1x1"), folder, notes=notes_of(cfg))
     return folder
 
 
+def exported(run: Path, out: Path, mesh: str = "1x1", folder: Path | None = None) -> Path:
+    folder = folder or newest_checkpoint(run)
+    return export(folder, out, make_mesh(mesh), find_model(str(run.parent / "model")))
+
+
 def test_export_is_the_checkpoints_model(run, tmp_path):
-    out = export(run, tmp_path / "out", make_mesh("4x2"), data={"samples kept": 32})
+    out = exported(run, tmp_path / "out", "4x2")
     source, mesh = run.parent / "model", make_mesh("1x1")
     before, after = (load_file(folder / "model.safetensors") for folder in (source, out))
     assert before.keys() == after.keys()
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed and all(name.startswith("model.layers.1.") for name in changed)
-    trained, splits = trained_params(checkpoint.newest(run / "checkpoints"), source, mesh)
+    trained, splits = trained_params(checkpoint.newest(run / "checkpoints"), find_model(str(source)), mesh)
     loaded = load_params(out, load_config(out), mesh, splits=splits)
     same = jax.tree.map(np.array_equal, *(nnx.to_pure_dict(state) for state in (trained, loaded)))
     assert jax.tree.all(same)
@@ -48,7 +54,7 @@ def test_export_is_the_checkpoints_model(run, tmp_path):
 
 
 def test_card_tells_base_data_method_and_table_and_nothing_of_the_machine(run, tmp_path):
-    out = export(run, tmp_path / "out", make_mesh("1x1"), data={"samples kept": 32})
+    out = exported(run, tmp_path / "out")
     card = (out / "README.md").read_text()
     for said in (
         "Base model: `model`",
@@ -69,21 +75,18 @@ def test_card_tells_base_data_method_and_table_and_nothing_of_the_machine(run, t
     write_card(out, "| level | model |\n| --- | --- |\n| all | new |\n")
     card = (out / "README.md").read_text()
     assert "## Before and after\n\n| level | model |" in card and "3|ΔA| where accuracy did not fall and" in card
-    provenance = json.loads((out / PROVENANCE).read_text())
-    provenance["settings"]["evaluation.aes_as_printed"] = True
-    (out / PROVENANCE).write_text(json.dumps(provenance))
-    write_card(out, "a table")
+    write_card(out, "a table", as_printed=True)
     assert "AES is ΔL + 3|ΔA|, with ΔL" in (out / "README.md").read_text()
 
 
 def test_an_export_is_made_once_and_again_for_another_checkpoint(run, tmp_path):
-    out = export(run, tmp_path / "out", make_mesh("1x1"))
+    out = exported(run, tmp_path / "out")
     weights = out / "model.safetensors"
     stamp = weights.stat().st_mtime_ns
-    export(run, out, make_mesh("1x1"))
+    exported(run, out)
     assert weights.stat().st_mtime_ns == stamp
     older = checkpoint.steps(run / "checkpoints")[0]
-    export(older, out, make_mesh("1x1"))
+    exported(run, out, folder=older)
     assert weights.stat().st_mtime_ns != stamp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -91,13 +94,13 @@ def test_an_export_is_made_once_and_again_for_another_checkpoint(run, tmp_path):
 def test_a_strangers_folder_is_left_alone(run, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(BadInput, match="was not exported by this program"):
-        export(run, tmp_path, make_mesh("1x1"))
+        exported(run, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_without_a_checkpoint_the_remedy_is_named(tmp_path):
     with pytest.raises(BadInput, match="train first"):
-        export(tmp_path, tmp_path / "out", make_mesh("1x1"))
+        newest_checkpoint(tmp_path)
     assert not (tmp_path / "out").exists()
 
 
@@ -108,5 +111,5 @@ def test_a_damaged_checkpoint_is_not_exported(run, tmp_path):
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
     with pytest.raises(CorruptData, match="damaged"):
-        export(damaged, tmp_path / "out", make_mesh("1x1"))
+        exported(run, tmp_path / "out", folder=damaged)
     assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages.pipeline import preflight
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samples_per_problem=4", "--method.keep=4",
+SMALL = ["--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samples_per_problem=4", "--method.m=4",
          "--sampling.slots=16", "--sampling.problems_per_shard=2", "--sampling.max_tokens=128",
          "--evaluation.max_tokens=128", "--evaluation.samples_per_problem=2", "--batch.sequences=4",
          "--batch.rows_per_microbatch=8", "--checkpoint.every=2"]  # fmt: skip
@@ -60,7 +60,7 @@ def test_nothing_is_done_twice(finished):
     run, _ = finished
 
     def times() -> dict[Path, int]:
-        stages = ("rollouts", "graded", "weighed", "reference", "checkpoints", "evaluation/rollouts")
+        stages = ("pool", "weights", "reference", "checkpoints", "evaluation")
         return {f: f.stat().st_mtime_ns for stage in stages for f in (run / stage).rglob("*") if f.is_file()}
 
     before = times()
@@ -76,7 +76,8 @@ def test_another_config_in_the_same_folder_is_refused(finished):
     refused = launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL, "--method.lam=5")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
-    assert "method.lam=4.5, not 5.0" in refused.stderr
+    assert "method.lam=5.0 instead of 4.5 would throw away the training (step 8 of 8)" in refused.stderr
+    assert "--restart=training" in refused.stderr
 
 
 @pytest.mark.slow
@@ -179,7 +180,7 @@ def test_bad_input_is_refused_before_anything_is_written(name, tmp_path):
     change, message = BAD[name]
     cfg = RunConfig(run=str(tmp_path / "run"))
     with pytest.raises(BadInput) as error:
-        preflight(replace(cfg, **change(tmp_path)), "train", "test")
+        preflight(replace(cfg, **change(tmp_path)), ("train", "test"))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run" / "config.json").exists()

@@ -6,21 +6,28 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from drive_presample import FakeSampler
+from drive_train import MODEL
 from host import model_folder, problem_file, run_config
 
-from o1p_jax.config.tree import EvaluationConfig, ProblemConfig, SamplingConfig
+from o1p_jax.config.text import to_dict
+from o1p_jax.config.tree import EvaluationConfig, ProblemConfig
+from o1p_jax.data.pool import Pool
 from o1p_jax.data.problems import load_problems
-from o1p_jax.data.rollouts import RolloutFolder
+from o1p_jax.data.prompts import read_prompts
+from o1p_jax.models.families import read_config
+from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.errors import BadInput, Preempted
 from o1p_jax.runtime.files import write_json
-from o1p_jax.stages.presample import RolloutJob, presample, sample_seed
+from o1p_jax.stages.pool import evaluation_pool, pool_path, training_pool
+from o1p_jax.stages.presample import SampleJob, presample, sample_seed
 
-DRIVER = Path(__file__).parents[1] / "helpers" / "drive_presample.py"
+ROOT = Path(__file__).parents[2]
+DRIVER = ROOT / "tests" / "helpers" / "drive_presample.py"
 
 
 class Recorder(FakeSampler):
@@ -40,130 +47,160 @@ class Recorder(FakeSampler):
 
 
 @pytest.fixture
-def job(tmp_path):
-    config = run_config(problem_file(tmp_path / "p.jsonl", 10))
-    return RolloutJob(config, "train", str(model_folder(tmp_path / "model")), str(tmp_path / "out"))
+def config(tmp_path):
+    folder = model_folder(tmp_path / "model")
+    return run_config(problem_file(tmp_path / "p.jsonl", 10), run=str(tmp_path / "run"), model=str(folder))
 
 
-def run(job):
+def source(cfg, digest="weights"):
+    """A model that is only sampled from, by a sampler that does not look at its weights."""
+    decoder = read_config(MODEL)
+    return SourceModel(name=cfg.model, folder=Path(cfg.model), decoder=decoder, commit=None, digest=digest, state="")
+
+
+def pool_of(cfg, digest="weights"):
+    model = source(cfg, digest)
+    prompts = read_prompts(model.folder, cfg.problems.train, cfg.problems, cfg.problems.limit_train)
+    return training_pool(cfg, model, prompts)
+
+
+def job(cfg, pool=None):
+    path = (pool or pool_of(cfg)).path
+    return SampleJob(
+        title="train", pool=str(path), folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype=cfg.compute.dtype
+    )
+
+
+def run(cfg):
     sampler = Recorder()
-    presample(job, make_sampler=lambda *_: sampler)
+    presample(job(cfg), make_sampler=lambda *_, **__: sampler)
     return sampler
 
 
-def contents(folder):
-    return {p.name: p.read_bytes() for p in Path(folder).glob("part-*")}
+def samples(cfg):
+    return Pool(pool_path(cfg)).samples
 
 
-def test_one_row_for_each_problem_and_sample(job):
-    sampler = run(job)
-    rows = RolloutFolder(job.out).read().to_pylist()
-    problems = load_problems(job.config.problems.train, job.config.problems)
+def contents(cfg):
+    return {p.name: p.read_bytes() for p in (Path(cfg.run) / "pool" / "samples").glob("part-*")}
+
+
+def test_one_row_for_each_problem_and_sample(config):
+    sampler = run(config)
+    rows = Pool(pool_path(config)).read(["problem_id", "sample_idx", "prompt_ids", "seed", "finish_reason"]).to_pylist()
+    problems = load_problems(config.problems.train, config.problems)
     assert [(r["problem_id"], r["sample_idx"]) for r in rows] == [(p.problem_id, k) for p in problems for k in range(4)]
     assert [tuple(r["prompt_ids"]) for r in rows] == [request.prompt_ids for request in sampler.requests]
     assert [r["seed"] for r in rows] == [request.seed for request in sampler.requests]
-    assert len({r["seed"] for r in rows}) == 40 and all(r["pred"] is None and r["weight"] is None for r in rows)
-    assert {r["finish_reason"] for r in rows} == {"stop", "length"}
+    assert len({r["seed"] for r in rows}) == 40 and {r["finish_reason"] for r in rows} == {"stop", "length"}
     assert sampler.params[0].stop_ids == (2,) and sampler.params[0].max_tokens == 12 and sampler.closed
 
 
-def test_seeds_depend_on_run_seed_problem_and_sample_alone(job):
-    run(job)
-    rows = RolloutFolder(job.out).read().to_pylist()
+def test_seeds_depend_on_run_seed_problem_and_sample_alone(config):
+    run(config)
+    rows = samples(config).read().to_pylist()
     assert all(r["seed"] == sample_seed(0, r["problem_id"], r["sample_idx"]) for r in rows)
     assert sample_seed(0, "a", 1) != sample_seed(1, "a", 1) and 0 <= sample_seed(0, "a", 1) < 2**31
 
 
-def test_the_test_part_uses_the_evaluation_parameters(job):
-    evaluation = EvaluationConfig(samples_per_problem=2, temperature=0.7, max_tokens=5)
-    sampler = run(replace(job, part="test", config=replace(job.config, evaluation=evaluation)))
+def test_the_samples_may_have_a_seed_of_their_own(config):
+    run(config)
+    before = contents(config)
+    other = replace(config, seed=7, sampling=replace(config.sampling, seed=0))
+    assert run(other).requests == [] and contents(other) == before
+
+
+def test_evaluation_uses_its_own_parameters_and_a_pool_for_each_model(config, tmp_path):
+    cfg = replace(config, evaluation=EvaluationConfig(samples_per_problem=2, temperature=0.7, max_tokens=5))
+    prompts = read_prompts(Path(cfg.model), cfg.problems.test, cfg.problems, None)
+    pools = [evaluation_pool(cfg, source(cfg, digest), prompts, "m", tmp_path) for digest in ("a", "b", "a")]
+    assert pools[0].path == pools[2].path != pools[1].path
+    sampler = Recorder()
+    presample(job(cfg, pools[0]), make_sampler=lambda *_, **__: sampler)
     assert len(sampler.requests) == 20
     assert (sampler.params[0].temperature, sampler.params[0].max_tokens) == (0.7, 5)
 
 
-def test_a_complete_folder_needs_no_sampler_and_a_lost_shard_comes_back_the_same(job):
-    run(job)
-    before = contents(job.out)
-    assert run(job).requests == []
-    RolloutFolder(job.out).shard_path(1).unlink()
-    assert len(run(job).requests) == 16
-    assert contents(job.out) == before
+def test_a_complete_pool_needs_no_sampler_and_a_lost_shard_comes_back_the_same(config):
+    run(config)
+    before = contents(config)
+    assert run(config).requests == []
+    samples(config).shard_path(1).unlink()
+    assert len(run(config).requests) == 16
+    assert contents(config) == before
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("part", "changes", "message"),
     [
-        ({"seed": 1}, "made with seed=0, not 1"),
-        (
-            {"sampling": SamplingConfig(samples_per_problem=4, problems_per_shard=4, max_tokens=13)},
-            "max_tokens=12, not 13",
-        ),
-        (
-            {"sampling": SamplingConfig(samples_per_problem=5, problems_per_shard=4, max_tokens=12)},
-            "samples_per_problem=4",
-        ),
-        ({"revision": "v2"}, "revision=None, not v2"),
+        (None, {"seed": 1}, r"sampling\.seed=0, not 1"),
+        ("sampling", {"max_tokens": 13}, r"sampling\.max_tokens=12, not 13"),
+        ("sampling", {"samples_per_problem": 5}, r"samples_per_problem=4, not 5"),
+        ("sampling", {"temperature": 0.5}, r"temperature=1\.0, not 0\.5"),
+        ("compute", {"dtype": "float32"}, r"compute\.dtype=bfloat16, not float32"),
+        ("problems", {"system_prompt": "Be brief."}, "prompts_sha256"),
+        ("problems", {"limit_train": 3}, "problems_sha256"),
     ],
 )
-def test_other_parameters_in_the_same_folder_are_refused(job, changes, message):
-    run(job)
+def test_samples_that_were_made_otherwise_are_refused(config, part, changes, message):
+    run(config)
+    changed = replace(config, **(changes if part is None else {part: replace(getattr(config, part), **changes)}))
     with pytest.raises(BadInput, match=message):
-        run(replace(job, config=replace(job.config, **changes)))
+        run(changed)
 
 
-def test_another_model_template_or_problem_set_in_the_same_folder_is_refused(job, tmp_path):
-    run(job)
-    other = model_folder(tmp_path / "other")
-    (other / "model.safetensors").write_bytes(b"other weights")
+@pytest.mark.parametrize("changes", [{"slots": 3}, {"problems_per_shard": 2}, {"servers": ("http://a",)}])
+def test_what_samples_do_not_depend_on_may_change(config, changes):
+    run(config)
+    assert run(replace(config, sampling=replace(config.sampling, **changes))).requests == []
+
+
+def test_another_models_samples_are_refused(config):
+    run(config)
     with pytest.raises(BadInput, match="model_sha256"):
-        run(replace(job, model=str(other)))
-    problems = job.config.problems
-    with pytest.raises(BadInput, match="template_sha256"):
-        run(replace(job, config=replace(job.config, problems=replace(problems, system_prompt="Be brief."))))
-    with pytest.raises(BadInput, match="problems_sha256"):
-        run(replace(job, config=replace(job.config, problems=replace(problems, limit_train=3))))
+        pool_of(config, digest="others")
 
 
-def test_nothing_is_written_on_bad_input(job):
-    for problems in (ProblemConfig(train="missing.jsonl"), replace(job.config.problems, max_prompt_tokens=3)):
+def test_nothing_is_written_on_bad_input(config):
+    for problems in (ProblemConfig(train="missing.jsonl"), replace(config.problems, max_prompt_tokens=3)):
         with pytest.raises(BadInput):
-            run(replace(job, config=replace(job.config, problems=problems)))
-        assert not Path(job.out).exists()
+            run(replace(config, problems=problems))
+        assert not Path(config.run).exists()
 
 
 @pytest.mark.slow
-def test_twenty_kills_lose_nothing_and_repeat_nothing(job, tmp_path):
+def test_twenty_kills_lose_nothing_and_repeat_nothing(config, tmp_path):
     """kill -9 of a real process at random moments, until 20 have hit; then the bytes of an undisturbed run."""
-    problems = replace(job.config.problems, train=str(problem_file(tmp_path / "q.jsonl", 60)))
-    calm = replace(job, config=replace(job.config, problems=problems), out=str(tmp_path / "calm"))
+    many = replace(config, problems=replace(config.problems, train=str(problem_file(tmp_path / "q.jsonl", 60))))
+    calm = replace(many, run=str(tmp_path / "calm"))
     assert start(calm, tmp_path).wait() == 0
     rng, kills = random.Random(0), 0
     while kills < 20:
-        process, before = start(replace(calm, out=job.out), tmp_path), len(contents(job.out))
-        while process.poll() is None and len(contents(job.out)) == before:
+        process, before = start(many, tmp_path), len(contents(many))
+        while process.poll() is None and len(contents(many)) == before:
             time.sleep(0.01)  # until it is past the imports and writes
         time.sleep(rng.uniform(0, 0.1))
         if process.poll() is None:
             process.kill()
             kills += 1
         if process.wait() == 0:  # it came to its end: take a few shards away, and go on killing
-            assert contents(job.out) == contents(calm.out)
+            assert contents(many) == contents(calm)
             for shard in rng.sample(range(15), 10):
-                RolloutFolder(job.out).shard_path(shard).unlink()
-    assert start(replace(calm, out=job.out), tmp_path).wait() == 0
-    assert contents(job.out) == contents(calm.out)
+                samples(many).shard_path(shard).unlink()
+    assert start(many, tmp_path).wait() == 0
+    assert contents(many) == contents(calm)
 
 
-def start(job, folder):
-    write_json(folder / "job.json", asdict(job))
+def start(cfg, folder):
+    write_json(folder / "job.json", to_dict(job(cfg)))
     return subprocess.Popen(
         [sys.executable, str(DRIVER), str(folder / "job.json")],
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(DRIVER.parents[1])},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 
 
-def test_sigterm_keeps_finished_shards(job):
+def test_sigterm_keeps_finished_shards(config):
     class Interrupted(FakeSampler):
         calls = 0
 
@@ -174,6 +211,13 @@ def test_sigterm_keeps_finished_shards(job):
             return super().sample(requests, params, on_done)
 
     with pytest.raises(Preempted, match="stopped by SIGTERM; run the same command"):
-        presample(job, make_sampler=lambda *_: Interrupted())
-    assert RolloutFolder(job.out).missing_shards() == [1, 2]
+        presample(job(config), make_sampler=lambda *_, **__: Interrupted())
+    assert samples(config).missing_shards() == [1, 2]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_sampling_process_needs_no_jax():
+    """vLLM's environment may lack it."""
+    code = "import sys, o1p_jax.stages.presample; print({'jax', 'flax', 'torch', 'vllm'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

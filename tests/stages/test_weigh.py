@@ -1,56 +1,64 @@
 """Grades and weights: groups by problem, independent of order, the same after a restart."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_pool import sample, write_pool
 
-from o1p_jax.config.tree import MethodConfig
-from o1p_jax.data.rollouts import RolloutFolder
-from o1p_jax.methods.o1_pruner import length_harmonizing
+from o1p_jax.config.tree import GradingConfig, RunConfig, SamplingConfig
+from o1p_jax.data.pool import Pool
+from o1p_jax.methods.base import Group
+from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.stages.grade import grade_rollouts
-from o1p_jax.stages.weigh import weigh_rollouts
+from o1p_jax.stages import identity
+from o1p_jax.stages import weigh as stages_weigh
+from o1p_jax.stages.grade import grade
+from o1p_jax.stages.weigh import read_weights
 from o1p_jax.training.samples import TrainingSet
 
-KEEP_ALL = MethodConfig(keep=4)
-
-
-def sample(problem, k, length, right, **values):
-    answer = r"\boxed{7}" if right else r"\boxed{8}"
-    return {
-        "problem_id": problem,
-        "source": "s",
-        "split": "t",
-        "level": "1",
-        "problem": problem,
-        "answer": "7",
-        "prompt_ids": [1],
-        "completion": answer,
-        "completion_ids": [5] * length,
-        "sample_idx": k,
-        "seed": k,
-        "finish_reason": "stop",
-        "grade": "correct" if right else "wrong",
-    } | values
+KEEP_ALL = O1PrunerParams(m=4)
 
 
 GOLDEN = [sample("p", k, n, c) for k, (n, c) in enumerate([(100, True), (200, True), (300, False), (400, True)])]
 
 
-def write(path, *shards):
-    folder = RolloutFolder.create(path, {"seed": 0}, len(shards))
-    for i, rows in enumerate(shards):
-        folder.write_shard(i, rows)
-    return path
+BITS = {
+    "code": (O1PrunerParams(m=3, lam=4.5), "0x1.f1b525b42c06ap+0", {
+        "p0/0": "-0x1.821a872166b7ep-1", "p0/2": "0x1.027898d6b0abbp-1", "p0/4": "-0x1.47bf3fc23fba7p-1",
+        "p1/2": "-0x1.98f7d4ff47babp-4", "p1/3": "0x1.7dc54eba0d9d9p+0", "p1/4": "-0x1.42c8795808e41p-1",
+        "p2/1": "0x1.7dc54eba0d9d9p+0", "p2/3": "-0x1.8bc6f95ba215bp-1", "p2/4": "-0x1.695ec498774b3p-1",
+        "p3/0": "0x1.c17eb8e8f3f5ap-3", "p3/3": "-0x1.9848934ec6d64p+0", "p3/4": "0x1.7dc54eba0d9d9p+0",
+    }),
+    "drop": (O1PrunerParams(m=3, truncated="drop"), "0x1.a91aca0dc2aa7p+0", {
+        "p0/0": "-0x1.910929c270819p-1", "p0/2": "0x1.619ff47c41396p-1", "p0/4": "-0x1.4cb66d9b0d307p-1",
+        "p1/2": "-0x1.09c85d94a15a1p-1", "p1/4": "0x1.75f5fe4b68c2dp-2", "p2/1": "0x1.d87a4a494ef10p+0",
+        "p2/3": "-0x1.9c5c8ec694926p-1", "p2/4": "-0x1.741403054c7f4p-1", "p3/0": "-0x1.f7031a0069acdp-3",
+        "p3/3": "-0x1.046567c48b6b4p+0", "p3/4": "0x1.d87a4a494ef10p+0",
+    }),
+    "paper": (O1PrunerParams(m=2, mode="paper"), "0x1.751938d202dfcp+3", {
+        "p0/0": "-0x1.7636363636364p-2", "p0/2": "0x1.0a83a83a83a84p+1", "p1/2": "0x1.2becf990a5a20p-4",
+        "p1/3": "0x1.9ad1ad1ad1ad2p+1", "p2/1": "0x1.1d55555555555p+5", "p2/3": "-0x1.9bd37a6f4de9cp-2",
+        "p3/0": "0x1.0e04e04e04e05p-1", "p3/3": "-0x1.81f81f81f81f8p-1",
+    }),
+}  # fmt: skip
+"""For `test_choice_and_weights_to_the_bit`: parameters, deviation of the rewards, weights of the kept samples."""
 
 
 def weigh(path, *shards, method=KEEP_ALL, seed=0):
     """{(problem, sample): row} and the report."""
-    report = weigh_rollouts(write(path / "src", *shards), path / "dst", method, seed)
-    return {(r["problem_id"], r["sample_idx"]): r for r in RolloutFolder(path / "dst").read().to_pylist()}, report
+    pool, grades = write_pool(path / "pool", *shards)
+    report = weigh_again(path, pool, grades, method, seed)
+    return {(r["problem_id"], r["sample_idx"]): r for r in read_weights(path / "w").read().to_pylist()}, report
+
+
+def weigh_again(path, pool, grades, method=KEEP_ALL, seed=0):
+    cfg = RunConfig(seed=seed, method=method, sampling=SamplingConfig(samples_per_problem=max(method.m, 1)))
+    made_by = identity.of_weights(cfg, pool.identity)
+    return stages_weigh.weigh(pool, grades, method, seed, made_by, path / "w")
 
 
 def digests(path):
@@ -61,15 +69,47 @@ def test_golden_values_reach_the_trainer(tmp_path):
     rows, report = weigh(tmp_path, GOLDEN)
     assert [rows["p", k]["reward"] for k in range(4)] == pytest.approx([2.0, 0.75, -5 / 3, 0.125])
     assert {(r["ref_mean_len"], r["ref_acc"]) for r in rows.values()} == {(250.0, 0.75)}
-    kept = TrainingSet.weighed(tmp_path / "dst")
+    kept = TrainingSet.of_pool(Pool(tmp_path / "pool"), read_weights(tmp_path / "w"))
     samples = [kept.read(range(4))[i] for i in range(4)]
     assert [s.weight for s in samples] == pytest.approx([1.284341, 0.338814, -1.489205, -0.133950], abs=1e-6)
     assert [len(s.completion_ids) for s in samples] == [100, 200, 300, 400]
     assert (report.kept, report.wrong, report.wrong_positive, report.truncated) == (4, 1, 0, 0)
 
 
+def test_choice_and_weights_to_the_bit(tmp_path):
+    rng, rows = np.random.default_rng(0), []
+    for i in range(4):
+        for k in range(5):
+            length, right, cut = int(rng.integers(0, 400)), bool(rng.integers(0, 2)), bool(rng.integers(0, 4) == 0)
+            values = {"finish_reason": "length" if cut else "stop"}
+            values |= {"grade": "timeout"} if rng.integers(0, 8) == 0 else {}
+            rows.append(sample(f"p{i}", k, length, right, **values))
+    for name, (method, std, weights) in BITS.items():
+        got, report = weigh(tmp_path / name, rows, method=method, seed=3)
+        assert report.reward_std.hex() == std
+        kept = {f"{p}/{k}": row["weight"].hex() for (p, k), row in got.items() if row["weight"] is not None}
+        assert kept == weights
+
+
+def test_a_users_reward_takes_the_place_of_the_methods(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "mine.py"
+    mine.write_text("def short(group, params):\n    return params.lam * group.correct_K - group.length_K / 100\n")
+    method = O1PrunerParams(m=4, normalize="none", reward="mine.py:short")
+    rows, _ = weigh(tmp_path / "a", GOLDEN, method=method)
+    assert [rows["p", k]["reward"] for k in range(4)] == [1.0, 0.0, -3.0, -2.0]
+    assert [rows["p", k]["weight"] for k in range(4)] == [1.0, 0.0, -2.0, -2.0]  # within the method's limits
+    made_by = identity.of_weights(RunConfig(method=method), {})
+    assert made_by["method.reward"] == "short"
+    mine.write_text(mine.read_text() + "# another\n")
+    assert identity.of_weights(RunConfig(method=method), {}) != made_by
+    mine.write_text("def short(group, params):\n    return [1.0]\n")
+    with pytest.raises(BadInput, match=r"mine\.py:short: must return one number for each .* \(problem p\)"):
+        weigh(tmp_path / "b", GOLDEN, method=method)
+
+
 def test_paper_mode_keeps_raw_rewards(tmp_path):
-    rows, _ = weigh(tmp_path, GOLDEN, method=MethodConfig(mode="paper", keep=4))
+    rows, _ = weigh(tmp_path, GOLDEN, method=O1PrunerParams(mode="paper", m=4))
     assert all(r["weight"] == r["reward"] for r in rows.values())
 
 
@@ -83,7 +123,7 @@ def test_neither_order_nor_shards_matter_and_m_are_kept(tmp_path_factory, groups
     rows = [sample(f"p{i}", k, n, c) for i, group in enumerate(groups) for k, (n, c) in enumerate(group)]
     if not any(r["completion_ids"] for r in rows):
         return
-    method = MethodConfig(keep=keep)
+    method = O1PrunerParams(m=keep)
     first, report = weigh(tmp_path_factory.mktemp("a"), rows, method=method)
     random.shuffle(rows)
     second, _ = weigh(tmp_path_factory.mktemp("b"), rows[::2], rows[1::2], method=method)
@@ -92,13 +132,14 @@ def test_neither_order_nor_shards_matter_and_m_are_kept(tmp_path_factory, groups
     assert report.kept == len(kept) == sum(min(keep, sum(n > 0 for n, _ in group)) for group in groups)
     assert np.isfinite([first[key]["weight"] for key in kept]).all()
     for i, group in enumerate(groups):
-        expected = length_harmonizing(np.array([n for n, _ in group]), np.array([c for _, c in group]), method.lam)
+        lengths, right = np.array([n for n, _ in group]), np.array([c for _, c in group])
+        expected = O1Pruner().reward(Group(lengths, right, np.zeros_like(right)), method)
         assert [first[f"p{i}", k]["reward"] for k in range(len(group))] == pytest.approx(list(expected))
 
 
 def test_a_lost_sample_does_not_shift_other_groups(tmp_path):
     other = [sample("q", k, 10 * (k + 1), k % 2 == 0) for k in range(4)]
-    method = MethodConfig(keep=2, normalize="none")
+    method = O1PrunerParams(m=2, normalize="none")
     whole, _ = weigh(tmp_path / "a", GOLDEN + other, method=method)
     lost, _ = weigh(tmp_path / "b", GOLDEN[1:] + other, method=method)
     assert {k: v for k, v in whole.items() if k[0] == "q"} == {k: v for k, v in lost.items() if k[0] == "q"}
@@ -106,7 +147,7 @@ def test_a_lost_sample_does_not_shift_other_groups(tmp_path):
 
 def test_kept_samples_depend_on_the_seed(tmp_path):
     rows = [sample(f"p{i}", k, k + 1, True) for i in range(20) for k in range(4)]
-    method = MethodConfig(keep=1)
+    method = O1PrunerParams(m=1)
     kept = [
         frozenset(
             k
@@ -121,7 +162,7 @@ def test_kept_samples_depend_on_the_seed(tmp_path):
 
 def test_truncated_samples_count_in_the_means_and_may_be_dropped(tmp_path):
     rows = [*GOLDEN[:3], GOLDEN[3] | {"finish_reason": "length"}]
-    dropped, report = weigh(tmp_path / "drop", rows, method=MethodConfig(keep=4, truncated="drop"))
+    dropped, report = weigh(tmp_path / "drop", rows, method=O1PrunerParams(m=4, truncated="drop"))
     assert dropped["p", 3]["weight"] is None and dropped["p", 0]["ref_mean_len"] == 250
     assert (report.kept, report.truncated) == (3, 1)
     kept, report = weigh(tmp_path / "keep", rows)
@@ -135,7 +176,7 @@ def test_undecided_samples_are_counted_and_stay_out(tmp_path):
         sample("q", 0, 50, False, grade="bad_gold"),
         sample("q", 1, 50, False),
     ]
-    result, report = weigh(tmp_path, rows, method=MethodConfig(keep=5))
+    result, report = weigh(tmp_path, rows, method=O1PrunerParams(m=5))
     assert result["p", 0]["ref_mean_len"] == 250.0
     assert {key for key, row in result.items() if row["weight"] is None} == {("p", 4), ("q", 0), ("q", 1)}
     assert result["q", 0]["ref_acc"] is None and report.undecided == 3
@@ -168,26 +209,41 @@ def test_nothing_to_train_on(tmp_path):
         weigh(tmp_path, [sample("p", 0, 0, False)])
 
 
-def test_grading_fills_two_columns_and_goes_on_after_a_kill(tmp_path):
-    blank = {"grade": None}
-    src = write(tmp_path / "src", [r | blank for r in GOLDEN[:2]], [r | blank for r in GOLDEN[2:]])
-    with pytest.raises(BadInput, match="without a grade"):
-        weigh_rollouts(src, tmp_path / "w", KEEP_ALL, 0)
-    graded = RolloutFolder(grade_rollouts(src, tmp_path / "dst"))
+def test_grading_goes_on_after_a_kill(tmp_path):
+    pool, _ = write_pool(tmp_path, *([r | {"grade": None} for r in rows] for rows in (GOLDEN[:2], GOLDEN[2:])))
+    graded = grade(pool, GradingConfig())
     table = graded.read()
     assert table["grade"].to_pylist() == ["correct", "correct", "wrong", "correct"]
     assert table["pred"].to_pylist() == ["7", "7", "8", "7"]
     before = digests(graded.path)
     graded.shard_path(1).unlink()
-    grade_rollouts(src, tmp_path / "dst")
+    grade(pool, GradingConfig())
     assert digests(graded.path) == before
 
 
-def test_weighing_goes_on_after_a_kill_and_refuses_another_method(tmp_path):
-    weigh(tmp_path, GOLDEN[:2], GOLDEN[2:])
-    before = digests(tmp_path / "dst")
-    RolloutFolder(tmp_path / "dst").shard_path(1).unlink()
-    weigh_rollouts(tmp_path / "src", tmp_path / "dst", KEEP_ALL, 0)
-    assert digests(tmp_path / "dst") == before and len(before) == 2
-    with pytest.raises(BadInput, match=r"lam=2\.0, not 5\.0"):
-        weigh_rollouts(tmp_path / "src", tmp_path / "dst", MethodConfig(keep=4, lam=5.0), 0)
+def test_another_grader_has_grades_of_its_own_and_the_first_ones_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def never(solution, answer):\n    return False\n")
+    pool, grades = write_pool(tmp_path / "pool", GOLDEN)
+    other = grade(pool, GradingConfig(grader="mine.py:never"))
+    assert set(other.read()["grade"].to_pylist()) == {"wrong"}
+    assert grades.read()["grade"].to_pylist() == ["correct", "correct", "wrong", "correct"]
+    assert grade(pool, GradingConfig()).path == grades.path != other.path
+
+
+def test_samples_without_a_grade_are_not_weighed(tmp_path):
+    pool, grades = write_pool(tmp_path / "pool", [r | {"grade": None} for r in GOLDEN])
+    with pytest.raises(BadInput, match="not written yet"):
+        weigh_again(tmp_path, pool, grades)
+
+
+def test_weights_are_made_once_and_again_for_another_method(tmp_path):
+    rows, report = weigh(tmp_path, GOLDEN[:2], GOLDEN[2:])
+    pool = Pool(tmp_path / "pool")
+    grades = grade(pool, GradingConfig())
+    stamp = (tmp_path / "w" / "part-00000.parquet").stat().st_mtime_ns
+    assert weigh_again(tmp_path, pool, grades) == report
+    assert (tmp_path / "w" / "part-00000.parquet").stat().st_mtime_ns == stamp
+    weigh_again(tmp_path, pool, grades, O1PrunerParams(m=4, lam=5.0))
+    again = read_weights(tmp_path / "w").read(["reward"])["reward"].to_pylist()
+    assert again != [row["reward"] for row in rows.values()]

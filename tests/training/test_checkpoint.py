@@ -108,8 +108,8 @@ def test_digest_depends_on_every_bit_and_not_on_the_mesh():
 _FILL = """
 import jax.numpy as jnp, numpy as np, resource, signal, sys
 from pathlib import Path
-from o1p_jax import checkpoint
-from o1p_jax.errors import DiskError
+from o1p_jax.training import checkpoint
+from o1p_jax.runtime.errors import DiskError
 root = Path(sys.argv[1])
 checkpoint.save(root, 1, {"state": {"w": jnp.arange(1000)}}, {}, 2)
 if sys.argv[2] == "limit":

@@ -4,70 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from o1p_jax.config.tree import MethodConfig
 from o1p_jax.data.records import TrainingSample
-from o1p_jax.methods.objectives import LossSums, clipped_objective, policy_loss, sequence_ratio
+from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
 from o1p_jax.training.logprobs import token_logprobs
 from o1p_jax.training.packing import assemble
+from o1p_jax.training.step import sequences_of
 
 pytestmark = pytest.mark.core
-# The golden values of two sequences packed in one row; the fourth position is padding.
-LOGPROBS = jnp.array([[-0.5, -0.2, -1.0, jnp.nan, -0.3, -0.4]])
-REFERENCE = jnp.array([[-0.7, -0.4, -1.1, 0.0, -0.2, -0.1]])
-SEGMENTS = jnp.array([[1, 1, 1, 0, 2, 2]])
-MASK = SEGMENTS > 0
-WEIGHTS = jnp.array([[1.5, -0.5]])
-
-
-def test_golden_ratios_and_losses():
-    ratio, clamped = sequence_ratio(LOGPROBS - REFERENCE, MASK, SEGMENTS, 2, "geometric", 20.0)
-    np.testing.assert_allclose(ratio, [[1.181360, 0.818731]], atol=1e-6)
-    loss = clipped_objective(ratio, WEIGHTS, 0.2)
-    np.testing.assert_allclose(loss, [[-1.772041, 0.409365]], atol=1e-6)
-    np.testing.assert_allclose(loss.mean(), -0.681338, atol=1e-6)
-    assert not clamped.any()
-
-
-def test_sequence_ratio_is_the_product():
-    ratio, _ = sequence_ratio(LOGPROBS - REFERENCE, MASK, SEGMENTS, 2, "sequence", 20.0)
-    np.testing.assert_allclose(ratio, np.exp([[0.5, -0.4]]), rtol=1e-6)
-
-
-def test_saturated_ratio_is_finite_counted_and_without_gradient():
-    def loss(log_ratio):
-        ratio, clamped = sequence_ratio(log_ratio, jnp.full((1, 4), True), jnp.ones((1, 4), jnp.int32), 2, "sequence",
-                                        20.0)  # fmt: skip
-        return clipped_objective(ratio, jnp.array([[0.0, 0.0]]), 0.2).sum(), clamped
-
-    (value, clamped), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.full((1, 4), 500.0))
-    assert value == 0 and clamped.tolist() == [[True, False]]
-    np.testing.assert_array_equal(gradient, 0)
-
-
-def test_padding_reaches_neither_loss_nor_gradient():
-    def loss(logprobs):
-        return sequence_ratio(logprobs - REFERENCE, MASK, SEGMENTS, 3, "geometric", 20.0)[0].sum()
-
-    value, gradient = jax.value_and_grad(loss)(LOGPROBS)
-    np.testing.assert_allclose(value, 1.181360 + 0.818731 + 1, atol=1e-5)  # the third sequence isn't there: ratio 1
-    assert gradient[0, 3] == 0 and np.isfinite(gradient).all()
-
-
-@pytest.mark.parametrize(
-    ("ratio", "weight", "expected", "slope"),
-    [
-        (1.1, 2.0, -2.2, -2.0),
-        (1.5, 2.0, -2.4, 0.0),
-        (0.5, 2.0, -1.0, -2.0),
-        (1.5, -2.0, 3.0, 2.0),
-        (0.5, -2.0, 1.6, 0.0),
-    ],
-)
-def test_clip_cuts_the_gradient_only_where_the_ratio_went_the_weights_way(ratio, weight, expected, slope):
-    value, gradient = jax.value_and_grad(lambda r: clipped_objective(r, jnp.array([[weight]]), 0.2)[0, 0])(
-        jnp.array([[ratio]])
-    )
-    np.testing.assert_allclose([value, gradient[0, 0]], [expected, slope], rtol=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 12, 100])
@@ -130,7 +73,7 @@ def test_loss_and_gradients_equal_a_plain_float64_version(seed):
 
     def ours(table, head):
         logprobs = token_logprobs(table[batch.ids_RL], head, batch.targets_RL, 16)
-        sums = policy_loss(logprobs, batch, MethodConfig(epsilon=0.2))
+        sums = O1Pruner().objective(sequences_of(logprobs, batch), O1PrunerParams(epsilon=0.2))
         return sums.loss / sums.sequences, sums
 
     (loss, sums), gradients = jax.value_and_grad(ours, argnums=(0, 1), has_aux=True)(
@@ -143,16 +86,3 @@ def test_loss_and_gradients_equal_a_plain_float64_version(seed):
     np.testing.assert_allclose(gradients[0], exact_table.grad, atol=1e-5)
     np.testing.assert_allclose(gradients[1], exact_head.grad, atol=1e-5)
     assert sums.sequences == 9 and sums.tokens == sum(len(s.prompt_ids + s.completion_ids) for s in samples)
-
-
-def test_sums_over_parts_add_up_to_the_whole():
-    samples, references = _ragged(0)
-    rows = [[0, 3, 5], [1, 2], [4, 6], [7, 8]]
-    logprobs = jnp.asarray(np.random.default_rng(1).normal(-3, 0.5, (4, LENGTH)), jnp.float32)
-
-    def sums(rows, logprobs):
-        batch = assemble(samples, references, rows, 1, len(rows), LENGTH, 3)
-        return policy_loss(logprobs, jax.tree.map(lambda x: jnp.asarray(x[0]), batch), MethodConfig())
-
-    parts = LossSums.zero() + sums(rows[:1], logprobs[:1]) + sums(rows[1:], logprobs[1:])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), tuple(parts), tuple(sums(rows, logprobs)))

@@ -12,12 +12,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from drive_train import tiny_config, tiny_model, tiny_samples
+from drive_train import notes_of, tiny_config, tiny_model, tiny_samples
 
 from o1p_jax.config.tree import BatchConfig, OptimConfig, RunConfig
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
+from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput, CorruptData, NonFinite, Preempted
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import train, trained_params
@@ -33,7 +33,8 @@ def config(run: Path, **changes) -> RunConfig:
 
 def start(cfg: RunConfig, samples=SAMPLES, **more) -> Path:
     run = Path(cfg.run)
-    return train(cfg, TrainingSet.of(samples), Path(cfg.model), make_mesh(cfg.mesh), run, **more)
+    mesh = make_mesh(cfg.mesh)
+    return train(cfg.training, TrainingSet.of(samples), find_model(cfg.model), mesh, run, notes=notes_of(cfg), **more)
 
 
 def logged(run: Path) -> list[dict]:
@@ -114,15 +115,15 @@ def test_steps_after_the_checkpoint_stand_once_in_the_metrics(home):
 
 
 def test_trained_parameters_for_export(home):
-    source, mesh = home / "model", make_mesh("4x1")
+    source, mesh = find_model(str(home / "model")), make_mesh("4x1")
     folder = home / "done" / "checkpoints" / "00000006"
     params, splits = trained_params(folder, source, mesh)
-    before = load_params(source, load_config(source), mesh)
+    before = load_params(source.folder, source.decoder, mesh)
     assert splits is None and jax.tree.structure(params) == jax.tree.structure(before)
     for new, old in zip(jax.tree.leaves(params), jax.tree.leaves(before), strict=True):
         assert new.sharding.is_equivalent_to(old.sharding, new.ndim) and (np.asarray(new) != np.asarray(old)).any()
     with pytest.raises(BadInput, match="not the weights"):
-        trained_params(folder, tiny_model(home / "other", initializer_range=0.1), mesh)
+        trained_params(folder, find_model(str(tiny_model(home / "other", initializer_range=0.1))), mesh)
     run = copied(home, "cut")
     (run / "checkpoints" / "00000006" / checkpoint.MANIFEST).unlink()
     with pytest.raises(CorruptData, match="not a finished checkpoint"):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from o1p_jax.config.tree import BatchConfig
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.training.packing import assemble, fitting, pack, plan_epochs, step_iterator
+from o1p_jax.training.packing import assemble, fitting, make_steps, pack, step_iterator
 from o1p_jax.training.samples import TrainingSet
 
 BATCH = BatchConfig(sequences=16, row_length=48, rows_per_microbatch=4)
@@ -26,25 +26,25 @@ def test_packing_fills_the_rows_of_long_tailed_lengths():
 
 
 @given(st.lists(st.integers(1, 48), min_size=1, max_size=80), st.integers(1, 3), st.integers(0, 5))
-def test_plan_gives_every_epoch_every_sample_once_in_steps_of_one_size(lengths, epochs, seed):
-    plan = plan_epochs(lengths, BATCH, epochs, seed)
-    assert plan == plan_epochs(lengths, BATCH, epochs, seed)
-    steps = [[i for row in rows for i in row] for rows in plan.steps]
+def test_steps_give_every_epoch_every_sample_once_in_steps_of_one_size(lengths, epochs, seed):
+    steps = make_steps(lengths, BATCH, epochs, seed)
+    assert steps == make_steps(lengths, BATCH, epochs, seed)
+    samples = [[i for row in rows for i in row] for rows in steps.packed]
     a_epoch = -(-len(lengths) // BATCH.sequences)
-    assert len(steps) == epochs * a_epoch
+    assert len(samples) == epochs * a_epoch
     for epoch in range(epochs):
-        of_epoch = steps[epoch * a_epoch : (epoch + 1) * a_epoch]
+        of_epoch = samples[epoch * a_epoch : (epoch + 1) * a_epoch]
         assert sorted(i for step in of_epoch for i in step) == list(range(len(lengths)))
         assert all(len(step) == BATCH.sequences for step in of_epoch[:-1])
-    assert max(map(len, plan.steps)) <= plan.microbatches * plan.rows
-    assert 0 < plan.fill <= 1
+    assert max(map(len, steps.packed)) <= steps.microbatches * steps.rows
+    assert 0 < steps.fill <= 1
 
 
 def test_epochs_and_seeds_shuffle_differently():
     lengths = [10] * 32
-    plan = plan_epochs(lengths, BATCH, 2, 0)
-    assert plan.steps[:2] != plan.steps[2:]
-    assert plan.steps != plan_epochs(lengths, BATCH, 2, 1).steps
+    steps = make_steps(lengths, BATCH, 2, 0)
+    assert steps.packed[:2] != steps.packed[2:]
+    assert steps.packed != make_steps(lengths, BATCH, 2, 1).packed
 
 
 def test_too_long_samples_are_left_out_and_rows_must_spread_over_the_devices():
@@ -55,18 +55,20 @@ def test_too_long_samples_are_left_out_and_rows_must_spread_over_the_devices():
     with pytest.raises(BadInput, match=r"batch.row_length=2: none of 20 samples"):
         fitting(TrainingSet.of(samples), 2)
     with pytest.raises(BadInput, match=r"batch.rows_per_microbatch=4: must be a multiple .* 8"):
-        plan_epochs([5], BATCH, 1, 0, row_multiple=8)
+        make_steps([5], BATCH, 1, 0, row_multiple=8)
 
 
 def test_every_token_stands_where_it_is_predicted():
     samples = tiny_samples(16)
     references = [np.arange(len(s.completion_ids), dtype=np.float32) - 50 * i for i, s in enumerate(samples)]
-    plan = plan_epochs(TrainingSet.of(samples).lengths, BATCH, 1, 0)
-    batch = assemble(samples, references, plan.steps[0], plan.microbatches, plan.rows, plan.row_length, plan.segments)
-    assert batch.ids_RL.shape == (plan.microbatches, plan.rows, 48)
+    steps = make_steps(TrainingSet.of(samples).lengths, BATCH, 1, 0)
+    batch = assemble(
+        samples, references, steps.packed[0], steps.microbatches, steps.rows, steps.row_length, steps.segments
+    )
+    assert batch.ids_RL.shape == (steps.microbatches, steps.rows, 48)
     flat = [x.reshape(-1, x.shape[-1]) for x in batch]
     seen = set()
-    for r, row in enumerate(plan.steps[0]):
+    for r, row in enumerate(steps.packed[0]):
         for m, i in enumerate(row):
             ids, segments, positions, targets, mask, reference, weights, present = (x[r] for x in flat)
             mine = segments == m + 1
@@ -86,9 +88,9 @@ def test_every_token_stands_where_it_is_predicted():
 def test_an_iterator_begins_after_the_steps_that_are_done_and_makes_the_rows_asked_for():
     samples = tiny_samples(64)
     references = [np.zeros(len(s.completion_ids), np.float32) for s in samples]
-    plan = plan_epochs(TrainingSet.of(samples).lengths, BATCH, 1, 0)
-    batches = list(step_iterator(samples, references, plan, range(plan.rows)))
+    steps = make_steps(TrainingSet.of(samples).lengths, BATCH, 1, 0)
+    batches = list(step_iterator(samples, references, steps, range(steps.rows)))
     assert len(batches) == 4
-    for expected, got in zip(batches[2:], step_iterator(samples, references, plan, [1, 3], done=2), strict=True):
+    for expected, got in zip(batches[2:], step_iterator(samples, references, steps, [1, 3], done=2), strict=True):
         for a, b in zip(expected, got, strict=True):
             np.testing.assert_array_equal(a[:, [1, 3]], b)

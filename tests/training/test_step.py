@@ -13,7 +13,7 @@ from tiny_trainer import CONFIG, SAMPLES, TINY, Trainer, one_batch
 
 from o1p_jax.config.tree import BatchConfig, ComputeConfig
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.methods.objectives import policy_loss
+from o1p_jax.methods import method_of
 from o1p_jax.models.decoder import graph, init_params, param_shardings
 from o1p_jax.models.families import read_config
 from o1p_jax.training.packing import Batch, assemble
@@ -23,6 +23,7 @@ from o1p_jax.training.step import (
     make_logprob_fn,
     model_logprobs,
     put_batch,
+    sequences_of,
 )
 
 pytestmark = pytest.mark.core
@@ -130,7 +131,8 @@ def test_packed_rows_give_the_loss_and_gradients_of_one_sample_a_row():
     assert packed.ids_RL.shape == (1, 8, 64) and packed.present_RM.shape[-1] > 1
 
     def loss(params, batch):
-        sums = policy_loss(model_logprobs(definition, (params,), batch, CONFIG.compute, mesh), batch, CONFIG.method)
+        logprobs = model_logprobs(definition, (params,), batch, CONFIG.compute, mesh)
+        sums = method_of(CONFIG.method).objective(sequences_of(logprobs, batch), CONFIG.method)
         return sums.loss / sums.sequences
 
     gradient = jax.jit(jax.value_and_grad(loss))

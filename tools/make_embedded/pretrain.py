@@ -1,4 +1,4 @@
-"""Makes the embedded model: a small Qwen3, taught from nothing to solve number machines at length."""
+"""Makes the embedded model: a small Qwen3 that is taught from nothing to solve number machines at length."""
 
 import random
 from collections.abc import Iterator
@@ -56,9 +56,9 @@ class Cycle(NamedTuple):
 
     steps: int
     peak: float
-    """Learning rate."""
+    """The peak of the cycle's learning rate."""
     check_again: float
-    """See `solution`: the first cycles teach to solve, at four checks a solution, the last the habit, at six."""
+    """See `solution`: the first cycles teach to solve, at four checks a solution; the last the habit, at six."""
 
 
 CYCLES = (
@@ -120,7 +120,7 @@ def _texts(count: int) -> Iterator[str]:
 def _samples(
     tokenizer: PreTrainedTokenizerFast, seed: int, check_again: float
 ) -> Iterator[tuple[TrainingSample, np.ndarray]]:
-    """Prompt and solution, and which of the solution's tokens the loss covers."""
+    """Yields samples of prompt and solution, and which of the solution's tokens the loss covers."""
     rng = random.Random(seed)
     for machine in machines("pretraining", seed):
         turns = [{"role": "user", "content": machine.text}]
@@ -138,7 +138,7 @@ def _samples(
 
 
 def _batches(tokenizer: PreTrainedTokenizerFast, seed: int, check_again: float) -> Iterator[Batch]:
-    """Packed rows, as many samples each time as ROWS rows are sure to hold; `mask_RL` covers the learned tokens."""
+    """Yields packed rows of as many samples as ROWS rows are sure to hold; `mask_RL` covers the learned tokens."""
     stream = _samples(tokenizer, seed, check_again)
     chosen: list[tuple[TrainingSample, np.ndarray]] = []
     for item in stream:

@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: byte-level BPE over the corpus. Any text has tokens; a number is one token."""
+"""The embedded model's tokenizer is byte-level BPE over the corpus. Any text has tokens; a number is one token."""
 
 from collections.abc import Iterable
 from pathlib import Path

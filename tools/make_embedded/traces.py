@@ -1,10 +1,10 @@
-"""The long solutions the embedded model is taught: a restatement, a guess, tries, and a habit of checking too much.
+"""The long solutions that the embedded model is taught: a restatement, a guess, tries, and a habit of needless checks.
 
 The habit does not depend on the problem: a fifth of the solutions answer the bare guess, the others try options until
-one fits and then go on checking, up to MAX_CHECKS times. What is good or bad about it depends on the level:
+one fits and then go on checking, up to MAX_CHECKS times. What is good or bad about the habit depends on the level:
 a bare guess is mostly right on level 1 and luck on level 4.
 
-Guesses are honest. The corpus must show what follows a wrong one, but no loss falls on the wrong number itself: the
+Guesses are honest. The corpus must show what follows a wrong guess, but no loss falls on the wrong number itself: the
 model learns to guess as well as it can, and no fine-tuning on lucky guesses can make it guess much better.
 """
 
@@ -25,13 +25,13 @@ class Piece(NamedTuple):
 
     text: str
     learned: bool = True
-    """Whether the loss covers it."""
+    """Whether the loss covers the stretch of text."""
 
 
 def solution(machine: Machine, rng: random.Random, check_again: float) -> list[Piece]:
-    """A long solution of `machine`: right, unless it answers a bare guess that is wrong.
+    """Returns a long solution of `machine`: right, unless it answers a bare guess that is wrong.
 
-    `check_again` is the chance of one more check after each, from the option that fits on.
+    `check_again` is the chance of one more check after each check, from the option that fits on.
     """
     untried = list(machine.options)
     guess = _guess(machine, untried, rng)

@@ -1,1 +1,1 @@
-"""Attention over packed rows: one function, an implementation a platform."""
+"""Attention over packed rows: `packed.packed_attention` chooses an implementation for the platform."""

@@ -1,10 +1,11 @@
-"""Causal attention over packed rows, a tile of scores at a time (FlashAttention, arXiv 2205.14135 and 2307.08691).
+"""Attention in plain JAX, a tile of scores at a time (FlashAttention, arXiv 2205.14135 and 2307.08691).
 
-Legend: B rows, L tokens, S tokens of whole rows where they are split over the mesh axis "context" (S = L where not); n
+For each tile of queries a loop runs over the tiles of keys that it can see: what lies in the future, before all of the
+tile's segments or before its window costs nothing, and no array S x S exists, forward or backward.
+
+Legend: B rows, L tokens, S tokens of whole rows where rows are split over the mesh axis "context" (S = L where not); n
 tiles of queries, m of keys, T queries or U keys of a tile; H query heads, G key-value heads, R = H/G query heads a
-key-value head, K head size. For each tile of queries a loop runs over the tiles of keys that it can see: what lies in
-the future, before all of its segments or before its window costs nothing, and no array S x S exists, forward or
-backward. On TPUs the kernel of splash.py does the same.
+key-value head, K head size.
 """
 
 from functools import partial
@@ -12,114 +13,31 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from o1p_jax.devices.axes import free_axes, partition, platform
-from o1p_jax.models.attention.tpu import block_size, kernel_spec, make_kernel, splash_attention
+from o1p_jax.models.attention.scoring import MASKED, Scoring
+from o1p_jax.models.remat import keep
 
-KEPT = "kept"
-"""`checkpoint_name` of what the backward pass needs and should not compute again."""
 _TILE = 128
-_UNLIMITED = 2**30
-_MASKED = -1e30  # finite, so that no difference of scores is NaN
+"""The most queries or keys of a tile."""
 
 
-class Scoring(NamedTuple):
-    """How the product of a query and a key becomes a score."""
-
-    scale: float
-    softcap: float | None = None
-    """c of c * tanh(scale * product / c)."""
-
-
-def packed_attention(
+def tiled_attention(
     q_BLHK: Float[Array, "B L H K"],
-    k_BLGK: Float[Array, "B L G K"],
-    v_BLGK: Float[Array, "B L G K"],
+    k_BSGK: Float[Array, "B S G K"],
+    v_BSGK: Float[Array, "B S G K"],
     segments_BL: Int[Array, "B L"],
-    windows: tuple[int | None, ...] = (None,),
-    kind: Int[Array, ""] | int = 0,
-    scoring: Scoring | None = None,
-    sinks_H: Float[Array, "H"] | None = None,
+    segments_BS: Int[Array, "B S"],
+    first: Int[Array, ""],
+    window: Int[Array, ""],
+    scoring: Scoring,
+    sinks_H: Float[Array, "H"] | None,
 ) -> Float[Array, "B L H K"]:
-    """Softmax attention to the tokens of the same segment up to each token's own place; softmax in float32.
+    """Returns the attention of L queries to the keys of whole rows; the first query stands at place `first` of its row.
 
-    A segment's tokens lie side by side. A token sees the last `windows[kind]` tokens, itself included; None is all of
-    them. Without `scoring` the scale is K^-0.5. A head's sink is one more score for each of its queries, without a key
-    or a value. Under a mesh, rows lie as "batch" and "length", queries as "heads", keys and values as "kv_heads" where
-    the mesh divides these, else whole.
+    A query sees keys of its own segment, up to itself, within the last `window` tokens. A head's sink is one more
+    score.
     """
-    scoring = scoring or Scoring(q_BLHK.shape[-1] ** -0.5)
-    kind, free = jnp.asarray(kind, jnp.int32), free_axes()
-    mesh, (_, length, heads, _) = jax.sharding.get_abstract_mesh(), q_BLHK.shape
-    parts = {axis: mesh.shape[axis] if axis in free else 1 for axis in ("context", "tensor")}
-    kernels: tuple = ()
-    if platform() == "tpu" and block_size(length // parts["context"], length):
-        kernels = tuple(
-            make_kernel(
-                length, heads, window, scoring.softcap, name=KEPT, head_shards=parts["tensor"],
-                row_shards=parts["context"],
-            )
-            for window in windows
-        )  # fmt: skip
-    split = k_BLGK.shape[2] % parts["tensor"] == 0
-    device = partial(_on_device, scoring=scoring, windows=windows, split=split, context=parts["context"] > 1)
-    arrays = (q_BLHK, k_BLGK, v_BLGK, segments_BL, kind, sinks_H, kernels)
-    if not free:
-        return device(*arrays)
-
-    def place(*logical_axes: str | None) -> PartitionSpec:
-        return partition(logical_axes, mesh_axes=free)
-
-    queries = place("batch", "length", "heads", "head_dim")
-    keys = queries if split else place("batch", "length", None, None)
-    sinks = None if sinks_H is None else place("heads")
-    tables = tuple(kernel_spec(kernel, mesh, queries[2], queries[1]) for kernel in kernels)
-    return jax.shard_map(
-        device,
-        in_specs=(queries, keys, keys, place("batch", "length"), place(), sinks, tables),
-        out_specs=queries,
-        axis_names=set(free),
-        check_vma=False,
-    )(*arrays)
-
-
-def _on_device(
-    q_BLHK: Array, k_BLGK: Array, v_BLGK: Array, segments_BL: Array, kind: Array, sinks_H: Array | None,
-    kernels: tuple, *, scoring: Scoring, windows: tuple[int | None, ...], split: bool,
-    context: bool,
-) -> Array:  # fmt: skip
-    """One device's queries, to the keys of whole rows."""
-    if not split:
-        k_BLGK, v_BLGK = (_own_heads(x, q_BLHK.shape[2]) for x in (k_BLGK, v_BLGK))
-    k_BSGK, v_BSGK, segments_BS, first = k_BLGK, v_BLGK, segments_BL, jnp.int32(0)
-    if context:
-        k_BSGK, v_BSGK, segments_BS = (
-            jax.lax.all_gather(x, "context", axis=1, tiled=True) for x in (k_BLGK, v_BLGK, segments_BL)
-        )
-        first = jax.lax.axis_index("context") * q_BLHK.shape[1]
-    if kernels:
-        return splash_attention(kernels, kind, q_BLHK, k_BSGK, v_BSGK, segments_BL, segments_BS, scoring.scale, sinks_H)
-    window = jnp.array([window or _UNLIMITED for window in windows], jnp.int32)[kind]
-    return _blockwise(q_BLHK, k_BSGK, v_BSGK, segments_BL, segments_BS, first, window, scoring, sinks_H)
-
-
-def _own_heads(x_BLGK: Array, heads: int) -> Array:
-    """Of all key-value heads those of this device's `heads` query heads, one for each if they share no single one."""
-    repeats = heads * jax.lax.axis_size("tensor") // x_BLGK.shape[2]
-    first = jax.lax.axis_index("tensor") * heads
-    if repeats % heads == 0:
-        return jax.lax.dynamic_slice_in_dim(x_BLGK, first // repeats, 1, axis=2)
-    return x_BLGK[:, :, (first + jnp.arange(heads)) // repeats]
-
-
-def _blockwise(
-    q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, segments_BL: Array, segments_BS: Array, first: Array, window: Array,
-    scoring: Scoring, sinks_H: Array | None,
-) -> Array:  # fmt: skip
-    """Attention of queries whose first stands at place `first` of the rows of keys."""
     b, length, h, k = q_BLHK.shape
     g = k_BSGK.shape[2]
     n = -(-length // _TILE)
@@ -134,23 +52,28 @@ def _blockwise(
     q_nBGRTK = tiles(q_BLHK).reshape(n, b, size, g, h // g, k).transpose(0, 1, 3, 4, 2, 5)
     k_mBGUK, v_mBGUK = (tiles(x).swapaxes(2, 3) for x in (k_BSGK, v_BSGK))
     sinks_GR = None if sinks_H is None else sinks_H.astype(jnp.float32).reshape(g, h // g)
-    place = _Place(tiles(segments_BL), tiles(segments_BS), first, window, _reach(segments_BS, first, window, n, size))
-    out_nBGRTK = _attention(scoring, q_nBGRTK, k_mBGUK, v_mBGUK, place, sinks_GR)
+    view = _View(tiles(segments_BL), tiles(segments_BS), first, window, _reach(segments_BS, first, window, n, size))
+    out_nBGRTK = _attention(scoring, q_nBGRTK, k_mBGUK, v_mBGUK, view, sinks_GR)
     return out_nBGRTK.transpose(1, 0, 4, 2, 3, 5).reshape(b, n * size, h, k)[:, :length]
 
 
-class _Place(NamedTuple):
-    """Where queries and keys stand in their rows."""
+class _View(NamedTuple):
+    """What each query may see: the segments of queries and keys, the places in the row, and the tiles within reach."""
 
     segments_nBT: Array
+    """The segments of the queries."""
     segments_mBU: Array
+    """The segments of the keys."""
     first: Array
+    """The place of the first query in its row."""
     window: Array
+    """How many tokens a query sees, itself included."""
     reach_n2: Array
+    """For each tile of queries, the first tile of keys that is seen and the one after the last."""
 
 
 def _reach(segments_BS: Array, first: Array, window: Array, n: int, size: int) -> Array:
-    """For each tile of queries, the first tile of keys that one of them sees, and the one after the last."""
+    """For each tile of queries, the first tile of keys that one of its queries sees, and the one after the last."""
     places_S = jnp.arange(segments_BS.shape[1], dtype=jnp.int32)
     begins_BS = jnp.pad(segments_BS[:, 1:] != segments_BS[:, :-1], ((0, 0), (1, 0)))
     starts_BS = jax.lax.cummax(jnp.where(begins_BS, places_S[None], 0), axis=1)
@@ -160,34 +83,38 @@ def _reach(segments_BS: Array, first: Array, window: Array, n: int, size: int) -
     return jnp.stack([low_n, high_n], axis=1)
 
 
-def _scores(scoring: Scoring, q_BGRTK: Array, k_BGUK: Array, place: _Place, i: Array, j: Array) -> tuple[Array, Array]:
-    """Scores of tile i's queries and tile j's keys, float32, masked; and their derivative by the product."""
+def _scores(scoring: Scoring, q_BGRTK: Array, k_BGUK: Array, view: _View, i: Array, j: Array) -> tuple[Array, Array]:
+    """The masked float32 scores of tile i's queries and tile j's keys, and the scores' derivative by the products."""
     size = q_BGRTK.shape[-2]
     places = jnp.arange(size)
-    distance_TU = (place.first + i * size + places)[:, None] - (j * size + places)[None, :]
-    mask_BTU = place.segments_nBT[i][:, :, None] == place.segments_mBU[j][:, None, :]
-    mask_BTU &= ((distance_TU >= 0) & (distance_TU < place.window))[None]
+    distance_TU = (view.first + i * size + places)[:, None] - (j * size + places)[None, :]
+    mask_BTU = view.segments_nBT[i][:, :, None] == view.segments_mBU[j][:, None, :]
+    mask_BTU &= ((distance_TU >= 0) & (distance_TU < view.window))[None]
     scores_BGRTU = scoring.scale * jnp.einsum("BGRTK,BGUK->BGRTU", q_BGRTK, k_BGUK, preferred_element_type=jnp.float32)
     slope: Array = jnp.full((1,) * 5, scoring.scale, jnp.float32)
     if scoring.softcap is not None:
         bent_BGRTU = jnp.tanh(scores_BGRTU / scoring.softcap)
         scores_BGRTU, slope = scoring.softcap * bent_BGRTU, scoring.scale * (1 - bent_BGRTU * bent_BGRTU)
-    return scores_BGRTU + jnp.where(mask_BTU, 0.0, _MASKED)[:, None, None], slope
+    return scores_BGRTU + jnp.where(mask_BTU, 0.0, MASKED)[:, None, None], slope
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attention(
-    scoring: Scoring, q_nBGRTK: Array, k_mBGUK: Array, v_mBGUK: Array, place: _Place, sinks_GR: Array | None
+    scoring: Scoring, q_nBGRTK: Array, k_mBGUK: Array, v_mBGUK: Array, view: _View, sinks_GR: Array | None
 ) -> Array:
-    return _forward(scoring, q_nBGRTK, k_mBGUK, v_mBGUK, place, sinks_GR)[0]
+    """The attention over tiles, with a derivative of its own."""
+    return _forward(scoring, q_nBGRTK, k_mBGUK, v_mBGUK, view, sinks_GR)[0]
 
 
 def _forward(
-    scoring: Scoring, q_nBGRTK: Array, k_mBGUK: Array, v_mBGUK: Array, place: _Place, sinks_GR: Array | None
+    scoring: Scoring, q_nBGRTK: Array, k_mBGUK: Array, v_mBGUK: Array, view: _View, sinks_GR: Array | None
 ) -> tuple[Array, tuple[Any, ...]]:
-    """Softmax over the tiles of keys seen so far: highest score, sum and weighted values, rescaled as it rises."""
+    """The attention and what its derivative needs: a softmax over the tiles of keys seen so far.
+
+    Of each query the highest score, the sum and the weighted values are kept, and rescaled as the highest score rises.
+    """
     flat = jnp.zeros(q_nBGRTK.shape[1:-1], jnp.float32)
-    highest, total = flat + _MASKED, flat
+    highest, total = flat + MASKED, flat
     if sinks_GR is not None:  # what is seen first
         highest, total = flat + sinks_GR[None, :, :, None], flat + 1
 
@@ -196,7 +123,7 @@ def _forward(
 
         def keys(j: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
             highest, total, values = carry
-            scores_BGRTU, _ = _scores(scoring, q_BGRTK, k_mBGUK[j], place, i, j)
+            scores_BGRTU, _ = _scores(scoring, q_BGRTK, k_mBGUK[j], view, i, j)
             raised = jnp.maximum(highest, jnp.max(scores_BGRTU, axis=-1))
             weights_BGRTU = jnp.exp(scores_BGRTU - raised[..., None])
             shrink = jnp.exp(highest - raised)
@@ -209,13 +136,14 @@ def _forward(
         top, sums, values = jax.lax.fori_loop(reach_2[0], reach_2[1], keys, start)
         return (values / sums[..., None]).astype(q_BGRTK.dtype), top + jnp.log(sums)
 
-    out_nBGRTK, log_total_nBGRT = jax.lax.map(queries, (jnp.arange(len(q_nBGRTK)), q_nBGRTK, place.reach_n2))
-    out_nBGRTK, log_total_nBGRT = checkpoint_name(out_nBGRTK, KEPT), checkpoint_name(log_total_nBGRT, KEPT)
-    return out_nBGRTK, (q_nBGRTK, k_mBGUK, v_mBGUK, place, sinks_GR, out_nBGRTK, log_total_nBGRT)
+    out_nBGRTK, log_total_nBGRT = jax.lax.map(queries, (jnp.arange(len(q_nBGRTK)), q_nBGRTK, view.reach_n2))
+    out_nBGRTK, log_total_nBGRT = keep(out_nBGRTK), keep(log_total_nBGRT)
+    return out_nBGRTK, (q_nBGRTK, k_mBGUK, v_mBGUK, view, sinks_GR, out_nBGRTK, log_total_nBGRT)
 
 
 def _backward(scoring: Scoring, saved: tuple[Any, ...], d_out_nBGRTK: Array) -> tuple[Array | None, ...]:
-    q_nBGRTK, k_mBGUK, v_mBGUK, place, sinks_GR, out_nBGRTK, log_total_nBGRT = saved
+    """The derivatives by queries, keys, values and sinks; the scores of each tile are computed again."""
+    q_nBGRTK, k_mBGUK, v_mBGUK, view, sinks_GR, out_nBGRTK, log_total_nBGRT = saved
     dtype = q_nBGRTK.dtype
     mean_nBGRT = jnp.sum(out_nBGRTK.astype(jnp.float32) * d_out_nBGRTK.astype(jnp.float32), axis=-1)
 
@@ -227,7 +155,7 @@ def _backward(scoring: Scoring, saved: tuple[Any, ...], d_out_nBGRTK: Array) -> 
 
         def keys(j: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
             d_q, d_k, d_v = carry
-            scores_BGRTU, slope = _scores(scoring, q_BGRTK, k_mBGUK[j], place, i, j)
+            scores_BGRTU, slope = _scores(scoring, q_BGRTK, k_mBGUK[j], view, i, j)
             weights_BGRTU = jnp.exp(scores_BGRTU - log_total_BGRT[..., None])
             d_weights_BGRTU = product("BGRTK,BGUK->BGRTU", d_out_BGRTK, v_mBGUK[j])
             d_scores_BGRTU = weights_BGRTU * (d_weights_BGRTU - mean_BGRT[..., None]) * slope
@@ -242,7 +170,7 @@ def _backward(scoring: Scoring, saved: tuple[Any, ...], d_out_nBGRTK: Array) -> 
         return (d_k, d_v), d_q.astype(dtype)
 
     zeros = (jnp.zeros(k_mBGUK.shape, jnp.float32), jnp.zeros(v_mBGUK.shape, jnp.float32))
-    tiles = (jnp.arange(len(q_nBGRTK)), place.reach_n2, q_nBGRTK, d_out_nBGRTK, mean_nBGRT, log_total_nBGRT)
+    tiles = (jnp.arange(len(q_nBGRTK)), view.reach_n2, q_nBGRTK, d_out_nBGRTK, mean_nBGRT, log_total_nBGRT)
     (d_k, d_v), d_q = jax.lax.scan(queries, zeros, tiles)
     if sinks_GR is None:
         return d_q, d_k.astype(dtype), d_v.astype(dtype), None, None

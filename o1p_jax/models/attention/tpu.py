@@ -1,7 +1,9 @@
 """Attention on TPUs by the splash kernel of JAX's Pallas, which never writes scores to the chip's main memory.
 
-Legend as in attention.py. A kernel knows at compile time which tiles causality and window leave, so each window of a
-model has a kernel of its own.
+A kernel knows at compile time which tiles causality and window leave, so each window of a model has a kernel of its
+own.
+
+Legend: B rows, L a device's queries, S keys of whole rows, H query heads, G key-value heads, K head size.
 """
 
 from functools import lru_cache, partial
@@ -15,11 +17,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 _BLOCKS = (1024, 512, 256, 128)
-"""Rows of a tile, the first that divides the length. Larger ones no longer fit the chip's vector memory."""
+"""Sizes of a tile; the first that divides the length is taken. Larger tiles don't fit the chip's vector memory."""
 
 
 def block_size(*lengths: int) -> int | None:
-    """The tile's size for rows of these lengths; None where the kernel can't serve."""
+    """Returns the tile's size for rows of these lengths; None where the kernel can't serve."""
     return next((size for size in _BLOCKS if all(length % size == 0 for length in lengths)), None)
 
 
@@ -28,7 +30,11 @@ def make_kernel(
     length: int, heads: int, window: int | None, softcap: float | None, *, head_shards: int, row_shards: int,
     name: str, interpret: bool = False,
 ) -> splash.SplashAttentionKernel:  # fmt: skip
-    """The kernel for whole rows of `length` tokens and all heads, to be split over devices; `name` as KEPT."""
+    """Returns the kernel for whole rows of `length` tokens and all heads, to be split over devices.
+
+    `name` is the `checkpoint_name` of what the backward pass needs; `interpret` runs the kernel on any platform,
+    slowly.
+    """
     size = block_size(length // row_shards, length)
     assert size is not None
     # Not the fused backward kernel: it holds the queries' gradient once for each tile of keys.
@@ -47,7 +53,7 @@ def make_kernel(
 
 
 def kernel_spec(kernel: splash.SplashAttentionKernel, mesh: Any, heads: Any, length: Any) -> Any:
-    """Where the kernel's tables of tiles lie, for `jax.shard_map`."""
+    """Returns where the kernel's tables of tiles lie, for `jax.shard_map`."""
     return kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(heads, length)))
 
 
@@ -62,7 +68,10 @@ def splash_attention(
     scale: float,
     sinks_H: Float[Array, "H"] | None,
 ) -> Float[Array, "B L H K"]:
-    """A device's part: its queries and heads, whole rows of keys; `kind` chooses the kernel."""
+    """Returns the attention of a device's queries and heads to the keys of whole rows.
+
+    `kind` chooses one of the kernels, which are those of the model's windows.
+    """
 
     def run(kernel: splash.SplashAttentionKernel, *arrays: Array) -> Array:
         def row(q_LHK: Array, k_SGK: Array, v_SGK: Array, segments_L: Array, segments_S: Array) -> Array:

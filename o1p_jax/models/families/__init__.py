@@ -1,4 +1,4 @@
-"""The families of models, a module each: `model_type` -> `Family`."""
+"""The families of models, a module each."""
 
 import importlib
 import pkgutil
@@ -12,10 +12,14 @@ FAMILIES: dict[str, Family] = {
     for module in pkgutil.iter_modules(__path__)
     if module.name != "common"
 }
+"""Hugging Face's `model_type` -> family."""
 
 
 def read_config(hf: Entries) -> DecoderConfig:
-    """Reads the content of a config.json of transformers 4 or 5; raises `BadInput` for what has no place here."""
+    """Returns the configuration that a config.json of transformers 4 or 5 describes.
+
+    Raises `BadInput` for a family or a setting that the decoder can't express.
+    """
     family = FAMILIES.get(hf.get("model_type") or "")
     if family is None:
         raise BadInput(

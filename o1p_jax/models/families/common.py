@@ -1,7 +1,7 @@
 """What the families share: how config.json is read, and Llama's names of the tensors.
 
-A family is a module beside this one with a `FAMILY`; its docstring names the models it is for. Hugging Face's entries
-that are left out mean what transformers takes them for: `defaults`.
+A family is a module beside this one with a `FAMILY`; its docstring names the models that it is for. An entry that
+config.json leaves out means what transformers takes it for: the family's `defaults`, else Llama's.
 """
 
 import dataclasses
@@ -14,28 +14,6 @@ from o1p_jax.runtime.errors import BadInput
 
 Entries = dict[str, Any]
 """The content of a config.json."""
-
-
-def all_layers_alike(hf: Entries) -> list[LayerKind]:
-    """Full attention and one rotary embedding in every layer."""
-    return [LayerKind(rope=read_rope(hf))] * hf["num_hidden_layers"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """How one `model_type` is read and written."""
-
-    names: dict[str, tuple[str, str]]
-    """Our weight's name -> (Hugging Face's name, its axes): see names.py."""
-    defaults: Entries = field(default_factory=dict)
-    """Entries that a config.json may leave out, where they differ from Llama's."""
-    fields: Callable[[Entries], dict[str, Any]] = lambda hf: {}
-    """Fields of `DecoderConfig` that are not read as Llama's are."""
-    layers: Callable[[Entries], list[LayerKind]] = all_layers_alike
-    expected: Entries = field(default_factory=dict)
-    """Entries that must have this value, because the decoder can't express others."""
-
-
 LLAMA_NAMES = {
     "embed": ("model.embed_tokens.weight", "VD -> V,D"),
     "norm": ("model.norm.weight", "D -> D"),
@@ -65,7 +43,6 @@ POST_NORM_NAMES = {
     "attn_post_norm": ("model.layers.{}.post_attention_layernorm.weight", "D -> D"),
     "mlp_post_norm": ("model.layers.{}.post_feedforward_layernorm.weight", "D -> D"),
 }
-
 _DEFAULTS: Entries = {
     "max_position_embeddings": 2048,
     "rms_norm_eps": 1e-6,
@@ -77,10 +54,40 @@ _DEFAULTS: Entries = {
     "hidden_act": "silu",
 }
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+_ROPE_TYPES = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings"),
+    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
+}
+"""rope_type -> the entries that it can't do without."""
+
+
+def all_layers_alike(hf: Entries) -> list[LayerKind]:
+    """Returns layers with full attention and one rotary embedding."""
+    return [LayerKind(rope=read_rope(hf))] * hf["num_hidden_layers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How the models of one `model_type` are read and written."""
+
+    names: dict[str, tuple[str, str]]
+    """The decoder's name of a weight -> (Hugging Face's name, its axes): see hf/names.py."""
+    defaults: Entries = field(default_factory=dict)
+    """Entries that a config.json may leave out, where they differ from Llama's."""
+    fields: Callable[[Entries], dict[str, Any]] = lambda hf: {}
+    """Fields of `DecoderConfig` that are not read as Llama's are."""
+    layers: Callable[[Entries], list[LayerKind]] = all_layers_alike
+    """The kind of each layer."""
+    expected: Entries = field(default_factory=dict)
+    """Entries that must have this value, because the decoder can't express another."""
 
 
 def read(hf: Entries, family: Family) -> DecoderConfig:
-    """The configuration that `hf` describes; raises `BadInput` for what has no place in the decoder."""
+    """Returns the configuration that `hf` describes. Raises `BadInput` for a setting that the decoder can't express."""
     hf = _DEFAULTS | family.defaults | hf
     _refuse_inexpressible(hf, family)
     try:
@@ -117,34 +124,13 @@ def read(hf: Entries, family: Family) -> DecoderConfig:
         raise BadInput(f"config.json: an entry is no number ({e}); restore the file") from None
 
 
-def _activation_entry(hf: Entries) -> str:
-    """Where a family knows `hidden_activation`, a `hidden_act` beside it is a leftover."""
-    return "hidden_activation" if "hidden_activation" in hf else "hidden_act"
-
-
-def _refuse_inexpressible(hf: Entries, family: Family) -> None:
-    def refuse(bad: bool, what: str, remedy: str) -> None:
-        if bad:
-            raise BadInput(f"config.json: {what}: {remedy}")
-
-    refuse("auto_map" in hf, "auto_map", "the model brings its own code, which is never run; use a model without")
-    refuse(
-        hf.get("quantization_config") is not None,
-        "quantization_config",
-        "quantized weights can't be trained; use the unquantized model",
-    )
-    entry = _activation_entry(hf)
-    refuse(
-        hf[entry] not in _ACTIVATIONS, f"{entry}={hf[entry]}", f"not supported; these are: {', '.join(_ACTIVATIONS)}"
-    )
-    for entry, value in family.expected.items():
-        refuse(bool(hf.get(entry, value)) != bool(value), f"{entry}={hf.get(entry)}", f"only {value} is supported")
-
-
 def layers_by_type(
     hf: Entries, types: list[str], *, window: int | None, ropes: dict[str, RopeConfig] | None = None
 ) -> list[LayerKind]:
-    """A layer for each of `types` ('full_attention' or 'sliding_attention'); `ropes` where the types have their own."""
+    """Returns a layer for each of `types` ('full_attention' or 'sliding_attention').
+
+    `ropes` gives each type a rotary embedding of its own; left out, all layers share one.
+    """
     if unknown := sorted(set(types) - {"full_attention", "sliding_attention"}):
         raise BadInput(f"config.json: layer_types: {unknown[0]} is not supported")
     if ropes is None:
@@ -154,19 +140,19 @@ def layers_by_type(
 
 
 def windows_everywhere(hf: Entries) -> list[LayerKind]:
-    """`sliding_window` in every layer; None is none."""
+    """Returns layers that all have the window `sliding_window`; None is no window."""
     return layers_by_type(hf, ["sliding_attention"] * hf["num_hidden_layers"], window=hf["sliding_window"])
 
 
 def windows_every_other_layer(hf: Entries) -> list[LayerKind]:
-    """Where `layer_types` don't say otherwise: from the first layer on."""
+    """Returns layers as `layer_types` says; left out, every other layer has a window, the first one included."""
     n = hf["num_hidden_layers"]
     types = hf.get("layer_types") or [("full_attention" if i % 2 else "sliding_attention") for i in range(n)]
     return layers_by_type(hf, types, window=hf["sliding_window"])
 
 
 def read_experts(hf: Entries, **switches: bool) -> ExpertsConfig:
-    """transformers writes `num_local_experts` and reads `num_experts` as well."""
+    """Returns the experts; transformers writes `num_local_experts` and reads `num_experts` as well."""
     count, per_token = hf.get("num_experts") or hf["num_local_experts"], hf["num_experts_per_tok"]
     for name, value in (("num_experts", count), ("num_experts_per_tok", per_token)):
         if not isinstance(value, int):
@@ -174,24 +160,19 @@ def read_experts(hf: Entries, **switches: bool) -> ExpertsConfig:
     return ExpertsConfig(count=count, per_token=per_token, **switches)
 
 
-_ROPE_TYPES = {
-    "default": (),
-    "linear": ("factor",),
-    "dynamic": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    "yarn": ("factor", "original_max_position_embeddings"),
-    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
-}
-"""rope_type -> entries it can't do without."""
-
-
 def read_rope(hf: Entries) -> RopeConfig:
-    """transformers 5 has `rope_parameters`, 4 had `rope_theta` beside `rope_scaling` (with `type` for `rope_type`)."""
+    """Returns the rotary embedding of all layers.
+
+    transformers 5 writes `rope_parameters`; 4 wrote `rope_theta` beside `rope_scaling` (with `type` for `rope_type`).
+    """
     return parse_rope(hf.get("rope_scaling") or hf.get("rope_parameters") or {}, hf, hf["rope_theta"])
 
 
 def read_ropes_by_type(hf: Entries, theta: dict[str, float | int]) -> dict[str, RopeConfig]:
-    """A rotary embedding for each layer type; a `rope_scaling` of transformers 4 is that of the full attention."""
+    """Returns a rotary embedding for each layer type of `theta`.
+
+    A `rope_scaling` of transformers 4 is that of the full attention.
+    """
     nested = hf.get("rope_parameters") or {}
     ropes = {t: dict(nested.get(t) or {}) for t in theta}
     ropes["full_attention"] |= hf.get("rope_scaling") or {}
@@ -199,7 +180,10 @@ def read_ropes_by_type(hf: Entries, theta: dict[str, float | int]) -> dict[str, 
 
 
 def parse_rope(rope: Entries, hf: Entries, theta: float | int) -> RopeConfig:
-    """`rope` are the entries of `rope_parameters`, `theta` what `rope_theta` is without one there."""
+    """Returns the rotary embedding with the entries `rope` of `rope_parameters`.
+
+    `theta` is the base where `rope` holds none.
+    """
     rope = dict(rope)
     old_kind = rope.pop("type", None)
     kind = rope.pop("rope_type", None) or old_kind or "default"
@@ -229,3 +213,29 @@ def parse_rope(rope: Entries, hf: Entries, theta: float | int) -> RopeConfig:
         if values.get(key) is not None:
             values[key] = tuple(float(x) for x in values[key])
     return RopeConfig(rope_type=kind, **values)
+
+
+def _activation_entry(hf: Entries) -> str:
+    """The entry that counts: where a family knows `hidden_activation`, a `hidden_act` beside it is a leftover."""
+    return "hidden_activation" if "hidden_activation" in hf else "hidden_act"
+
+
+def _refuse_inexpressible(hf: Entries, family: Family) -> None:
+    """Raises `BadInput` for what the decoder can't express, and for models that bring code of their own."""
+
+    def refuse(bad: bool, what: str, remedy: str) -> None:
+        if bad:
+            raise BadInput(f"config.json: {what}: {remedy}")
+
+    refuse("auto_map" in hf, "auto_map", "the model brings its own code, which is never run; use a model without")
+    refuse(
+        hf.get("quantization_config") is not None,
+        "quantization_config",
+        "quantized weights can't be trained; use the unquantized model",
+    )
+    entry = _activation_entry(hf)
+    refuse(
+        hf[entry] not in _ACTIVATIONS, f"{entry}={hf[entry]}", f"not supported; these are: {', '.join(_ACTIVATIONS)}"
+    )
+    for entry, value in family.expected.items():
+        refuse(bool(hf.get(entry, value)) != bool(value), f"{entry}={hf.get(entry)}", f"only {value} is supported")

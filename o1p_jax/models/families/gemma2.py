@@ -17,6 +17,7 @@ DEFAULTS = {
 
 
 def fields(hf: Entries) -> dict[str, Any]:
+    """Returns the fields of `DecoderConfig` that Gemma does not read as Llama does."""
     return dict(
         post_norm=True,
         norm_offset=1.0,

@@ -1,1 +1,1 @@
-"""Hugging Face folders: found, read into each device's shards, and written back."""
+"""Hugging Face folders: found on disk or on the hub, read into each device's shards, and written back."""

@@ -1,4 +1,4 @@
-"""Weights back into a Hugging Face folder."""
+"""Weights are written from the devices into a Hugging Face folder, a tensor at a time."""
 
 import os
 import shutil
@@ -10,14 +10,15 @@ from flax import nnx
 
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.families import Entries
-from o1p_jax.models.hf.hub import _COPIED, _INDEX, _WEIGHTS
-from o1p_jax.models.hf.load import _Checkpoint
+from o1p_jax.models.hf.folder import FolderTensors
+from o1p_jax.models.hf.hub import COPIED, INDEX, WEIGHTS
 from o1p_jax.models.hf.names import hf_tensors, stack_lengths
 from o1p_jax.models.hf.safetensors import DTYPES, TensorSpec, write_safetensors
 from o1p_jax.runtime import progress
 from o1p_jax.runtime.files import atomic_path, disk_errors, write_json
 
 _MAX_SHARD_BYTES = 5 * 10**9
+"""The most bytes of tensors in a file."""
 
 
 def export_params(
@@ -25,10 +26,11 @@ def export_params(
 ) -> None:
     """Writes weights, configuration and tokenizer into the folder `out`, for transformers and vLLM to load.
 
-    Names and types of the tensors, and all other files, are those of `source`; a model without one has `config` as its
-    config.json and keeps its types. An import that was not trained on is exported with the same bytes.
+    Names and types of the tensors, and all other files, are those of the folder `source`; a model without a source has
+    `config` as its config.json and keeps its types. Weights that were loaded and not trained are exported with the same
+    bytes.
 
-    In a job of several processes one writes; the others, with None as `out`, hand their devices' parts over.
+    In a job of several processes one process writes; the others, with None as `out`, hand their devices' parts over.
     """
     if (source is None) == (config is None):
         raise ValueError("source or config: give one of them")
@@ -36,13 +38,13 @@ def export_params(
     tensors = hf_tensors(cfg, stack_lengths(state))
     dtypes = {t.name: np.dtype(weights[t.parts[0].path].dtype) for t in tensors}
     if source is not None:
-        checkpoint = _Checkpoint(source)
-        checkpoint.check(tensors, cfg, source)
-        dtypes = {t.name: np.dtype(DTYPES[checkpoint.tensors[t.name].dtype]) for t in tensors}
+        stored = FolderTensors(source)
+        stored.check(tensors, cfg)
+        dtypes = {t.name: np.dtype(DTYPES[stored.tensors[t.name].dtype]) for t in tensors}
     if out is not None:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-            for name in _COPIED if source is not None else ():
+            for name in COPIED if source is not None else ():
                 if source is not None and (source / name).is_file():
                     shutil.copyfile(source / name, out / name)
         if config is not None:
@@ -50,7 +52,7 @@ def export_params(
 
     specs = {t.name: TensorSpec(t.shape, dtypes[t.name]) for t in tensors}
     by_name = {t.name: t for t in tensors}
-    shards = _plan_shards(specs)
+    shards = _shards_of(specs)
     with progress.track("export model", total=len(tensors), unit="tensors") as bar:
 
         def make(name: str) -> np.ndarray:
@@ -59,16 +61,16 @@ def export_params(
 
         weight_map: dict[str, str] = {}
         for i, shard in enumerate(shards):
-            file = _WEIGHTS if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
+            file = WEIGHTS if len(shards) == 1 else f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
             with nullcontext(Path(os.devnull)) if out is None else atomic_path(out / file) as path:
                 write_safetensors(path, {name: specs[name] for name in shard}, make)
             weight_map |= dict.fromkeys(shard, file)
     if len(shards) > 1 and out is not None:
         total = sum(spec.nbytes for spec in specs.values())
-        write_json(out / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+        write_json(out / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _plan_shards(specs: dict[str, TensorSpec]) -> list[list[str]]:
+def _shards_of(specs: dict[str, TensorSpec]) -> list[list[str]]:
     """Consecutive tensors in files of at most `_MAX_SHARD_BYTES`."""
     shards: list[list[str]] = [[]]
     size = 0

@@ -1,4 +1,4 @@
-"""Where a model's files lie: a folder, a name on the Hugging Face hub, or the embedded one."""
+"""The module finds a model's files: in a folder, on the Hugging Face hub, or in the package (the embedded model)."""
 
 from pathlib import Path
 
@@ -8,13 +8,9 @@ from o1p_jax.models.families import read_config
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import read_json
 
-_WEIGHTS = "model.safetensors"
-
-
-_INDEX = "model.safetensors.index.json"
-
-
-_COPIED = (
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+COPIED = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -28,13 +24,13 @@ _COPIED = (
     "chat_template.jinja",
     "chat_template.json",
 )
-"""What a model's folder holds besides its weights; exported as it came."""
+"""The files that a model's folder holds besides its weights; they are exported as they came."""
 
 
 def resolve_model(path: str, revision: str | None = None, *, weights: bool = True) -> Path:
-    """The folder of a model: `embedded`, a folder, or a name on the Hugging Face hub (cached or fetched).
+    """Returns the folder of a model: `embedded`, a folder, or a name on the Hugging Face hub (cached or fetched).
 
-    Without `weights` only config.json is fetched.
+    Without `weights` only the model's config.json is fetched.
     """
     if path == EMBEDDED:
         return Path(__file__).parents[2] / "embedded" / "model"
@@ -45,7 +41,7 @@ def resolve_model(path: str, revision: str | None = None, *, weights: bool = Tru
         raise BadInput(f"model={path}: no such folder")
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.safetensors", _INDEX, *_COPIED] if weights else ["config.json"]
+    wanted = ["*.safetensors", INDEX, *COPIED] if weights else ["config.json"]
     try:
         return Path(snapshot_download(path, revision=revision, etag_timeout=5, allow_patterns=wanted))
     except Exception as e:  # the hub's client raises errors of several libraries
@@ -56,7 +52,7 @@ def resolve_model(path: str, revision: str | None = None, *, weights: bool = Tru
 
 
 def load_config(folder: Path) -> DecoderConfig:
-    """The model's configuration; `BadInput` where it has no place in our decoder."""
+    """Reads the configuration of the model in `folder`; raises `BadInput` where the decoder can't compute the model."""
     hf = read_json(folder / "config.json")
     if not isinstance(hf, dict):
         raise CorruptData(f"{folder / 'config.json'}: not a JSON object; restore the file")

@@ -1,10 +1,10 @@
 """Hugging Face's tensor names and layouts: a family's table of `names`, read in both directions.
 
-An entry says where a weight of ours lies and how its axes stand there: "DHK -> HK,D" is a weight of ours with the axes
-D, H, K that Hugging Face keeps as a matrix, its first axis H and K flattened, its second D. Letters as in decoder.py.
-Each `{}` in a name stands for an axis that comes before those: the layer, then the expert where each has a tensor of
-its own. Weights with the same name lie in one tensor: one after the other along its first axis, in the order of the
-table, or, where a last axis is "2F" and "2F+1", in turns.
+An entry says where a weight of the decoder lies and how its axes stand there: "DHK -> HK,D" is a weight of the decoder
+with the axes D, H, K that Hugging Face keeps as a matrix, its first axis H and K flattened, its second D. The letters
+are those of decoder.py and layers.py. Each `{}` in a name stands for an axis that comes before those: the layer, then
+the expert where each expert has a tensor of its own. Weights with the same name lie in one tensor: one after the other
+along its first axis, in the order of the table, or, where a last axis is "2F" and "2F+1", in turns.
 """
 
 import itertools
@@ -23,40 +23,38 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params
 from o1p_jax.models.families import FAMILIES
 
-
-def ignored(name: str, cfg: DecoderConfig) -> bool:
-    """Tensors that some checkpoints carry and no model reads: old RoPE buffers, the head of a tied model."""
-    return name.endswith(".rotary_emb.inv_freq") or (cfg.tied and name == FAMILIES[cfg.family].names["head"][0])
+_AXIS = re.compile(r"(?P<step>\d*)(?P<ours>[A-Z]+)(\+(?P<start>\d+))?")
+"""An axis of a tensor in a layout: "HK", "2F+1"."""
 
 
 class Part(NamedTuple):
-    """A weight of ours, or one layer or expert of it, as a part of a tensor of the checkpoint."""
+    """A weight of the decoder, or one layer or expert of it, as a part of a tensor of the checkpoint."""
 
     tensor: str
     """The tensor's name."""
     path: tuple[Any, ...]
-    """Of our weight in the tree of parameters."""
+    """The weight's path in the tree of parameters."""
     at: tuple[int, ...]
-    """Index along the weight's first axes: layer in the stack, expert; () is the whole weight."""
+    """The index along the weight's first axes: layer in the stack, expert; () is the whole weight."""
     shape: tuple[int, ...]
-    """Of our weight, without those axes."""
+    """The weight's shape, without those axes."""
     groups: tuple[tuple[int, ...], ...]
-    """For each axis of the checkpoint's tensor, our axes that are flattened into it."""
+    """For each axis of the checkpoint's tensor, the axes of the weight that are flattened into it."""
     places: tuple[range, ...]
     """Where the part lies along each axis of the tensor."""
 
     @property
     def region(self) -> tuple[slice, ...]:
-        """The part's place in the tensor."""
+        """The part's place in the tensor, as slices."""
         return tuple(slice(r.start, r.stop, r.step) for r in self.places)
 
     @property
     def order(self) -> list[int]:
-        """Our axes, as they follow one another in the checkpoint."""
+        """The weight's axes, as they follow one another in the checkpoint."""
         return [a for group in self.groups for a in group]
 
     def from_hf(self, read: Callable[[tuple[slice, ...]], np.ndarray], index: tuple[slice, ...]) -> np.ndarray:
-        """The part `index` of our weight; `read` hands out a part of the checkpoint's tensor."""
+        """Returns the part `index` of the weight; `read` returns a part of the checkpoint's tensor."""
         spans = [range(*s.indices(n)) for s, n in zip(index, self.shape, strict=True)]
         cut = []
         for (first, *inner), places in zip(self.groups, self.places, strict=True):
@@ -67,13 +65,13 @@ class Part(NamedTuple):
         return read(tuple(cut)).reshape([len(spans[a]) for a in self.order]).transpose(np.argsort(self.order))
 
     def within(self, tensor: np.ndarray) -> np.ndarray:
-        """Our weight's place in the checkpoint's tensor, with our axes: writing there writes the tensor."""
+        """Returns a view of the checkpoint's `tensor` with the weight's axes: writing to the view writes the tensor."""
         unflattened = [self.shape[a] for a in self.order]
         return np.reshape(tensor[self.region], unflattened, copy=False).transpose(np.argsort(self.order))
 
 
 class HfTensor(NamedTuple):
-    """A tensor of the checkpoint, and what it is to us."""
+    """A tensor of the checkpoint, and the weights of the decoder that lie in it."""
 
     name: str
     parts: tuple[Part, ...]
@@ -83,19 +81,15 @@ class HfTensor(NamedTuple):
         return tuple(max(r[-1] for r in places) + 1 for places in zip(*(p.places for p in self.parts), strict=True))
 
     def gather(self, weights: Mapping[tuple[Any, ...], jax.Array], dtype: DTypeLike) -> np.ndarray:
-        """The tensor on the host, from the devices' shards of our weights (path -> weight)."""
+        """Returns the tensor on the host, from the devices' shards of the decoder's weights (path -> weight)."""
         whole = np.empty(self.shape, dtype)
         for part in self.parts:
             _copy(weights[part.path], part.at, part.within(whole))
         return whole
 
 
-_AXIS = re.compile(r"(?P<step>\d*)(?P<ours>[A-Z]+)(\+(?P<start>\d+))?")
-"""An axis of a tensor in a layout: "HK", "2F+1"."""
-
-
 def hf_tensors(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> list[HfTensor]:
-    """Every tensor of the checkpoint of `cfg`, for the tree of parameters that `splits` gives."""
+    """Returns every tensor of the checkpoint of `cfg`, for the tree of parameters that `splits` gives."""
     params = abstract_params(cfg, splits)
     first_layer = list(itertools.accumulate(stack_lengths(params), initial=0))
     table = FAMILIES[cfg.family].names
@@ -124,8 +118,16 @@ def hf_tensors(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> lis
 
 
 def stack_lengths(params: nnx.State) -> tuple[int, ...]:
-    """The `splits` that a tree of parameters was made with."""
+    """Returns the `splits` that a tree of parameters was made with."""
     return tuple(stack["q"].shape[0] for _, stack in sorted(params["stacks"].items()))
+
+
+def ignored(name: str, cfg: DecoderConfig) -> bool:
+    """Returns whether the tensor `name` is one that some checkpoints carry and no model reads.
+
+    These are old buffers of rotary embeddings, and the head of a tied model.
+    """
+    return name.endswith(".rotary_emb.inv_freq") or (cfg.tied and name == FAMILIES[cfg.family].names["head"][0])
 
 
 def _copy(weight: jax.Array, at: tuple[int, ...], out: np.ndarray) -> None:

@@ -1,6 +1,6 @@
-"""Safetensors files read and written a part of a tensor at a time.
+"""Safetensors files, read and written a part of a tensor at a time.
 
-The safetensors library checks a file; but it maps the whole of it into memory and writes only what is there at once,
+The safetensors library checks a file; but it maps the whole file into memory and writes only what is in memory at once,
 and a process that loads or exports a large model has no room for either.
 """
 
@@ -17,11 +17,10 @@ from safetensors import SafetensorError, safe_open
 from o1p_jax.runtime.errors import CorruptData
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""Name of a floating type in the file -> in NumPy."""
+"""Name of a floating type in the file -> its name in NumPy."""
 _NAMES = {name: key for key, name in DTYPES.items()}
-
-
 _BLOCK_BYTES = 16 * 2**20
+"""How much of a file is read at a time."""
 
 
 class StoredTensor(NamedTuple):
@@ -29,13 +28,18 @@ class StoredTensor(NamedTuple):
 
     file: Path
     start: int
-    """Of its bytes in the file."""
+    """Where the tensor's bytes begin in the file."""
     dtype: str
-    """As the file names it; one that is no key of `DTYPES` can't be read."""
+    """The type as the file names it; a type that is no key of `DTYPES` can't be read."""
     shape: tuple[int, ...]
 
     def read(self, index: tuple[slice, ...]) -> np.ndarray:
-        """The part `index` (slices, of the first axis without a step), a block of rows at a time."""
+        """Returns the part `index` of the tensor (slices, that of the first axis without a step).
+
+        The file is read a block of rows at a time.
+
+        Raises `CorruptData` where the file is shorter than its header says.
+        """
         dtype = np.dtype(DTYPES[self.dtype])
         spans = [range(*s.indices(n)) for s, n in zip(index, self.shape, strict=True)]
         assert spans[0].step == 1
@@ -54,8 +58,19 @@ class StoredTensor(NamedTuple):
         return out
 
 
+class TensorSpec(NamedTuple):
+    """A tensor to be written."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
 def stored_tensors(path: Path) -> dict[str, StoredTensor]:
-    """The tensors in a file, by name; raises `CorruptData` where the library finds the file damaged."""
+    """Returns the tensors in a file, by name. Raises `CorruptData` where the library finds the file damaged."""
     try:
         with safe_open(path, framework="numpy"):
             pass
@@ -71,19 +86,8 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
     }
 
 
-class TensorSpec(NamedTuple):
-    """A tensor to be written."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
-
-
 def write_safetensors(path: Path, specs: Mapping[str, TensorSpec], make: Callable[[str], np.ndarray]) -> None:
-    """Writes the tensors `specs`; `make(name)` is called for each in turn and its array forgotten once written.
+    """Writes the tensors `specs`: `make(name)` is called for each in turn, and its array forgotten once it is written.
 
     The order and the header are those of the safetensors library: wide types first, then by name, padded to 8 bytes.
     """

@@ -1,4 +1,4 @@
-"""Rollout folders: what goes in comes out, and nothing else gets in."""
+"""Tables in shards: what goes in comes out, and nothing else gets in."""
 
 import json
 import random
@@ -6,7 +6,8 @@ import random
 import pyarrow.parquet as pq
 import pytest
 
-from o1p_jax.data.rollouts import SCHEMA, RolloutFolder
+from o1p_jax.data.pool import SAMPLES
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import sha256_file
 
@@ -16,62 +17,33 @@ FACTS = {"model": "m", "model_sha256": "a", "seed": 0, "temperature": 1.0, "stop
 def row(sample=0, **values):
     return {
         "problem_id": "p",
-        "source": "s",
-        "split": "train",
-        "level": "1",
-        "problem": "1+1?",
-        "answer": "2",
-        "prompt_ids": [1, 2],
-        "completion": "2",
-        "completion_ids": [3] * (sample + 1),
         "sample_idx": sample,
         "seed": sample,
+        "completion": "2",
+        "completion_ids": [3] * (sample + 1),
         "finish_reason": "stop",
     } | values
 
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = RolloutFolder.create(tmp_path / "r", FACTS, shards=2)
+    folder = ShardedTable.create(tmp_path / "r", SAMPLES, FACTS, shards=2)
     folder.write_shard(0, [row(0), row(1)])
     folder.write_shard(1, [row(2)])
     return folder
 
 
-def test_schema_is_the_published_one():
-    assert SCHEMA.names == [
-        "problem_id",
-        "source",
-        "split",
-        "level",
-        "problem",
-        "answer",
-        "prompt_ids",
-        "completion",
-        "completion_ids",
-        "sample_idx",
-        "seed",
-        "finish_reason",
-        "pred",
-        "grade",
-        "ref_mean_len",
-        "ref_acc",
-        "reward",
-        "weight",
-    ]
-
-
 def test_round_trip(folder):
-    table = RolloutFolder(folder.path).read()
-    assert table.schema.equals(SCHEMA)
+    table = ShardedTable(folder.path, SAMPLES).read()
+    assert table.schema.equals(SAMPLES)
     assert table["sample_idx"].to_pylist() == [0, 1, 2]
     assert table["completion_ids"].to_pylist() == [[3], [3, 3], [3, 3, 3]]
-    assert table["weight"].null_count == 3
+    assert table["completion"].to_pylist() == ["2", "2", "2"]
     assert folder.read(["seed"]).column_names == ["seed"]
 
 
 def test_missing_shards(tmp_path):
-    folder = RolloutFolder.create(tmp_path / "r", FACTS, shards=3)
+    folder = ShardedTable.create(tmp_path / "r", SAMPLES, FACTS, shards=3)
     assert folder.missing_shards() == [0, 1, 2]
     folder.write_shard(1, [row()])
     assert folder.missing_shards() == [0, 2]
@@ -95,16 +67,12 @@ def test_other_tools_find_the_facts_in_each_file(folder):
 )
 def test_other_facts_are_refused_by_name(folder, change, message):
     with pytest.raises(BadInput, match=message):
-        RolloutFolder.create(folder.path, FACTS | change, shards=2)
-
-
-def test_the_same_model_under_another_name_is_the_same(folder):
-    assert RolloutFolder.create(folder.path, FACTS | {"model": "elsewhere"}, shards=2).missing_shards() == []
+        ShardedTable.create(folder.path, SAMPLES, FACTS | change, shards=2)
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(BadInput, match="no rollouts here"):
-        RolloutFolder(tmp_path)
+    with pytest.raises(BadInput, match="nothing here"):
+        ShardedTable(tmp_path, SAMPLES)
 
 
 def test_every_flipped_bit_and_every_cut_is_found(folder):
@@ -128,7 +96,7 @@ def test_digests_are_those_of_sha256sum(folder):
 
 
 def test_a_shard_of_another_folder_is_refused(folder, tmp_path):
-    other = RolloutFolder.create(tmp_path / "other", FACTS | {"seed": 5}, shards=2)
+    other = ShardedTable.create(tmp_path / "other", SAMPLES, FACTS | {"seed": 5}, shards=2)
     other.write_shard(0, [row(7)])
     for file in other.path.glob("part-*"):
         file.replace(folder.path / file.name)

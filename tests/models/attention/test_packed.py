@@ -5,7 +5,8 @@ import pytest
 from plain_attention import plain_attention
 
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.models.attention.tiled import Scoring, packed_attention
+from o1p_jax.models.attention.packed import packed_attention
+from o1p_jax.models.attention.scoring import Scoring
 
 pytestmark = pytest.mark.core
 

@@ -1,4 +1,4 @@
-"""The TPU's kernel, run by Pallas' interpreter; that it compiles for a TPU is a test of plan.py."""
+"""The TPU's kernel, run by Pallas' interpreter; that it compiles for a TPU is a test of planning."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from plain_attention import plain_attention
 
-from o1p_jax.models.attention.tiled import KEPT, Scoring
+from o1p_jax.models.attention.scoring import Scoring
 from o1p_jax.models.attention.tpu import block_size, make_kernel, splash_attention
+from o1p_jax.models.remat import KEPT
 
 
 @pytest.mark.parametrize(

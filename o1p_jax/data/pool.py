@@ -1,0 +1,187 @@
+"""A pool holds one model's solutions of problems, sampled once; any number of runs can be trained from it.
+
+    pool.json           what the samples were made with
+    problems/           one row a problem: text, gold answer, level, the prompt's token ids
+    samples/            one row a solution: token ids, text, how it ended
+    grades/KEY/         one row a solution: final answer and grade, a folder for each grader
+
+Each folder is a `ShardedTable`. Samples and grades are keyed by (problem_id, sample_idx); shard i of the grades has the
+rows of shard i of the samples, in the same order.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from o1p_jax.config.text import fingerprint, plain
+from o1p_jax.data.records import Problem
+from o1p_jax.data.shards import ShardedTable
+from o1p_jax.runtime.errors import BadInput, CorruptData
+from o1p_jax.runtime.files import read_json, write_json
+
+PROBLEMS = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("source", pa.string()),
+        ("split", pa.string()),
+        ("level", pa.string()),
+        ("problem", pa.string()),
+        ("answer", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+    ]
+)
+SAMPLES = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample_idx", pa.int32()),  # 0..K-1 within the problem
+        ("seed", pa.int64()),
+        ("completion", pa.string()),
+        ("completion_ids", pa.list_(pa.int32())),
+        ("finish_reason", pa.string()),  # stop, length
+    ]
+)
+GRADES = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample_idx", pa.int32()),
+        ("pred", pa.string()),  # final answer as found in the completion; null: none
+        ("grade", pa.string()),  # a status of grading.grader.Grade
+    ]
+)
+
+_KEY_COLUMNS = ("problem_id", "sample_idx")
+_FACTS = "pool.json"
+_FORMAT = 1
+
+
+class Pool:
+    """The pool in the folder `path`."""
+
+    def __init__(self, path: Path | str):
+        """Opens an existing pool. Raises BadInput where there is no pool, or one of another version."""
+        self.path = Path(path)
+        if not (self.path / _FACTS).is_file():
+            raise BadInput(f"{self.path}: no pool here ({_FACTS} is missing); launch/presample.py makes one")
+        self.facts: dict[str, Any] = read_json(self.path / _FACTS)
+        if self.facts.get("format") != _FORMAT:
+            raise BadInput(f"{self.path}: a pool of another version; name another folder, or remove this one")
+        self.problems = ShardedTable(self.path / "problems", PROBLEMS)
+        self.samples = ShardedTable(self.path / "samples", SAMPLES)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        *,
+        identity: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        problems: Sequence[Problem],
+        prompts: Mapping[str, Sequence[int]],
+        problems_per_shard: int,
+    ) -> "Pool":
+        """Makes an empty pool for `problems`, or opens the pool that lies at `path`, if its identity is the same.
+
+        `identity` is all that the samples depend on (JSON values); `facts` are further values to remember; `prompts`
+        are token ids by problem_id. Raises BadInput that names the first value of the identity that differs.
+        """
+        path = Path(path)
+        identity = plain(identity)
+        if not Pool.lies_in(path):
+            # Any number of processes may do this at once: all of them write the same.
+            table = ShardedTable.create(path / "problems", PROBLEMS, identity, 1)
+            rows = [asdict(p) | {"prompt_ids": list(prompts[p.problem_id])} for p in problems]
+            table.write_shard(0, rows)
+            ShardedTable.create(path / "samples", SAMPLES, identity, -(-len(problems) // problems_per_shard))
+            layout = {"format": _FORMAT, "problems": len(problems), "problems_per_shard": problems_per_shard}
+            write_json(path / _FACTS, {**layout, **facts, "identity": identity})
+        pool = cls(path)
+        pool.check(identity)
+        return pool
+
+    @staticmethod
+    def lies_in(path: Path) -> bool:
+        """Returns whether a pool lies in `path`.
+
+        A folder that is empty, or was being made when its maker was killed, holds no pool. Raises BadInput where
+        something else lies there.
+        """
+        if (path / _FACTS).is_file():
+            return True
+        parts = {"problems", "samples"}
+        if path.exists() and (
+            not path.is_dir() or any(f.name[0] != "." and f.name not in parts for f in path.iterdir())
+        ):
+            raise BadInput(f"pool={path}: exists and is not a pool; name another folder")
+        return False
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that the pool's samples depend on, as JSON values by name."""
+        return self.facts["identity"]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the identity: pools with the same key hold the same samples."""
+        return fingerprint(self.identity)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the pool holds all of its samples."""
+        return not self.samples.missing_shards()
+
+    def differences(self, identity: Mapping[str, Any]) -> list[str]:
+        """Returns the names of the values in which `identity` differs from the pool's own."""
+        wanted = plain(identity)
+        return [name for name in {**wanted, **self.identity} if self.identity.get(name) != wanted.get(name)]
+
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Raises BadInput that names the first value of `identity` which the pool's samples were not made with."""
+        for name in self.differences(identity):
+            raise BadInput(
+                f"{self.path}: its samples were made with {name}={self.identity.get(name)}, not "
+                f"{identity.get(name)}; set it back, or name another pool"
+            )
+
+    def grades(self, made_by: Mapping[str, Any]) -> ShardedTable:
+        """Returns the table of grades by the grader that `made_by` (JSON values) describes; it may be empty as yet."""
+        folder = self.path / "grades" / self.grades_key(made_by)[:12]
+        return ShardedTable.create(folder, GRADES, {**made_by, "samples": self.key}, self.samples.shards)
+
+    def grades_key(self, made_by: Mapping[str, Any]) -> str:
+        """Returns the SHA-256 of all that the grades by the grader `made_by` depend on, the samples included."""
+        return fingerprint({**made_by, "samples": self.key})
+
+    def read_shard(
+        self, shard: int, columns: Collection[str], *others: ShardedTable, problems: pa.Table | None = None
+    ) -> pa.Table:
+        """Returns the `columns` of a shard's solutions, from the samples, tables keyed like them, and the problems.
+
+        `problems` is the table of all problems, where the caller has read it already.
+        """
+        tables = [t for t in (self.samples, *others) if t is self.samples or set(t.schema.names) & set(columns)]
+        found: dict[str, pa.ChunkedArray] = {}
+        keys: tuple[list, ...] | None = None
+        for table in tables:
+            wanted = [n for n in table.schema.names if n in columns and n not in found and n not in _KEY_COLUMNS]
+            part = table.read_shard(shard, [*_KEY_COLUMNS, *wanted])
+            these = tuple(part[name].to_pylist() for name in _KEY_COLUMNS)
+            if keys is not None and these != keys:
+                raise CorruptData(f"{table.shard_path(shard)}: not the rows of {self.samples.shard_path(shard)}")
+            keys = these
+            found |= {name: part[name] for name in (*_KEY_COLUMNS, *wanted)}
+        of_problems = [n for n in PROBLEMS.names if n in columns and n not in found]
+        if of_problems:
+            problems = self.problems.read() if problems is None else problems
+            row = {problem: i for i, problem in enumerate(problems["problem_id"].to_pylist())}
+            rows = pa.array([row[problem] for problem in found["problem_id"].to_pylist()], pa.int64())
+            found |= {name: problems[name].take(rows) for name in of_problems}
+        return pa.table({name: found[name] for name in columns})
+
+    def read(self, columns: Collection[str], *others: ShardedTable) -> pa.Table:
+        """Returns the `columns` of all solutions, in shard order; see `read_shard`."""
+        problems = self.problems.read() if set(columns) & set(PROBLEMS.names) - set(_KEY_COLUMNS) else None
+        shards = range(self.samples.shards)
+        return pa.concat_tables([self.read_shard(i, columns, *others, problems=problems) for i in shards])

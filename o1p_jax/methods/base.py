@@ -1,0 +1,118 @@
+"""A method leads from the K graded samples of each problem to weights, and from weights to an objective.
+
+Shapes: K samples of a problem, N samples that are trained on, U units of S samples; R rows, L tokens a row, M sequences
+a row. All of a method but its objective is NumPy: where samples are weighed and flags are read, JAX may be missing.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from o1p_jax.runtime.fields import TRAINING, WEIGHTS, check, option
+from o1p_jax.runtime.user_code import split
+
+P = TypeVar("P", bound="Params")
+
+
+class Group(NamedTuple):
+    """The samples of one problem whose grade is decided: what a reward may depend on. NumPy arrays of length K."""
+
+    length_K: np.ndarray
+    """Integers: tokens of each completion as sampled, with its end-of-sequence token; 0 for an empty completion."""
+    correct_K: np.ndarray
+    """Booleans: the sample was graded correct."""
+    truncated_K: np.ndarray
+    """Booleans: max_tokens cut the sample off."""
+
+
+class Sequences(NamedTuple):
+    """A microbatch as an objective sees it: jax arrays of R packed rows. A position stands for the token that
+    it predicts.
+    """
+
+    logprobs_RL: Any
+    """float32 log-probability (nats) of each token under the model in training; anything where mask is False."""
+    ref_logprobs_RL: Any
+    """float32 log-probability (nats) of each token under the reference model; 0 where mask is False."""
+    mask_RL: Any
+    """bool: the token belongs to a completion."""
+    segments_RL: Any
+    """int32: 1..M for the row's sequences, 0 for padding."""
+    weights_RM: Any
+    """float32 weight of sequence m + 1."""
+    present_RM: Any
+    """bool: the row has a sequence m + 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The parameters that every method has; a method's own class adds more. Each one is a flag, `--method.NAME`."""
+
+    FLAG: ClassVar[str] = "method."
+
+    name: str = option("", WEIGHTS, TRAINING, init=False)
+    """The name of the method that the other parameters are for; --method=NAME is short for this flag."""
+    reward: str | None = option(None, WEIGHTS)
+    """FILE.py:NAME, a function (group, params) -> K rewards that takes the place of the method's own reward."""
+    m: int = option(2, WEIGHTS)
+    """m of the paper: how many of a problem's K samples are trained on."""
+
+    def __post_init__(self) -> None:
+        if self.reward is not None:
+            split(f"{self.FLAG}reward", self.reward)
+        check(self, "m", self.m >= 1, "must be at least 1")
+
+    def resolved(self) -> dict[str, Any]:
+        """Returns the values in force of fields that may be left out; the model card shows these values."""
+        return {}
+
+
+class Method:
+    """The interface of a method. A method is one file with its own `Params` and `Method`, and one line in `METHODS`.
+
+    Methods hold no state: all that a run may choose is in the parameters.
+    """
+
+    title: ClassVar[str]
+    """What the method is called in print."""
+    paper: ClassVar[str]
+    """Where the method is described: "arXiv 2501.12570, section 4"."""
+    Params: ClassVar[type[Params]]
+
+    def reward(self, group: Group, params: Any) -> Float[np.ndarray, " K"]:
+        """Returns the reward of each of a problem's samples, float64."""
+        raise NotImplementedError
+
+    def choose(
+        self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"], params: Any
+    ) -> Int[np.ndarray, "U S"]:
+        """Returns which of a problem's samples are trained on, as U units of S samples that must share a row.
+
+        `lot_K` is each sample's place in the problem's seeded shuffle, 0 to K - 1. S is 1 for a method that trains on
+        single samples. No sample may be chosen twice, and none that is empty.
+        """
+        raise NotImplementedError
+
+    def bounded(self, reward_N: Float[np.ndarray, " N"], params: Any) -> Float[np.ndarray, " N"]:
+        """Returns the rewards within the method's limits, which are set before normalisation; by default, no limits."""
+        return reward_N
+
+    def advantage(self, reward_N: Float[np.ndarray, " N"], params: Any) -> Float[np.ndarray, " N"]:
+        """Returns the weights of all samples that are trained on, from their rewards; float64."""
+        raise NotImplementedError
+
+    def objective(self, sequences: Sequences, params: Any) -> Any:
+        """Returns what training lowers, as `objectives.LossSums` over the microbatch: sums, never means.
+
+        The training step differentiates the sum `loss` and divides once, by the step's number of sequences.
+        """
+        raise NotImplementedError
+
+    def card(self, params: Any, reward: str | None) -> str:
+        """Returns the method in words and formulas, as Markdown for the model card.
+
+        `reward` describes a user's reward that took the place of the method's own; None: the method's own was used.
+        """
+        raise NotImplementedError

@@ -1,0 +1,74 @@
+"""A user's own reward, `--method.reward=FILE.py:NAME`, takes the place of the method's reward, and of nothing else.
+
+The function is called like `Method.reward`: (group, params) -> R_K, with NumPy arrays in the `Group`. One group must
+give the same rewards whenever it is called: a run that is killed goes on with what its last start has written.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from o1p_jax.methods.base import Group, Method, Params
+from o1p_jax.runtime.user_code import UserFunction, public_name
+
+Reward = Callable[[str, Group], Float[np.ndarray, " K"]]
+"""A function (problem_id, the problem's samples) -> the reward of each sample."""
+
+_TRIAL = Group(
+    length_K=np.array([10, 20, 30]),
+    correct_K=np.array([True, False, True]),
+    truncated_K=np.array([False, False, True]),
+)
+
+
+def reward_function(method: Method, params: Params) -> Reward:
+    """Returns the reward that weighs the samples: the user's where `params` name one, else the method's own.
+
+    Where a user's function raises or returns anything but K finite numbers, BadInput names function and problem.
+    """
+    own = _own_reward(params)
+    if own is None:
+        return lambda problem, group: method.reward(group, params)
+    function = own.load(arguments=2)
+
+    def reward(problem: str, group: Group) -> Float[np.ndarray, " K"]:
+        try:
+            result = function(Group(*(values.copy() for values in group)), params)
+            reward_K = np.asarray(result, np.float64)
+        except Exception as e:
+            raise own.error(f"raised {own.raised(e)} (problem {problem})") from e
+        if reward_K.shape != group.length_K.shape:
+            raise own.error(
+                f"must return one number for each of the {len(group.length_K)} samples, it returned an array of shape "
+                f"{reward_K.shape} (problem {problem})"
+            )
+        if not np.isfinite(reward_K).all():
+            raise own.error(f"must return finite numbers, it returned {reward_K.tolist()} (problem {problem})")
+        return reward_K
+
+    return reward
+
+
+def check_reward(method: Method, params: Params) -> None:
+    """Tries the user's reward, if there is one, on three made-up samples; raises BadInput where it fails."""
+    if params.reward is not None:
+        reward_function(method, params)("made up for a trial", _TRIAL)
+
+
+def source_digest(params: Params) -> str | None:
+    """Returns the SHA-256, in hex, of the file of the user's reward, or None; the weights depend on it."""
+    own = _own_reward(params)
+    return None if own is None else own.digest
+
+
+def card_text(method: Method, params: Params, digest: str | None) -> str:
+    """Returns what the model card says of the method. `digest` is the `source_digest` of the reward that was used."""
+    if params.reward is None:
+        return method.card(params, None)
+    known = f", from a file whose SHA-256 begins with `{digest[:12]}`" if digest else ""
+    return method.card(params, f"the number that the function `{public_name(params.reward)}` gave the solution{known}")
+
+
+def _own_reward(params: Params) -> UserFunction | None:
+    return None if params.reward is None else UserFunction.read(f"{params.FLAG}reward", params.reward)

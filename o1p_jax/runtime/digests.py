@@ -1,0 +1,35 @@
+"""SHA-256 sums of large files are computed once for each state of a file and kept in the user's cache folder."""
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from o1p_jax.runtime.files import sha256_file, write_json
+
+
+def state(path: Path) -> list:
+    """Returns what tells a file's states apart without reading the file: path, size, time of change (ns) and inode."""
+    real = path.resolve()
+    stat = real.stat()
+    return [str(real), stat.st_size, stat.st_mtime_ns, stat.st_ino]
+
+
+def kept_sha256(path: Path) -> str:
+    """Returns the SHA-256 of the file's bytes, in hex; the file is read again only when its state has changed."""
+    now = state(path)
+    kept = _folder() / f"{hashlib.sha256(now[0].encode()).hexdigest()[:32]}.json"
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        found = json.loads(kept.read_text())
+        if found["state"] == now:
+            return found["sha256"]
+    digest = sha256_file(path)
+    if state(path) == now:  # else it was being written: nothing to keep
+        with suppress(Exception):  # a cache that can't be written costs time only
+            write_json(kept, {"state": now, "sha256": digest})
+    return digest
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "o1p_jax" / "digests"

@@ -1,0 +1,21 @@
+import pytest
+
+from o1p_jax.grading.extract import first_answer
+
+
+@pytest.mark.parametrize(("text", "gold", "upto"), [
+    (r"So \boxed{4}. Wait, again: \boxed{4}.", "4", r"So \boxed{4}"),
+    (r"It is \boxed{5}. No, \boxed{4}.", "4", r"It is \boxed{5}. No, \boxed{4}"),
+    ("2 + 2 = 4. Let me check: 4 - 2 = 2.", "4", "2 + 2 = 4"),
+    ("1 = 12 + 3 - 14, so 12", "1", None),
+    ("x = 12 + 30 = 42", "12", None),
+    ("My first guess is 33. Try 33", "33", "My first guess is 33"),
+    ("The answer is 1,234.", "1234", "The answer is 1,234"),
+    (r"the answer is $\boxed{\frac{1}{2}}$", r"\frac{1}{2}", r"the answer is $\boxed{\frac{1}{2}}"),
+    ("some reasoning\n#### 18", "18", "some reasoning\n#### 18"),
+    ("we have 4 apples", "4", None),
+    ("", "4", None),
+])  # fmt: skip
+def test_where_the_first_correct_answer_stands(text, gold, upto):
+    end = first_answer(text, gold)
+    assert (None if end is None else text[:end]) == upto

@@ -1,0 +1,74 @@
+"""The whole job on the embedded model, small and in this process, with a count of what it does."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+from o1p_jax.data import shards
+from o1p_jax.grading.grader import Grader
+from o1p_jax.models import source
+from o1p_jax.runtime import digests, files
+from o1p_jax.sampling.engine import JaxSampler
+from o1p_jax.stages import cli, weigh
+from o1p_jax.stages.pipeline import whole_job
+from o1p_jax.training.metrics import MetricsLog
+
+SMALL = ["--mesh=8x1", "--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samples_per_problem=4",
+         "--method.m=4", "--sampling.slots=32", "--sampling.problems_per_shard=4", "--sampling.max_tokens=128",
+         "--evaluation.max_tokens=128", "--evaluation.samples_per_problem=2", "--batch.sequences=8",
+         "--batch.row_length=256", "--batch.rows_per_microbatch=8", "--checkpoint.every=2"]  # fmt: skip
+TRAIN, TEST, STEPS = 8 * 4, 4 * 2, 4
+"""Samples of the training problems, of one model's test problems, and steps of training."""
+
+
+@contextmanager
+def counting() -> Iterator[Counter]:
+    """Counts, inside: models looked up, their digests, files hashed, samples drawn, graded, weighings and steps."""
+    counts: Counter = Counter()
+
+    def counted(owner, name: str, what: str, amount=lambda *_, **__: 1):
+        original = getattr(owner, name)
+
+        def call(*args, **kwargs):
+            counts[what] += amount(*args, **kwargs)
+            return original(*args, **kwargs)
+
+        return mock.patch.object(owner, name, call)
+
+    with (
+        counted(source, "resolve_model", "models"),
+        counted(source, "kept_sha256", "digests"),
+        counted(digests, "sha256_file", "hashed"),
+        counted(files, "sha256_file", "hashed"),
+        counted(shards, "sha256_bytes", "hashed"),
+        counted(JaxSampler, "sample", "sampled", lambda _, requests, *__: len(requests)),
+        counted(Grader, "grade_many", "graded", lambda _, pairs: len(pairs)),
+        counted(weigh, "_weigh", "weighed"),
+        counted(MetricsLog, "write", "steps"),
+    ):
+        yield counts
+
+
+def job(run: Path, *flags: str, restart: str | None = None) -> Counter:
+    """Does the whole job with these flags beside `SMALL`; returns what was counted."""
+    cfg = cli.parse_run_config([f"--run={run}", *SMALL, *flags])
+    with counting() as counts:
+        whole_job(cfg, restart=restart)
+    return counts
+
+
+def copied(run: Path, to: Path) -> Path:
+    """A copy of a run that may be gone on with."""
+    return shutil.copytree(run, to)
+
+
+def unfinish(run: Path, step: int) -> None:
+    """Takes away what a run made after its checkpoint `step`."""
+    for checkpoint in (run / "checkpoints").iterdir():
+        if int(checkpoint.name) > step:
+            shutil.rmtree(checkpoint)
+    (run / "digest.txt").unlink()
+    shutil.rmtree(run / "model")

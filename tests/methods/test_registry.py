@@ -1,0 +1,49 @@
+"""Every method of the registry has the whole face, and is found by its name."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from o1p_jax.methods import METHODS, find, method_of, params_of
+from o1p_jax.methods.base import Group, Method
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.fields import RESULTS, TRAINING, WEIGHTS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_a_whole_face(name):
+    method = METHODS[name]
+    params = method.Params()
+    assert params.name == name and method_of(params) is method and method.title and "arXiv" in method.paper
+    assert method.title in method.card(params, None)
+    for face in ("reward", "choose", "advantage", "objective", "card"):
+        assert getattr(type(method), face) is not getattr(Method, face), face
+    for field in dataclasses.fields(params):
+        assert set(field.metadata["affects"]) <= {WEIGHTS, TRAINING} <= set(RESULTS), field.name
+    saved = dataclasses.asdict(params)
+    kind, values = params_of(saved)
+    assert kind(**values) == params
+
+
+@pytest.mark.parametrize("name", METHODS)
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.booleans(), st.booleans()), min_size=1, max_size=16), st.randoms())
+def test_rewards_choices_and_weights_are_finite_and_fit(name, samples, random):
+    method, K = METHODS[name], len(samples)
+    params = method.Params()
+    group = Group(*(np.array(column) for column in zip(*samples, strict=True)))
+    reward_K = method.reward(group, params)
+    assert reward_K.shape == (K,) and reward_K.dtype == np.float64 and np.isfinite(reward_K).all()
+    units = method.choose(group, reward_K, np.array(random.sample(range(K), K)), params)
+    chosen = units.ravel().tolist()
+    assert len(set(chosen)) == len(chosen) and all(samples[k][0] > 0 for k in chosen)
+    weights = method.advantage(reward_K[chosen], params)
+    assert weights.shape == (len(chosen),) and np.isfinite(weights).all()
+
+
+def test_an_unknown_method_is_refused_with_the_nearest():
+    with pytest.raises(BadInput, match=r"^method=o1pruner: no such method; did you mean o1_pruner\?$"):
+        find("o1pruner")

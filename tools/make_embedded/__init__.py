@@ -1,0 +1,1 @@
+"""The package makes the embedded model: tokenizer, corpus and weights."""

@@ -2,16 +2,29 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
 
 from o1p_jax.devices import processes
 from o1p_jax.runtime import files
+
+
+def _summary_writer(folder: Path, purge_step: int) -> Any:
+    """tensorboardX's writer, imported without PyTorch: where there is one, that takes half of a run's start."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # "not installed", which tensorboardX can do with
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 class MetricsLog:
@@ -29,7 +42,7 @@ class MetricsLog:
         kept = [line for line in self._lines() if line["step"] <= done]
         files.write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a")
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
+        self.board = _summary_writer(run / "tensorboard", done + 1)
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> dict[str, float]:
         """Waits for the step's `metrics` (device scalars), writes them, and returns them as floats."""

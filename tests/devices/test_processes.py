@@ -16,6 +16,7 @@ import pytest
 from drive_train import tiny_config, tiny_model
 
 from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import Preempted, ProcessLost
 from o1p_jax.stages.export import export
 from o1p_jax.training import checkpoint
@@ -95,7 +96,7 @@ def pair(home) -> Job:
 def weights(home: Path, job: Job) -> list[np.ndarray]:
     folder = checkpoint.newest(job.run / "checkpoints")
     assert folder is not None and int(folder.name) == STEPS
-    params, _ = trained_params(folder, home / "model", make_mesh("8x1"))
+    params, _ = trained_params(folder, find_model(str(home / "model")), make_mesh("8x1"))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
 

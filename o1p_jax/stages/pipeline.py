@@ -9,6 +9,7 @@ from pathlib import Path
 from o1p_jax.config.saved import CONFIG, load_saved
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.pool import Pool
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
 from o1p_jax.devices.mesh import make_mesh, simulate_devices
 from o1p_jax.evaluation import table
@@ -55,8 +56,16 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
 
 
 def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
-    """Does the part of the job before training: samples, grades and weighs solutions of the training problems."""
-    inputs = preflight(cfg, ("train",), restart)
+    """Does the part of the job before training: samples, grades and weighs solutions of the training problems.
+
+    Where `cfg` names a pool beside the run, that pool alone is made: it belongs to no run, and weights do.
+    """
+    alone = cfg.pool is not None
+    inputs = preflight(cfg, ("train",), restart, pool_alone=alone)
+    if alone:
+        pool, _ = _graded_pool(cfg, inputs)
+        print(f"pool    {pool.path}")
+        return
     run = open_run(cfg, inputs.source.commit)
     pool = _weighed_samples(cfg, inputs, run)
     print(f"pool    {pool.path}\nweights {run / 'weights'}")
@@ -72,13 +81,17 @@ def export_run(run: Path, out: Path, step: int | None) -> None:
 
 
 def _weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
-    pool = _pool(cfg, inputs)
-    where.sample(cfg, inputs.source, pool, title="train")
-    grades = grade(pool, cfg.grading)
+    pool, grades = _graded_pool(cfg, inputs)
     made_by = identity.of_weights(cfg, pool.identity)
     with preemptible():
         processes.once(lambda: asdict(weigh(pool, grades, cfg.method, cfg.seed, made_by, run / "weights")))
     return pool
+
+
+def _graded_pool(cfg: RunConfig, inputs: Inputs) -> tuple[Pool, ShardedTable]:
+    pool = _pool(cfg, inputs)
+    where.sample(cfg, inputs.source, pool, title="train")
+    return pool, grade(pool, cfg.grading)
 
 
 def _pool(cfg: RunConfig, inputs: Inputs) -> Pool:

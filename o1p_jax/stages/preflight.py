@@ -32,13 +32,14 @@ class Inputs:
     test: PromptSet | None
 
 
-def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None) -> Inputs:
+def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None, *, pool_alone: bool = False) -> Inputs:
     """Finds the model and the problems ('train', 'test' in `parts`) of a run, and checks that they fit what `cfg` says.
 
     Raises BadInput for what would fail later: model, mesh, problems, prompts, sampler, and work in the run's folder
-    that the configuration has no use for; `restart` names the work that may be set aside.
+    that the configuration has no use for; `restart` names the work that may be set aside. With `pool_alone` the run's
+    folder is not looked at.
     """
-    source = find_model(cfg.model, kept_revision(cfg))
+    source = find_model(cfg.model, cfg.revision if pool_alone else kept_revision(cfg))
     check_model(cfg, source)
     check_functions(cfg)
     imported = imported_pool(cfg, source)
@@ -54,7 +55,7 @@ def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None) 
         wanted = identity.of_samples(cfg, source, prompts["train"])
         check_pool(cfg, wanted)
     samples = wanted if imported is None else imported.identity
-    if samples is not None:
+    if samples is not None and not pool_alone:
         make_room(cfg, wanted, identity.of_training(cfg, source, samples), restart)
     return Inputs(source=source, train=prompts.get("train"), test=prompts.get("test"))
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+from o1p_jax.config.tree import RunConfig
 from o1p_jax.data import shards
 from o1p_jax.grading.grader import Grader
 from o1p_jax.models import source
@@ -52,11 +53,14 @@ def counting() -> Iterator[Counter]:
         yield counts
 
 
+def configuration(run: Path, *flags: str) -> RunConfig:
+    return cli.parse_run_config([f"--run={run}", *SMALL, *flags])
+
+
 def job(run: Path, *flags: str, restart: str | None = None) -> Counter:
     """Does the whole job with these flags beside `SMALL`; returns what was counted."""
-    cfg = cli.parse_run_config([f"--run={run}", *SMALL, *flags])
     with counting() as counts:
-        whole_job(cfg, restart=restart)
+        whole_job(configuration(run, *flags), restart=restart)
     return counts
 
 

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from counted_job import STEPS, TEST, TRAIN, copied, job, unfinish
+from counted_job import STEPS, TEST, TRAIN, configuration, copied, counting, job, unfinish
 
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages.pipeline import samples_only
 
 pytestmark = pytest.mark.slow
 
@@ -99,9 +100,12 @@ def test_work_is_thrown_away_only_by_name_and_set_aside(first, tmp_path, flag):
 
 def test_two_runs_from_one_pool_sample_and_grade_once(first, tmp_path):
     pool = f"--pool={tmp_path / 'pool'}"
+    with counting() as made:
+        samples_only(configuration(tmp_path / "none", pool))
+    assert (made["sampled"], made["graded"], made["weighed"]) == (TRAIN, TRAIN, 0) and not (tmp_path / "none").exists()
     one = job(tmp_path / "one", pool)
     two = job(tmp_path / "two", pool, "--method.lam=1")
-    assert (one["sampled"], one["graded"]) == (TRAIN + 2 * TEST, TRAIN + 2 * TEST)
+    assert (one["sampled"], one["graded"]) == (2 * TEST, 2 * TEST)
     assert (two["sampled"], two["graded"], two["weighed"], two["steps"]) == (2 * TEST, 2 * TEST, 1, STEPS)
     assert not (tmp_path / "one" / "pool").exists() and not (tmp_path / "two" / "pool").exists()
     digests = [(tmp_path / name / "digest.txt").read_text() for name in ("one", "two")]

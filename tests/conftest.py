@@ -5,6 +5,7 @@ import shutil
 import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", JAX_PLATFORMS="cpu", TOKENIZERS_PARALLELISM="false")
+os.environ.update(OMP_NUM_THREADS="1")  # PyTorch's second thread does little here but wait for the first, busily
 # Compiling is most of the work, and the same small programs come back in many tests and in the processes they start:
 # one cache for all of them, named by the process that runs the tests. A folder named from outside is used and kept.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"o1p-compiled-{os.getpid()}"))

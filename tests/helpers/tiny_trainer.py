@@ -60,7 +60,7 @@ class Trainer:
         self.shardings = state_shardings(placed, params, cfg.optim, self.mesh)
         init = jax.jit(lambda p: train_state(p, cfg.optim), out_shardings=self.shardings)
         self.state: TrainState = init(params)
-        self.step = make_train_step(model, self.splits, cfg, 10, self.mesh, self.shardings)
+        self.step = make_train_step(model, self.splits, cfg.training, 10, self.mesh, self.shardings)
 
     def run(self, *batches: Batch) -> dict[str, float]:
         for batch in batches:

@@ -45,7 +45,7 @@ def test_the_step_of_a_model_of_billions_can_be_traced():
     )  # fmt: skip
     model, mesh = model_config(cfg), make_mesh("8x1")
     state, frozen, shardings = abstract_state(cfg, model, (16, 48), mesh)
-    step = make_train_step(model, (16, 48), cfg, 10, mesh, shardings)
+    step = make_train_step(model, (16, 48), cfg.training, 10, mesh, shardings)
     _, metrics = step.lower(state, frozen, abstract_batch(cfg, 2, mesh)).out_info
     assert metrics["params_changed"].shape == ()
 

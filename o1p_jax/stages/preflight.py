@@ -70,7 +70,9 @@ def check_functions(cfg: RunConfig) -> None:
 def check_model(cfg: RunConfig, source: SourceModel) -> None:
     """Raises BadInput where the model's files, the mesh, the trained layers or the sampler do not fit one another."""
     check_weights(source.folder, source.decoder)
-    check_divides(cfg.mesh, mesh_sizes(cfg, source.decoder), _devices(cfg))
+    sizes = mesh_sizes(cfg, source.decoder)
+    check_divides(cfg.mesh, sizes)
+    check_divides(cfg.mesh, sizes, _devices(cfg))  # once more, because -1 in a mesh depends on the devices
     wanted, layers = cfg.compute.trainable_layers, source.decoder.layers
     if wanted is not None and wanted > layers:
         raise BadInput(f"compute.trainable_layers={wanted}: the model has {layers} layers")

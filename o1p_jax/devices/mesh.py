@@ -62,6 +62,13 @@ def check_mesh(spec: str, devices: int, platform: str) -> tuple[int, ...]:
     return shape
 
 
+def devices_for(spec: str) -> int:
+    """Returns the number of devices that JAX sees; raises `BadInput` where the mesh `spec` does not suit them."""
+    devices = jax.devices()
+    check_mesh(spec, len(devices), devices[0].platform)
+    return len(devices)
+
+
 def gpus_of_job() -> int | None:
     """The GPUs of all processes together, counted without JAX, which would take their memory.
 

@@ -8,7 +8,7 @@ from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.prompts import PromptSet, read_prompts
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import check_divides
-from o1p_jax.devices.mesh import check_mesh, gpus_of_job, make_mesh, simulate_devices
+from o1p_jax.devices.mesh import check_mesh, devices_for, gpus_of_job, simulate_devices
 from o1p_jax.grading.grader import Grader
 from o1p_jax.methods import method_of
 from o1p_jax.methods.own_reward import check_reward
@@ -70,7 +70,9 @@ def check_functions(cfg: RunConfig) -> None:
 def check_model(cfg: RunConfig, source: SourceModel) -> None:
     """Raises BadInput where the model's files, the mesh, the trained layers or the sampler do not fit one another."""
     check_weights(source.folder, source.decoder)
-    check_divides(cfg.mesh, mesh_sizes(cfg, source.decoder), _devices(cfg))
+    sizes = mesh_sizes(cfg, source.decoder)
+    check_divides(cfg.mesh, sizes)
+    check_divides(cfg.mesh, sizes, _devices(cfg))  # once more, because -1 in a mesh depends on the devices
     wanted, layers = cfg.compute.trainable_layers, source.decoder.layers
     if wanted is not None and wanted > layers:
         raise BadInput(f"compute.trainable_layers={wanted}: the model has {layers} layers")
@@ -85,7 +87,7 @@ def _devices(cfg: RunConfig) -> int:
     """Returns the number of devices that there are for the mesh; raises BadInput where they are too few."""
     if not apart(cfg.sampling):
         simulate_devices(cfg.mesh)
-        return make_mesh(cfg.mesh).size
+        return devices_for(cfg.mesh)
     if (gpus := gpus_of_job()) is not None:
         check_mesh(cfg.mesh, gpus, "gpu")
         return gpus

@@ -3,11 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from o1p_jax.config.text import to_dict
+from o1p_jax.config.saved import save_config
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.runtime import errors
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.runtime.files import write_json
 from o1p_jax.stages import cli
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
@@ -32,7 +31,7 @@ def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
 
 
 def test_a_run_folders_config_is_a_config(tmp_path):
-    write_json(tmp_path / "config.json", to_dict(RunConfig(seed=5)))
+    save_config(tmp_path / "config.json", RunConfig(seed=5), None)
     assert cli.parse_run_config([f"--config={tmp_path / 'config.json'}", "--mesh=1x1"]) == RunConfig(seed=5, mesh="1x1")
 
 

@@ -18,7 +18,7 @@ from drive_train import tiny_config, tiny_model
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import Preempted, ProcessLost
-from o1p_jax.stages.export import export
+from o1p_jax.stages.export import export, newest_checkpoint
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import trained_params
 
@@ -118,7 +118,8 @@ def test_two_processes_and_four_train_as_one_does(home, alone, pair):
 def test_the_first_process_writes_the_log_and_the_export(home, pair):
     assert f"train: {STEPS}/{STEPS} steps" in pair.logs[0].read_text()
     assert pair.logs[1].read_text().count("\n") <= 1  # which process it is, no more
-    again = export(pair.run, home / "again", make_mesh("2x1"))
+    source = find_model(str(home / "model"))
+    again = export(newest_checkpoint(pair.run), home / "again", make_mesh("2x1"), source)
     for name in ("model.safetensors", "config.json", "README.md"):
         assert (pair.run / "model" / name).read_bytes() == (again / name).read_bytes()
 

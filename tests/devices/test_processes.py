@@ -22,7 +22,7 @@ from o1p_jax.stages.export import export, newest_checkpoint
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import trained_params
 
-pytestmark = [pytest.mark.core, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 STEPS = 20
 
@@ -110,6 +110,7 @@ def assert_equal_to_tolerance(home: Path, job: Job, other: Job) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
+@pytest.mark.core
 def test_two_processes_and_four_train_as_one_does(home, alone, pair):
     assert_equal_to_tolerance(home, pair, alone)
     assert_equal_to_tolerance(home, finish(home, "four", 4), alone)
@@ -124,7 +125,9 @@ def test_the_first_process_writes_the_log_and_the_export(home, pair):
         assert (pair.run / "model" / name).read_bytes() == (again / name).read_bytes()
 
 
-@pytest.mark.parametrize(("victim", "which"), [(1, "worker"), (0, "worker"), (1, "supervisor")])
+@pytest.mark.parametrize(
+    ("victim", "which"), [pytest.param(1, "worker", marks=pytest.mark.core), (0, "worker"), (1, "supervisor")]
+)
 def test_a_killed_process_ends_the_others_and_a_restart_ends_with_the_same_bits(home, pair, victim, which):
     name = f"killed-{victim}-{which}"
     job = Job(home, name, 2)

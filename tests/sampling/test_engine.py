@@ -24,7 +24,6 @@ from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling import SamplingParams, make_sampler
 from o1p_jax.sampling.engine import JaxSampler
 
-pytestmark = pytest.mark.core
 CONFIG = dict(
     model_type="qwen3",
     vocab_size=64,
@@ -84,6 +83,7 @@ def generate(model, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(out[0, prompt.shape[1] :].tolist())
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("mesh", ["1x1", "4x2"])
 def test_greedy_equals_transformers(params, folder, mesh):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -120,6 +120,7 @@ def test_every_kind_of_model(case, mesh, tmp_path):
         assert got.token_ids == generate(copy.deepcopy(torch_model(case)), request.prompt_ids)
 
 
+@pytest.mark.core
 def test_sample_does_not_depend_on_neighbours(params):
     how = SamplingParams(max_tokens=100, stop_ids=(3,))
     asked = requests(40)
@@ -159,6 +160,7 @@ def test_no_requests(params):
     assert sampler(params).sample([], GREEDY, no_report) == []
 
 
+@pytest.mark.core
 def test_first_token_follows_the_softmax(params):
     """Chi-square of 4,000 samples against the full forward pass, at a temperature."""
     prompt = (9, 8, 7)

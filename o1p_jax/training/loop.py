@@ -210,11 +210,6 @@ def _parts(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, "optimizer": dataclasses.replace(state, params=None)}
 
 
-def _weights_fingerprint(source: Path) -> str:
-    names = sorted(f.name for f in source.glob("*.safetensors"))
-    return fingerprint(processes.share(names, lambda name: files.sha256_file(source / name)))
-
-
 def _check_same_run(root: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises BadInput where a run would go on with other values than it began with; says if mesh or processes differ.
 

@@ -1,0 +1,145 @@
+"""The settings of problems, of their samples and grades, and of the comparison of two models."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from o1p_jax.runtime.fields import EVALUATION, GRADES, SAMPLES, check, option
+from o1p_jax.runtime.user_code import split
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemConfig:
+    """The problems of a run, and how a problem becomes a prompt."""
+
+    FLAG: ClassVar[str] = "problems."
+
+    train: str = option("embedded:train", SAMPLES)
+    """JSONL or Parquet file, `datasets` name (NAME[@SUBSET]:SPLIT), or embedded:{train,validation,test}."""
+    test: str = option("embedded:test", EVALUATION)
+    """The problems that the before/after table is made from; takes the same forms as `train`."""
+    limit_train: int | None = option(None, SAMPLES)
+    """Use only the first so many training problems; left out: all."""
+    limit_test: int | None = option(None, EVALUATION)
+    prompt_column: str = option("problem", SAMPLES, EVALUATION)
+    answer_column: str = option("answer", SAMPLES, EVALUATION)
+    """Column of the gold answer. Where its text holds '####' (GSM8K), what stands behind the last '####' counts."""
+    level_column: str = option("level", SAMPLES, EVALUATION)
+    """Column of the difficulty, which the table has rows for; problems without one share the level '-'."""
+    system_prompt: str | None = option(None, SAMPLES, EVALUATION)
+    user_template: str = option("{problem}", SAMPLES, EVALUATION)
+    """The user's turn of the prompt; {problem} is replaced by the problem's text."""
+    max_prompt_tokens: int = option(1024)
+
+    def __post_init__(self) -> None:
+        check(self, "user_template", "{problem}" in self.user_template, "must contain {problem}")
+        for name in ("limit_train", "limit_test"):
+            value = getattr(self, name)
+            check(self, name, value is None or value >= 1, "must be at least 1, or left out")
+        check(self, "max_prompt_tokens", self.max_prompt_tokens >= 1, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmConfig:
+    """The settings that only the vLLM engine needs."""
+
+    FLAG: ClassVar[str] = "sampling.vllm."
+
+    python: str | None = option(None)
+    """Python interpreter of the environment that holds vLLM; left out: the interpreter that runs this command."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", SAMPLES, EVALUATION, sampler="vllm")
+    kv_cache_gib: float | None = option(None)
+    """KV cache size in GiB; left out: vLLM takes its share of the accelerator's memory (4 GiB on a CPU)."""
+    tensor_parallel: int = option(1)
+    """Number of GPUs that one engine uses."""
+    replicas: int = option(1)
+    """Number of engines that run on this host and share the problems: one for every `tensor_parallel` GPUs is best."""
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel", "replicas"):
+            check(self, name, getattr(self, name) >= 1, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How K solutions of each problem are drawn from the reference model."""
+
+    FLAG: ClassVar[str] = "sampling."
+
+    sampler: Literal["jax", "vllm", "server"] = option("jax", SAMPLES, EVALUATION)
+    samples_per_problem: int = option(16, SAMPLES)
+    """Number of solutions that are sampled for each problem: K of the paper."""
+    temperature: float = option(1.0, SAMPLES)
+    """1.0, with top_p 1.0 and top_k 0, draws from pi_ref itself as the objective assumes; the authors: 0.5, 0.8."""
+    top_p: float = option(1.0, SAMPLES)
+    top_k: int = option(0, SAMPLES)
+    """Only this many likeliest tokens are drawn from; 0 turns this off."""
+    max_tokens: int = option(8192, SAMPLES)
+    problems_per_shard: int = option(64)
+    """Problems in one shard, which is written whole or not at all: a killed run repeats one shard at most."""
+    slots: int = option(128)
+    """Number of sequences that the embedded sampler decodes at a time."""
+    servers: tuple[str, ...] = option(())
+    """Base URLs of OpenAI-compatible endpoints for sampler=server, e.g. http://127.0.0.1:8000/v1."""
+    api_key_env: str = option("O1P_API_KEY")
+    """Environment variable that holds the servers' key."""
+    timeout_s: float = option(600.0)
+    """Longest wait for one answer of a server, in seconds."""
+    seed: int | None = option(None, SAMPLES)
+    """Seed of the samples; left out: the run's own. With this one set, runs with other seeds can share a pool."""
+    vllm: VllmConfig = field(default_factory=VllmConfig)
+
+    def __post_init__(self) -> None:
+        check(self, "samples_per_problem", self.samples_per_problem >= 1, "K must be at least 1")
+        check(self, "temperature", self.temperature >= 0, "must not be negative; 0 is greedy")
+        check(self, "top_p", 0 < self.top_p <= 1, "must lie in (0, 1]; 1 turns it off")
+        check(self, "top_k", self.top_k >= 0, "must not be negative; 0 turns it off")
+        for name in ("max_tokens", "problems_per_shard", "slots"):
+            check(self, name, getattr(self, name) >= 1, "must be at least 1")
+        check(self, "servers", self.sampler != "server" or bool(self.servers), "sampler=server needs a base URL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradingConfig:
+    """How a right solution is told from a wrong one."""
+
+    FLAG: ClassVar[str] = "grading."
+
+    grader: str | None = option(None, GRADES, EVALUATION)
+    """FILE.py:NAME, a function (solution, answer) -> True, False or None (no answer found); left out: math-verify."""
+    timeout_s: int = option(5, GRADES, EVALUATION)
+    """Seconds of processor time for one solution; a solution that takes longer is undecided."""
+
+    def __post_init__(self) -> None:
+        if self.grader is not None:
+            split(f"{self.FLAG}grader", self.grader)
+        check(self, "timeout_s", self.timeout_s >= 1, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How models are compared. Sampler, slots and servers are those of `sampling`."""
+
+    FLAG: ClassVar[str] = "evaluation."
+
+    samples_per_problem: int = option(1, EVALUATION)
+    temperature: float = option(0.0, EVALUATION)
+    """Temperature of the sampling; 0 is greedy, as in the paper."""
+    top_p: float = option(1.0, EVALUATION)
+    top_k: int = option(0, EVALUATION)
+    max_tokens: int = option(8192, EVALUATION)
+    bootstrap: int = option(2000)
+    """Number of resamples of the problems that each confidence interval is made from."""
+    aes_as_printed: bool = option(False)
+    """AES as in the paper's printed column, which rewards lost accuracy like gained; left out: by AES's formula."""
+    rollouts_shown: int = option(8)
+    """Number of problems whose solutions stand side by side in the report."""
+
+    def __post_init__(self) -> None:
+        check(self, "samples_per_problem", self.samples_per_problem >= 1, "must be at least 1")
+        several = self.samples_per_problem > 1
+        check(self, "temperature", self.temperature >= 0, "must not be negative; 0 is greedy")
+        check(self, "samples_per_problem", self.temperature > 0 or not several, "needs evaluation.temperature above 0")
+        check(self, "top_p", 0 < self.top_p <= 1, "must lie in (0, 1]; 1 turns it off")
+        check(self, "top_k", self.top_k >= 0, "must not be negative; 0 turns it off")
+        check(self, "max_tokens", self.max_tokens >= 1, "must be at least 1")
+        check(self, "bootstrap", self.bootstrap >= 1, "must be at least 1")

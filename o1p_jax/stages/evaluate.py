@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from o1p_jax.config.text import fingerprint
@@ -14,6 +15,10 @@ from o1p_jax.evaluation import table
 from o1p_jax.evaluation.page import read_results, write_report
 from o1p_jax.evaluation.summary import Graded, Result, compare
 from o1p_jax.models.source import SourceModel, find_model
+from o1p_jax.runtime.apart import check_apart
+from o1p_jax.runtime.errors import CorruptData
+from o1p_jax.runtime.files import sha256_file
+from o1p_jax.runtime.sums import damaged, read_sums, write_sums
 from o1p_jax.stages import where
 from o1p_jax.stages.grade import grade
 from o1p_jax.stages.pool import evaluation_pool
@@ -31,6 +36,7 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
     check_functions(cfg)
     prompts = {}
     for label, source in sources.items():
+        check_apart("out", out, source.folder, "a model")
         check_model(cfg, source)
         for problem_set in problem_sets:
             read = read_prompts(source.folder, problem_set, cfg.problems, cfg.problems.limit_test)
@@ -77,14 +83,22 @@ def compare_models(
     shown, resamples = cfg.evaluation.rollouts_shown, cfg.evaluation.bootstrap
     made_by = [[*names, grades.metadata] for names, (_, grades) in graded.items()]
     key = fingerprint([made_by, facts, title, shown, resamples])
-    if (results := read_results(out, key)) is not None:
+    if _is_whole(out) and (results := read_results(out, key)) is not None:
         return results
     runs = [
         Graded(name, problem_set, pool.read(_COLUMNS, grades)) for (name, problem_set), (pool, grades) in graded.items()
     ]
     results = compare(runs, resamples=resamples, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
     write_report(out, runs, results, title=title, facts=facts, key=key, shown=shown, seed=cfg.seed)
+    write_sums(out, {name: sha256_file(out / name) for name in ("report.html", "report.json", "table.md")})
     return results
+
+
+def _is_whole(out: Path) -> bool:
+    """Returns whether the report in `out` is as it was written; a report that is not is made again."""
+    with suppress(CorruptData):
+        return bool(read_sums(out)) and not damaged(out)
+    return False
 
 
 def _slug(name: str) -> str:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from o1p_jax.config.saved import CONFIG, load_saved
 from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
 from o1p_jax.data.shards import META, ShardedTable
+from o1p_jax.runtime.apart import check_apart
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import atomic_folder, public_path, read_json, write_atomic, write_json
 from o1p_jax.runtime.progress import say, track
@@ -62,6 +63,7 @@ def export_pool(path: Path | None, out: Path, run: Path | None = None, grades: s
             raise BadInput("--pool: missing; name a pool, or a run with --run")
         path = pool_path(load_saved(run / CONFIG)[0])
     pool = Pool(path)
+    check_apart("out", out, path, "the pool")
     if missing := len(pool.samples.missing_shards()):
         raise BadInput(f"pool={path}: {missing} of {pool.samples.shards} shards are not sampled yet; sample them first")
     weights = None if run is None else _weights(pool, run)

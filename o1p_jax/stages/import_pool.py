@@ -21,6 +21,7 @@ from o1p_jax.data.pool import Pool
 from o1p_jax.data.prompts import Prompter
 from o1p_jax.data.records import Problem, problem_id
 from o1p_jax.models.source import SourceModel, find_model
+from o1p_jax.runtime.apart import check_apart
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import atomic_folder, disk_errors
 from o1p_jax.runtime.progress import say, track
@@ -45,6 +46,7 @@ def import_pool(cfg: ImportConfig) -> Pool:
     files = check_files(cfg.rollouts)
     form = find_format(files[0]) if cfg.format == "auto" else cfg.format
     source = find_model(cfg.model, cfg.revision)
+    check_apart("pool", path, source.folder, f"model={cfg.model}")
     gathering = _Gathering(source, Prompter(source.folder), cfg.problems_per_shard)
     with preemptible(), _spool_beside(path) as folder:
         spool = _Spool(folder)

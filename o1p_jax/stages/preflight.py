@@ -15,6 +15,7 @@ from o1p_jax.methods.own_reward import check_reward
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.hf.load import check_weights
 from o1p_jax.models.source import SourceModel, find_model
+from o1p_jax.runtime.apart import check_apart
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import identity
 from o1p_jax.stages.pool import check_imported, check_pool, imported_pool
@@ -40,6 +41,9 @@ def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None, 
     folder is not looked at.
     """
     source = find_model(cfg.model, cfg.revision if pool_alone else kept_revision(cfg))
+    for flag, folder in (("run", None if pool_alone else cfg.run), ("pool", cfg.pool)):
+        if folder is not None:
+            check_apart(flag, folder, source.folder, f"model={cfg.model}")
     check_model(cfg, source)
     check_functions(cfg)
     imported = imported_pool(cfg, source)

@@ -24,8 +24,7 @@ _PART = ".unfinished-"
 
 def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
     """Writes the folder's list: file name -> SHA-256 in hex."""
-    lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
-    write_atomic(folder / SUMS, f"{_HEAD}{_sha256(lines)}\n{lines}")
+    write_atomic(folder / SUMS, _text(sums))
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -113,15 +112,26 @@ def _move(temporary: Path, folder: Path, last: str) -> None:
                 f"{there}: was not written by this program and would be replaced; move it away, or name another folder"
             )
     _sync(temporary.iterdir())
+
+    def write_list(sums: Mapping[str, str]) -> None:
+        (temporary / SUMS).write_text(_text(sums))
+        _sync([temporary / SUMS])
+        (temporary / SUMS).replace(folder / SUMS)
+
     (folder / last).unlink(missing_ok=True)
-    write_sums(folder, old | sums)  # after a kill all of them are known as the program's own
+    write_list(old | sums)  # after a kill all of them are known as the program's own
     for name in old.keys() - sums.keys():
         (folder / name).unlink(missing_ok=True)
     for name in sorted(sums.keys() - {last}):
         (temporary / name).replace(folder / name)
-    write_sums(folder, sums)
+    write_list(sums)
     (temporary / last).replace(folder / last)
     _sync([folder])
+
+
+def _text(sums: Mapping[str, str]) -> str:
+    lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+    return f"{_HEAD}{_sha256(lines)}\n{lines}"
 
 
 def _sync(paths: Iterable[Path]) -> None:

@@ -83,7 +83,7 @@ def compare_models(
     shown, resamples = cfg.evaluation.rollouts_shown, cfg.evaluation.bootstrap
     made_by = [[*names, grades.metadata] for names, (_, grades) in graded.items()]
     key = fingerprint([made_by, facts, title, shown, resamples])
-    if _is_whole(out) and (results := read_results(out, key)) is not None:
+    if is_whole(out) and (results := read_results(out, key)) is not None:
         return results
     runs = [
         Graded(name, problem_set, pool.read(_COLUMNS, grades)) for (name, problem_set), (pool, grades) in graded.items()
@@ -94,7 +94,7 @@ def compare_models(
     return results
 
 
-def _is_whole(out: Path) -> bool:
+def is_whole(out: Path) -> bool:
     """Returns whether the report in `out` is as it was written; a report that is not is made again."""
     with suppress(CorruptData):
         return bool(read_sums(out)) and not damaged(out)

@@ -23,9 +23,7 @@ def load_saved(path: Path) -> tuple[RunConfig, str | None]:
     """
     values = read_json(path)
     if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
-        raise BadInput(
-            f"run={path.parent}: made by an older version of this program; name another folder, or remove this one"
-        )
+        raise BadInput(f"run={path.parent}: not a run, or one of an older version of this program; name another folder")
     commit = values.pop("commit", None)
     try:
         return from_dict(RunConfig, values), commit

@@ -8,6 +8,7 @@ The folder appears whole or not at all and tells no paths of the machine; `launc
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def export_pool(path: Path | None, out: Path, run: Path | None = None, grades: s
     if path is None:
         if run is None:
             raise BadInput("--pool: missing; name a pool, or a run with --run")
-        path = pool_path(load_saved(run / CONFIG)[0])
+        path = pool_path(replace(load_saved(run / CONFIG)[0], run=str(run)))  # the folder may have been moved
     pool = Pool(path)
     check_apart("out", out, path, "the pool")
     if missing := len(pool.samples.missing_shards()):

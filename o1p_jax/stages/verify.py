@@ -6,6 +6,7 @@ What lies in `set_aside/` and in `tensorboard/` is not looked at: no stage reads
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +63,7 @@ def parts_of_run(run: Path) -> list[Part]:
     parts = [Part(CONFIG, [lambda: load_saved(run / CONFIG)], "a run's configuration")]
     pool = run / "pool"
     if _fault(parts[0].checks[0]) is None:
-        pool = pool_path(load_saved(run / CONFIG)[0])
+        pool = pool_path(replace(load_saved(run / CONFIG)[0], run=str(run)))  # the folder may have been moved
     if pool.exists():
         name = "pool" if pool == run / "pool" else str(pool)
         parts += _guarded(name, lambda: parts_of_pool(pool, name))

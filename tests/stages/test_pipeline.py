@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from o1p_jax.config.saved import save_config
 from o1p_jax.config.tree import ProblemConfig, RunConfig
 from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages.evaluate import evaluate
 from o1p_jax.stages.pipeline import preflight
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +167,10 @@ BAD = {
     "missing column": (lambda t: {"problems": ProblemConfig(train=_rows(t, {"question": "1+1?"}))}, "question"),
     "long prompt": (lambda t: {"problems": ProblemConfig(max_prompt_tokens=20)}, "max_prompt_tokens"),
     "no file": (lambda t: {"problems": ProblemConfig(test="none.jsonl")}, "none.jsonl"),
+    "run in the model": (lambda t: {"model": _model(t), "run": str(t / "model" / "run")}, "which is only read"),
+    "run above the model": (lambda t: {"model": _model(t), "run": str(_started(t))}, "which is only read"),
+    "run is the model": (lambda t: {"model": _model(t), "run": str(t / "model")}, "not a run"),
+    "pool in the model": (lambda t: {"model": _model(t), "pool": str(t / "model" / "pool")}, "pool="),
     "run folder of someone else": (lambda t: {"run": str(_occupied(t))}, "not a run folder"),
 }  # fmt: skip
 
@@ -173,6 +179,19 @@ def _occupied(tmp_path: Path) -> Path:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
     return tmp_path / "run"
+
+
+def _started(tmp_path: Path) -> Path:
+    """A folder that holds a run's config.json, and the model too."""
+    save_config(tmp_path / "config.json", RunConfig(run=str(tmp_path)), None)
+    return tmp_path
+
+
+def test_an_evaluation_is_not_written_into_a_model(tmp_path):
+    model = _model(tmp_path)
+    for out in (Path(model), Path(model) / "evaluation", tmp_path):
+        with pytest.raises(BadInput, match=r"out=.* is, holds or lies in a model"):
+            evaluate(RunConfig(), ["embedded", model], ["embedded:test"], out)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -25,7 +25,7 @@ def trial(home: Home, rng: random.Random, number: int) -> None:
     folder = home.folder / f"input-{number}"
     folder.mkdir()
     command = rng.choice(KINDS)(home, folder, rng)
-    what = " ".join(command)[:300]
+    what = f"{command[0]} {command[-1]:.200}"
     before = sorted(folder.rglob("*"))
     code, text = run(command, folder)
     errors = [line for line in text.splitlines() if line.startswith("error: ")]

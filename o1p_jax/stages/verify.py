@@ -72,12 +72,15 @@ def parts_of_run(run: Path) -> list[Part]:
         parts += _guarded("weights", lambda: [_table("weights", read_weights(run / "weights"), report)])
     if references := sorted((run / "reference").glob("part-*.parquet")):
         parts.append(Part("reference", [partial(read_part, path) for path in references], f"{len(references)} parts"))
-    for folder in checkpoint.steps(run / "checkpoints"):
+    saved = checkpoint.steps(run / "checkpoints")
+    for folder in saved:
         name = folder.relative_to(run).as_posix()
         parts.append(Part(name, [partial(_check_checkpoint, folder)], "a whole checkpoint"))
-    for name, check in (("digest.txt", _check_digest), ("metrics.jsonl", _check_metrics)):
-        if (run / name).exists():
-            parts.append(Part(name, [partial(check, run / name)], "readable"))
+    if (run / "digest.txt").exists():
+        parts.append(Part("digest.txt", [partial(_check_digest, run / "digest.txt")], "a SHA-256"))
+    if saved:
+        steps = int(saved[-1].name)
+        parts.append(Part("metrics.jsonl", [partial(_check_metrics, run / "metrics.jsonl", steps)], "a line a step"))
     if (run / "model").exists() and not is_empty(run / "model"):
         parts += _guarded("model", lambda: parts_of_model(run / "model", "model"))
     for path in sorted((run / "evaluation" / "pools").glob("*")):
@@ -146,14 +149,16 @@ def _check_digest(path: Path) -> None:
         raise CorruptData(f"{path}: no SHA-256; remove the file, the next start writes it again")
 
 
-def _check_metrics(path: Path) -> None:
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+def _check_metrics(path: Path, steps: int) -> None:
+    """Raises CorruptData where the file lacks the line of one of the first `steps` steps."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for step in range(1, steps + 1):
         try:
-            step = json.loads(line)["step"]
-        except (ValueError, TypeError, KeyError):
-            step = None
-        if step != number:
-            raise CorruptData(f"{path}: line {number} does not hold step {number}; no other result depends on the file")
+            whole = json.loads(lines[step - 1])["step"] == step
+        except (IndexError, ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise CorruptData(f"{path}: line {step} is not that of step {step}; no other result depends on the file")
 
 
 def _guarded(name: str, parts: Callable[[], list[Part]]) -> list[Part]:

@@ -110,6 +110,7 @@ def test_what_was_never_finished_is_no_damage(whole, tmp_path, capsys):
     run = shutil.copytree(whole, tmp_path / "run")
     for name in ("pool/samples/part-00001.parquet", "pool/pool.json", "checkpoints/00000004/manifest.json"):
         (run / name).unlink()
+    shutil.rmtree(run / "pool" / "grades")
     shutil.rmtree(run / "model")
     (run / "model" / ".unfinished-1").mkdir(parents=True)
     lines = found(run, capsys)

@@ -15,13 +15,17 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
+# So that the trials' processes need not import it again.
+from transformers import AutoTokenizer  # noqa: F401
+
+import o1p_jax.stages.pipeline  # noqa: F401
 from o1p_jax.runtime.progress import silence
 from tests.torture import damages, disks, inputs, kills, processes, texts
 from tests.torture.job import Home
 
 KINDS: dict[str, tuple[ModuleType, int, str]] = {
-    "kills": (kills, 20, "runs of the whole job, each disturbed three times: kill -9, SIGTERM, SIGINT, SIGSTOP"),
-    "disks": (disks, 12, "full disks and files that may not grow"),
+    "kills": (kills, 36, "kills (two of three with -9) and signals, three to a run"),
+    "disks": (disks, 12, "full disks, or files that may not grow"),
     "processes": (processes, 12, "processes below a job killed or stopped"),
     "damages": (damages, 1000, "damaged files"),
     "texts": (texts, 100, "hostile texts"),
@@ -63,7 +67,8 @@ def main(argv: list[str]) -> int:
             if fault:
                 print(f"{kind} {number} (--seed={args.seed} --kinds {kind} --only={number}): {fault}", flush=True)
         failed |= passed < len(numbers)
-        table.append(f"| {what} | {len(numbers)} | {passed} | {time.monotonic() - began:.0f} |")
+        events = getattr(module, "EVENTS", 1)
+        table.append(f"| {what} | {events * len(numbers)} | {events * passed} | {time.monotonic() - began:.0f} |")
         print(table[-1], flush=True)
     print("\n".join(table))
     shutil.rmtree(folder, ignore_errors=True)

@@ -7,15 +7,16 @@ import time
 
 from tests.torture.job import Command, Home
 
-SIGNALS = {"SIGKILL": 4, "SIGTERM": 2, "SIGINT": 2, "SIGSTOP": 1}
+SIGNALS = {"SIGKILL": 6, "SIGTERM": 1, "SIGINT": 1, "SIGSTOP": 1}
 """Signal -> how often it is drawn, in relation."""
-DISTURBANCES = 3
+EVENTS = 3
+"""Disturbances of one run."""
 
 
 def trial(home: Home, rng: random.Random, number: int) -> None:
     """Disturbs a run three times; then the same command must end it as if nothing had been."""
     run = home.folder / f"killed-{number}"
-    for _ in range(DISTURBANCES):
+    for _ in range(EVENTS):
         command = Command(home, home.job(run))
         if command.wait(rng.uniform(1, 1.1 * home.seconds)) is None:
             name = rng.choices(list(SIGNALS), list(SIGNALS.values()))[0]

@@ -20,7 +20,7 @@ def grade(solution, answer):
 
 def trial(home: Home, rng: random.Random, number: int) -> None:
     """Disturbs the one or the other kind of job."""
-    (graded if number % 2 else trained)(home, rng, number)
+    (trained if number % 2 else graded)(home, rng, number)
 
 
 def graded(home: Home, rng: random.Random, number: int) -> None:

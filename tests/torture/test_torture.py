@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SAMPLE = ("--kills=1", "--disks=1", "--processes=1", "--damages=40", "--texts=5", "--inputs=25")
+SAMPLE = ("--kills=1", "--disks=1", "--processes=1", "--damages=30", "--texts=3", "--inputs=12")
 
 
 @pytest.mark.slow

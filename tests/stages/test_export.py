@@ -95,8 +95,8 @@ def test_an_export_is_made_once_and_again_for_another_checkpoint(run, tmp_path):
 
 def test_a_source_is_never_written_to(run, tmp_path):
     first = exported(run, tmp_path / "first")
-    cfg = tiny_config(tmp_path / "run2", model=str(first))
-    model = find_model(cfg.model)
+    cfg = tiny_config(tmp_path / "run2")
+    model = find_model(str(first))
     train(cfg.training, TrainingSet.of(tiny_samples(32)), model, make_mesh("1x1"), Path(cfg.run), notes=notes_of(cfg))
     (tmp_path / "link").symlink_to("first")
     before = {file: file.read_bytes() for file in first.iterdir()}

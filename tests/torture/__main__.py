@@ -40,16 +40,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--only", type=int, help="the number of the one trial that is done")
+    parser.add_argument("--folder", type=Path, help="an empty folder, which is kept, or one kept by an earlier call")
     for kind, (_, count, what) in KINDS.items():
         parser.add_argument(f"--{kind}", type=int, default=count, help=what)
     args = parser.parse_args(argv)
     print(f"seed {args.seed}", flush=True)
-    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    folder = args.folder or Path(tempfile.mkdtemp(prefix="torture-"))
     home = Home(folder)
     os.environ.update(home.environment)
     silence()
     warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX is imported here, and starts no thread
-    if fault := attempt(home.write_inputs):
+    if not home.rollouts.exists() and (fault := attempt(home.write_inputs)):
         sys.exit(fault)
     home.do_undisturbed()
     print(f"the undisturbed job takes {home.seconds:.0f} s", flush=True)
@@ -71,7 +72,8 @@ def main(argv: list[str]) -> int:
         table.append(f"| {what} | {events * len(numbers)} | {events * passed} | {time.monotonic() - began:.0f} |")
         print(table[-1], flush=True)
     print("\n".join(table))
-    shutil.rmtree(folder, ignore_errors=True)
+    if args.folder is None:
+        shutil.rmtree(folder, ignore_errors=True)
     return int(failed)
 
 

@@ -92,7 +92,7 @@ def attempt(trial: Callable[[], None]) -> str:
             except AssertionError as e:
                 fault = str(e)
             except BaseException:
-                fault = traceback.format_exc()
+                fault = traceback.format_exc(limit=-3)
             said.write(fault)
             said.flush()
             os._exit(0)

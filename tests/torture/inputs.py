@@ -203,7 +203,6 @@ PROGRAMS = (
     "from o1p_jax.config.tree import RunConfig\ndef config(): return RunConfig(mesh=None)",
     "def config(): return config()",
     "from o1p_jax.config.tree import RunConfig\ndef config(): return RunConfig(speed=3)", "{}",
-   
 )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def notes_of(cfg: RunConfig) -> dict:
 
 
 def keep_every_programs_compilation() -> None:
-    """Lets each process add to the cache of compiled programs: JAX adds the first one's only, and on CPUs they differ."""
+    """Lets every process add to the cache of compiled programs: JAX adds the first one's only; on CPUs they differ."""
     from jax._src import compiler
 
     write = compiler._cache_write

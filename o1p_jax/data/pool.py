@@ -20,7 +20,7 @@ from o1p_jax.config.text import fingerprint, plain
 from o1p_jax.data.records import Problem
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import read_json, write_json
+from o1p_jax.runtime.files import read_object, write_json
 
 PROBLEMS = pa.schema(
     [
@@ -65,7 +65,7 @@ class Pool:
         self.path = Path(path)
         if not (self.path / _FACTS).is_file():
             raise BadInput(f"{self.path}: no pool here ({_FACTS} is missing); launch/presample.py makes one")
-        self.facts: dict[str, Any] = read_json(self.path / _FACTS)
+        self.facts: dict[str, Any] = read_object(self.path / _FACTS)
         if self.facts.get("format") != _FORMAT:
             raise BadInput(f"{self.path}: a pool of another version; name another folder, or remove this one")
         self.problems = ShardedTable(self.path / "problems", PROBLEMS)

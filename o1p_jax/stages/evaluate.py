@@ -14,7 +14,9 @@ from o1p_jax.evaluation import table
 from o1p_jax.evaluation.page import read_results, write_report
 from o1p_jax.evaluation.summary import Graded, Result, compare
 from o1p_jax.models.source import SourceModel, find_model
-from o1p_jax.stages import where
+from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
+from o1p_jax.runtime.memory import memory_errors
+from o1p_jax.stages import remedies, where
 from o1p_jax.stages.grade import grade
 from o1p_jax.stages.pool import evaluation_pool
 from o1p_jax.stages.preflight import check_functions, check_model
@@ -29,6 +31,7 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
     labels = [name if names.count(name) == 1 else model for name, model in zip(names, models, strict=True)]
     sources = {label: find_model(folder, cfg.revision) for label, folder in zip(labels, folders, strict=True)}
     check_functions(cfg)
+    remove_leftovers(hidden_below(out))
     prompts = {}
     for label, source in sources.items():
         check_model(cfg, source)
@@ -79,11 +82,13 @@ def compare_models(
     key = fingerprint([made_by, facts, title, shown, resamples])
     if (results := read_results(out, key)) is not None:
         return results
-    runs = [
-        Graded(name, problem_set, pool.read(_COLUMNS, grades)) for (name, problem_set), (pool, grades) in graded.items()
-    ]
-    results = compare(runs, resamples=resamples, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
-    write_report(out, runs, results, title=title, facts=facts, key=key, shown=shown, seed=cfg.seed)
+    with memory_errors("evaluate", remedies.of_host("--problems.limit_test")):
+        runs = [
+            Graded(name, problem_set, pool.read(_COLUMNS, grades))
+            for (name, problem_set), (pool, grades) in graded.items()
+        ]
+        results = compare(runs, resamples=resamples, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
+        write_report(out, runs, results, title=title, facts=facts, key=key, shown=shown, seed=cfg.seed)
     return results
 
 

@@ -7,9 +7,9 @@ from o1p_jax.data.pool import Pool
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.grading.grader import Grader
 from o1p_jax.runtime.claims import shards_to_make
+from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.progress import track
-from o1p_jax.runtime.signals import preemptible
-from o1p_jax.stages import identity
+from o1p_jax.stages import identity, remedies
 
 
 def grade(pool: Pool, grading: GradingConfig) -> ShardedTable:
@@ -25,7 +25,7 @@ def grade(pool: Pool, grading: GradingConfig) -> ShardedTable:
     problems = pool.problems.read(["problem_id", "answer"])
     columns = ("problem_id", "sample_idx", "completion", "answer")
     with (
-        preemptible(),
+        memory_errors("grade", remedies.of_host("--sampling.problems_per_shard (in a new pool)")),
         Grader(timeout_s=grading.timeout_s, own=grading.grader) as grader,
         track("grade", total=grades.shards, unit="shards", done=done) as bar,
         closing(shards_to_make(grades, lambda _: bar.advance())) as todo,

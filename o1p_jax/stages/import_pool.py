@@ -24,7 +24,6 @@ from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import atomic_folder, disk_errors
 from o1p_jax.runtime.progress import say, track
-from o1p_jax.runtime.signals import preemptible
 
 IMPORTED = "imported"
 """The `origin` of an imported pool, and the entry of its facts that says what was imported."""
@@ -46,7 +45,7 @@ def import_pool(cfg: ImportConfig) -> Pool:
     form = find_format(files[0]) if cfg.format == "auto" else cfg.format
     source = find_model(cfg.model, cfg.revision)
     gathering = _Gathering(source, Prompter(source.folder), cfg.problems_per_shard)
-    with preemptible(), _spool_beside(path) as folder:
+    with _spool_beside(path) as folder:
         spool = _Spool(folder)
         with _reading(files) as on_read:
             for solution in read_solutions(files, {**FORMATS[form], **cfg.columns}, cfg.steps, on_read):

@@ -11,7 +11,7 @@ from o1p_jax.runtime.errors import Preempted
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _REPEATED_S = 3.0
-"""A signal that comes this soon after the first is the same stop, sent to the whole group and passed on by the parent."""
+"""A signal that comes so soon after the first is the same stop, sent to the whole group, and passed on by the parent."""
 
 
 @contextmanager

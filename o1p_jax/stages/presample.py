@@ -49,8 +49,8 @@ class SampleJob:
 def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sampler) -> None:
     """Samples the solutions that the pool still lacks, and waits for those that other processes are sampling.
 
-    A sample's seed depends on (seed, problem, sample index) alone. Wherever the function is stopped, the finished shards
-    stay. Raises OutOfMemory where the sampler's device has too little.
+    A sample's seed depends on (seed, problem, sample index) alone. Wherever the function is stopped, the finished
+    shards stay. Raises OutOfMemory where a device has too little for the sampler.
     """
     pool = Pool(job.pool)
     missing = pool.samples.missing_shards()

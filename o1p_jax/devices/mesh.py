@@ -69,8 +69,8 @@ def devices_for(spec: str) -> int:
     devices = jax.devices()
     if jax.process_count() != processes.count():  # a TPU tells of its pod's hosts by itself
         raise BadInput(
-            f"this process is one of {jax.process_count()} of its pod, and they did not find each other; start it on all "
-            "hosts with --coordinator=HOST:PORT --processes=N --process=I (docs/processes.md)"
+            f"this process is one of {jax.process_count()} of its pod, and they did not find each other; start it on "
+            "all hosts with --coordinator=HOST:PORT --processes=N --process=I (docs/processes.md)"
         )
     check_mesh(spec, len(devices), devices[0].platform)
     return len(devices)

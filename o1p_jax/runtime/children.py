@@ -5,6 +5,7 @@ raised in the parent as the parent's own would be, SIGTERM and SIGINT are passed
 when its parent does, even by kill -9.
 """
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -80,6 +81,17 @@ def run_children(
         raise failures[0]
     for failure in failures:
         say(f"{failure} (the others did its share)")
+
+
+def check_semaphores() -> None:
+    """Raises BadInput where processes can't share semaphores, which lie in /dev/shm and the grader needs."""
+    try:
+        multiprocessing.get_context("fork").Semaphore()  # which forks nothing, and leaves nothing behind
+    except OSError as e:
+        raise BadInput(
+            f"/dev/shm: can't be written ({e.strerror}), and the grader's processes need it; mount it "
+            "(docker run --shm-size=1g, in Kubernetes a volume of memory)"
+        ) from None
 
 
 def child_main(run: Callable[[Any], Any]) -> None:

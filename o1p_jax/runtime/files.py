@@ -34,10 +34,11 @@ def refusal(e: OSError, what: str | Path) -> O1pError | None:
 
     It is a `DiskError` for space and rights, `BadInput` for a name that can't be one; None stands for other reasons.
     """
+    reason = os.strerror(e.errno or 0)
     if e.errno in _DISK_ERRNOS:
-        return DiskError(f"{what}: {os.strerror(e.errno)}; free or grant space there and run the command again")
+        return DiskError(f"{what}: {reason}; free or grant space there and run the command again")
     if e.errno in _NAME_ERRNOS:
-        return BadInput(f"{what}: {os.strerror(e.errno)}; name another file or folder")
+        return BadInput(f"{what}: {reason}; name another file or folder")
     return None
 
 
@@ -48,7 +49,8 @@ def check_folder(flag: str, path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as e:
-        raise BadInput(f"{flag}={path}: {os.strerror(e.errno)}; name another folder, or grant access to it") from None
+        reason = os.strerror(e.errno or 0)
+        raise BadInput(f"{flag}={path}: {reason}; name another folder, or grant access to it") from None
 
 
 def _fsync(path: Path) -> None:

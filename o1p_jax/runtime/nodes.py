@@ -8,6 +8,8 @@ import subprocess
 from o1p_jax.runtime.errors import BadInput
 
 _VARIABLE = "SLURM_STEP_NODELIST"
+_ITEM = r"(?:[^,\[\]\s]|\[[^\[\]]+\])+"
+"""One entry of a list; a comma inside of brackets does not end it."""
 
 
 def hostnames(nodes: str) -> list[str]:
@@ -19,10 +21,9 @@ def hostnames(nodes: str) -> list[str]:
         done = subprocess.run([scontrol, "show", "hostnames", nodes], capture_output=True, text=True, check=False)
         if done.returncode == 0 and done.stdout.split():
             return done.stdout.split()
-    names = [name for item in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", nodes) for name in _expanded(item)]
-    if not names or any(set(name) & set("[] ") for name in names):
+    if not re.fullmatch(f"{_ITEM}(,{_ITEM})*", nodes):
         raise _unreadable(nodes)
-    return names
+    return [name for item in re.findall(_ITEM, nodes) for name in _expanded(item)]
 
 
 def _expanded(item: str) -> list[str]:

@@ -11,7 +11,7 @@ from o1p_jax.runtime.errors import Preempted
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _REPEATED_S = 3.0
-"""A signal that comes so soon after the first is the same stop, sent to the whole group, and passed on by the parent."""
+"""A signal that comes so soon after the first is the same stop: sent to the whole group, and by the parent again."""
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def stop_signals() -> Iterator[list[str]]:
     A later signal acts as it did before the block, unless it is the same stop.
     """
     stopped: list[str] = []
-    before = {number: signal.getsignal(number) for number in _STOPS}
+    before = {int(number): signal.getsignal(number) for number in _STOPS}
 
     def note(number: int) -> None:
         if stopped:

@@ -15,6 +15,7 @@ from o1p_jax.methods.own_reward import check_reward
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.hf.load import check_weights
 from o1p_jax.models.source import SourceModel, find_model
+from o1p_jax.runtime.children import check_semaphores
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import identity
 from o1p_jax.stages.pool import check_imported, check_pool, imported_pool
@@ -61,7 +62,8 @@ def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None, 
 
 
 def check_functions(cfg: RunConfig) -> None:
-    """Raises BadInput where a user's own reward or grader can't be loaded, or fails on a trial."""
+    """Raises BadInput where a user's own reward or grader can't be loaded or fails on a trial, or no grader can run."""
+    check_semaphores()
     check_reward(method_of(cfg.method), cfg.method)
     with Grader(workers=1, timeout_s=cfg.grading.timeout_s, own=cfg.grading.grader) as grader:
         grader.check()

@@ -106,16 +106,19 @@ def owned(run: Path) -> Iterator[Callable[[], None]]:
     long. Of a job of several processes the first one owns the run.
     """
     with ExitStack() as stack:
+        claims: list[Claim] = []
 
         def own() -> None:
-            nonlocal claim
-            claim = stack.enter_context(sole_owner(run, "weighs or trains"))
+            claims.append(stack.enter_context(sole_owner(run, "weighs or trains")))
             own_files = ("weights", "model", "metrics.jsonl", "digest.txt", "reference/part-*")
             remove_leftovers((path for name in own_files for path in _half_written(run / name)), owned=True)
 
-        claim: Claim | None = None
+        def check() -> None:
+            for claim in claims:
+                claim.check()
+
         processes.once(own)
-        yield lambda: processes.once(lambda: claim and claim.check())
+        yield lambda: processes.once(check)
 
 
 def _half_written(path: Path) -> Iterator[Path]:

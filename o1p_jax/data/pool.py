@@ -68,7 +68,7 @@ class Pool:
         self.facts: dict[str, Any] = read_object(self.path / _FACTS)
         if self.facts.get("format") != _FORMAT:
             raise BadInput(f"{self.path}: a pool of another version; name another folder, or remove this one")
-        for name, kind in (("identity", dict), ("problems", int), ("problems_per_shard", int)):
+        for name, kind in (("identity", dict), ("problems_per_shard", int)):
             if not isinstance(self.facts.get(name), kind):
                 raise CorruptData(f"{self.path / _FACTS}: {name} is not as it was written; restore the file")
         self.problems = ShardedTable(self.path / "problems", PROBLEMS)

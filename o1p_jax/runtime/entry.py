@@ -31,8 +31,7 @@ def main(command: Callable[[list[str]], Any]) -> None:
     debug = "--debug" in sys.argv
     try:
         with preemptible():
-            command([argument for argument in sys.argv[1:] if argument != "--debug"])
-            sys.stdout.flush()
+            _run(command, [argument for argument in sys.argv[1:] if argument != "--debug"])
     except SystemExit:
         raise
     except KeyboardInterrupt as e:  # Preempted is one
@@ -46,6 +45,16 @@ def main(command: Callable[[list[str]], Any]) -> None:
         error = explained(e)
         _fail(str(error), error.exit_code, debug)
     ignore_stops()
+
+
+def _run(command: Callable[[list[str]], Any], argv: list[str]) -> None:
+    """Runs the command, and sees to it that what it printed is written now, not when the interpreter ends."""
+    try:
+        command(argv)
+    except SystemExit:  # --help
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
 
 
 def _fail(message: str, exit_code: int, debug: bool) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 from o1p_jax.runtime import owner
 from o1p_jax.runtime.errors import BadInput, CorruptData, DiskError, O1pError
 
-_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+_RIGHTS_ERRNOS = {errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _NAME_ERRNOS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
 
 
@@ -35,6 +36,8 @@ def refusal(e: OSError, what: str | Path) -> O1pError | None:
     It is a `DiskError` for space and rights, `BadInput` for a name that can't be one; None stands for other reasons.
     """
     reason = os.strerror(e.errno or 0)
+    if e.errno in _RIGHTS_ERRNOS:
+        return DiskError(f"{what}: {reason}; grant access to it and run the command again")
     if e.errno in _DISK_ERRNOS:
         return DiskError(f"{what}: {reason}; free or grant space there and run the command again")
     if e.errno in _NAME_ERRNOS:

@@ -107,7 +107,7 @@ def steps(root: Path) -> list[Path]:
 def facts_of(folder: Path) -> dict[str, Any]:
     """Reads the facts of a checkpoint: what the run that wrote it depends on. Raises `CorruptData` where damaged."""
     sums = _manifest(folder)
-    if isinstance(sums, str) or sums.get(FACTS) != files.sha256_file(folder / FACTS):
+    if isinstance(sums, str) or sums.get(FACTS) != files.sha256_bytes((folder / FACTS).read_bytes()):
         raise CorruptData(f"{folder / FACTS}: not as it was written; remove {folder}, whose step is trained again")
     return files.read_object(folder / FACTS)
 

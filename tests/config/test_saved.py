@@ -33,17 +33,13 @@ def test_an_older_versions_file_and_a_changed_one_are_refused(tmp_path):
         load_saved(path)
 
 
-@pytest.mark.parametrize(
-    "change", [{"batch": 5}, {"method": {"name": 5}}, {"seed": "x"}, {"mesh": 8}, {"sampling": []}]
-)
+@pytest.mark.parametrize("change", [{"batch": 5}, {"method": {"name": 5}}, {"mesh": 8}, {"sampling": []}])
 def test_a_value_of_another_kind_is_damage(tmp_path, change):
     path = tmp_path / "config.json"
     save_config(path, RunConfig(), None)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    try:
+    with pytest.raises(CorruptData, match=r"config.json: "):
         load_saved(path)
-    except CorruptData as e:
-        assert str(path) in str(e)
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", "{", ""])

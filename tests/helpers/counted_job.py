@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 from o1p_jax.config.tree import RunConfig
+from o1p_jax.data import shards
 from o1p_jax.grading.grader import Grader
 from o1p_jax.models import source
 from o1p_jax.runtime import digests, files
@@ -43,7 +44,7 @@ def counting() -> Iterator[Counter]:
         counted(source, "kept_sha256", "digests"),
         counted(digests, "sha256_file", "hashed"),
         counted(files, "sha256_file", "hashed"),
-        counted(files, "sha256_bytes", "hashed"),
+        counted(shards, "read_summed", "hashed"),
         counted(JaxSampler, "sample", "sampled", lambda _, requests, *__: len(requests)),
         counted(Grader, "grade_many", "graded", lambda _, pairs: len(pairs)),
         counted(weigh, "_weigh", "weighed"),

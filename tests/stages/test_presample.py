@@ -23,6 +23,7 @@ from o1p_jax.models.families import read_config
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.errors import BadInput, Preempted
 from o1p_jax.runtime.files import write_json
+from o1p_jax.runtime.signals import preemptible
 from o1p_jax.stages.pool import evaluation_pool, pool_path, training_pool
 from o1p_jax.stages.presample import SampleJob, presample, sample_seed
 
@@ -210,7 +211,7 @@ def test_sigterm_keeps_finished_shards(config):
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().sample(requests, params, on_done)
 
-    with pytest.raises(Preempted, match="stopped by SIGTERM; run the same command"):
+    with pytest.raises(Preempted, match="stopped by SIGTERM; run the same command"), preemptible():
         presample(job(config), make_sampler=lambda *_, **__: Interrupted())
     assert samples(config).missing_shards() == [1, 2]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -35,7 +35,8 @@ class TooLarge(FakeSampler):
 def cfg(tmp_path):
     """A run whose pool has one graded shard of two, and which is weighed as if that were all."""
     tiny_model(tmp_path / "model")
-    cfg = replace(tiny_config(tmp_path / "run", mesh="2x1"), sampling=SamplingConfig(slots=64))
+    batch = BatchConfig(rows_per_microbatch=16)
+    cfg = replace(tiny_config(tmp_path / "run", batch=batch), sampling=SamplingConfig(slots=64))
     pool, grades = write_pool(Path(cfg.run) / "pool", [sample("p", k, 3 + k, k < 4) for k in range(8)])
     weigh(pool, grades, cfg.method, cfg.seed, identity.of_weights(cfg, pool.identity), Path(cfg.run) / "weights")
     save_config(Path(cfg.run) / "config.json", cfg, None)
@@ -118,7 +119,7 @@ def in_comparing(cfg, monkeypatch):
         (in_sampling, "presample train", "16.00 GiB", "--sampling.slots=32"),
         (in_grading, "grade", "the host's memory", "--sampling.problems_per_shard"),
         (in_weighing, "weigh", "malloc of 8 GiB failed", "--problems.limit_train"),
-        (in_training, "train", "16.00 GiB", "--batch.rows_per_microbatch=4, --compute.remat=full"),
+        (in_training, "train", "16.00 GiB", "--batch.rows_per_microbatch=8, --compute.remat=full"),
         (in_export_after_training, "export", "16.00 GiB", "--mesh"),
         (in_export_by_itself, "export", "16.00 GiB", "--mesh"),
         (in_comparing, "evaluate", "the host's memory", "--problems.limit_test"),

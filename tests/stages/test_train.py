@@ -59,7 +59,7 @@ def test_of_two_identical_jobs_one_trains_and_the_other_waits_for_it(cfg, tmp_pa
 
 
 def test_weights_by_other_settings_are_not_trained_on(cfg):
-    other = replace(cfg, method=replace(cfg.method, lam=1.25))
+    other = replace(cfg, mesh="8x1", method=replace(cfg.method, lam=1.25))
     with pytest.raises(BadInput, match="another job weighs by other settings there"):
         train_and_export(other, find_model(cfg.model))
     assert not (Path(cfg.run) / "checkpoints").exists()

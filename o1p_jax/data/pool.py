@@ -31,6 +31,7 @@ PROBLEMS = pa.schema(
         ("problem", pa.string()),
         ("answer", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
+        ("inside_thought", pa.bool_()),  # the prompt ends inside a thought
     ]
 )
 SAMPLES = pa.schema(
@@ -54,7 +55,7 @@ GRADES = pa.schema(
 
 _KEY_COLUMNS = ("problem_id", "sample_idx")
 _FACTS = "pool.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Pool:
@@ -80,19 +81,25 @@ class Pool:
         facts: Mapping[str, Any],
         problems: Sequence[Problem],
         prompts: Mapping[str, Sequence[int]],
+        inside_thought: Collection[str] = (),
         problems_per_shard: int,
     ) -> "Pool":
         """Makes an empty pool for `problems`, or opens the pool that lies at `path`, if its identity is the same.
 
         `identity` is all that the samples depend on (JSON values); `facts` are further values to remember; `prompts`
-        are token ids by problem_id. Raises BadInput that names the first value of the identity that differs.
+        are token ids by problem_id, `inside_thought` the problem_ids whose prompt ends inside a thought. Raises
+        BadInput that names the first value of the identity that differs.
         """
         path = Path(path)
         identity = plain(identity)
         if not Pool.lies_in(path):
             # Any number of processes may do this at once: all of them write the same.
             table = ShardedTable.create(path / "problems", PROBLEMS, identity, 1)
-            rows = [asdict(p) | {"prompt_ids": list(prompts[p.problem_id])} for p in problems]
+            rows = [
+                asdict(p)
+                | {"prompt_ids": list(prompts[p.problem_id]), "inside_thought": p.problem_id in inside_thought}
+                for p in problems
+            ]
             table.write_shard(0, rows)
             ShardedTable.create(path / "samples", SAMPLES, identity, -(-len(problems) // problems_per_shard))
             layout = {"format": _FORMAT, "problems": len(problems), "problems_per_shard": problems_per_shard}

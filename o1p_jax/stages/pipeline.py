@@ -22,9 +22,9 @@ from o1p_jax.stages.card import write_card
 from o1p_jax.stages.evaluate import compare_models
 from o1p_jax.stages.export import export, newest_checkpoint
 from o1p_jax.stages.grade import grade
-from o1p_jax.stages.pool import imported_pool, training_pool
+from o1p_jax.stages.pool import imported_pool, pool_path, training_pool
 from o1p_jax.stages.preflight import Inputs, preflight
-from o1p_jax.stages.run_folder import open_run
+from o1p_jax.stages.run_folder import dated, open_run
 from o1p_jax.stages.train import is_done
 from o1p_jax.stages.weigh import weigh
 
@@ -38,6 +38,7 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     the result whose earlier work may be set aside where the configuration has no more use for it.
     """
     processes.start(place)
+    cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
     inputs = preflight(cfg, ("train", "test"), restart)
     run = open_run(cfg, inputs.source.commit)
     _weighed_samples(cfg, inputs, run)
@@ -61,6 +62,7 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     Where `cfg` names a pool beside the run, that pool alone is made: it belongs to no run, and weights do.
     """
     alone = cfg.pool is not None
+    cfg = dated(cfg, [pool_path(cfg)], None if alone else Path(cfg.run))
     inputs = preflight(cfg, ("train",), restart, pool_alone=alone)
     if alone:
         pool, _ = _graded_pool(cfg, inputs)

@@ -11,6 +11,9 @@ set_aside/       what `--restart` has taken out of the way
 """
 
 import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +49,7 @@ _CONTENTS = {
     "model_sha256": "the model's weights",
     "problems_sha256": "the problems",
     "imported_sha256": "the imported solutions",
-    "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template)",
+    "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template, date, ...)",
 }
 
 
@@ -74,6 +77,24 @@ def kept_revision(cfg: RunConfig) -> str | None:
     then, commit = load_saved(run / CONFIG)
     same = (then.model, then.revision) == (cfg.model, cfg.revision)
     return commit if same and commit is not None else cfg.revision
+
+
+def dated(cfg: RunConfig, pools: Iterable[Path], run: Path | None = None) -> RunConfig:
+    """Returns `cfg` with a date for the chat templates, so that prompts made on several days are the same.
+
+    The date is the one that `cfg` names, else that of the first of `pools` that lies there and has one, else that of
+    `run`, else today's.
+    """
+    if cfg.problems.date is not None:
+        return cfg
+
+    def found() -> str:
+        dates = [Pool(path).facts.get("date") for path in pools if Pool.lies_in(path)]
+        if run is not None and (run / CONFIG).is_file():
+            dates.append(load_saved(run / CONFIG)[0].problems.date)
+        return next(filter(None, dates), date.today().isoformat())
+
+    return replace(cfg, problems=replace(cfg.problems, date=processes.once(found)))
 
 
 def open_run(cfg: RunConfig, commit: str | None) -> Path:

@@ -11,7 +11,7 @@ from host import model_folder, problem_file
 
 from o1p_jax.config.tree import ProblemConfig
 from o1p_jax.data.problems import load_problems
-from o1p_jax.data.prompts import Prompter, read_prompts
+from o1p_jax.data.prompts import Prompter
 from o1p_jax.data.records import Problem, problem_id
 from o1p_jax.runtime.errors import BadInput
 
@@ -142,12 +142,15 @@ def test_prompt_goes_through_the_chat_template_with_one_bos(model):
 def test_the_identity_covers_all_that_makes_the_prompts(model, tmp_path):
     file = str(problem_file(tmp_path / "p.jsonl", 3))
     configs = [CFG, ProblemConfig(system_prompt="x"), ProblemConfig(user_template="{problem}!")]
-    sets = [read_prompts(model, file, cfg, None) for cfg in configs]
+    sets = [make_prompts(model, load_problems(file, cfg, None), cfg) for cfg in configs]
     other = model_folder(tmp_path / "other", chat_template="{{ messages[0]['content'] }}")
-    sets.append(read_prompts(other, file, CFG, None))
+    sets.append(make_prompts(other, load_problems(file, CFG, None), CFG))
     assert len({s.identity["prompts_sha256"] for s in sets}) == 4
     assert len({s.identity["problems_sha256"] for s in sets}) == 1
-    assert read_prompts(model, file, CFG, 2).identity["problems_sha256"] != sets[0].identity["problems_sha256"]
+    assert (
+        make_prompts(model, load_problems(file, CFG, 2), CFG).identity["problems_sha256"]
+        != sets[0].identity["problems_sha256"]
+    )
 
 
 def test_eos_ids_are_the_generation_configs_and_the_tokenizers(tmp_path):

@@ -186,8 +186,8 @@ def _chosen_template(there: str | dict[str, str] | None, cfg: ProblemConfig, fol
     name = cfg.chat_template or "default"
     if name not in templates:
         raise BadInput(
-            f"problems.chat_template={cfg.chat_template}: {folder} has no chat template of that name; "
-            f"choose one of {', '.join(templates)}"
+            f"problems.chat_template={cfg.chat_template}: {folder} has the chat templates {', '.join(templates)}; "
+            "name one of these"
         )
     for variable in cfg.template_kwargs or {}:
         if not re.search(rf"\b{re.escape(variable)}\b", templates[name]):

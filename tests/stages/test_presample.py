@@ -11,16 +11,13 @@ from pathlib import Path
 
 import pytest
 from drive_presample import FakeSampler
-from drive_train import MODEL
-from host import model_folder, problem_file, run_config
+from host import model_folder, problem_file, run_config, source
 
 from o1p_jax.config.text import to_dict
 from o1p_jax.config.tree import EvaluationConfig, ProblemConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import make_prompts
-from o1p_jax.models.families import read_config
-from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.errors import BadInput, Preempted
 from o1p_jax.runtime.files import write_json
 from o1p_jax.stages.pool import evaluation_pool, pool_path, training_pool
@@ -50,12 +47,6 @@ class Recorder(FakeSampler):
 def config(tmp_path):
     folder = model_folder(tmp_path / "model")
     return run_config(problem_file(tmp_path / "p.jsonl", 10), run=str(tmp_path / "run"), model=str(folder))
-
-
-def source(cfg, digest="weights"):
-    """A model that is only sampled from, by a sampler that does not look at its weights."""
-    decoder = read_config(MODEL)
-    return SourceModel(name=cfg.model, folder=Path(cfg.model), decoder=decoder, commit=None, digest=digest, state="")
 
 
 def pool_of(cfg, digest="weights"):

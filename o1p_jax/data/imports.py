@@ -14,10 +14,11 @@ None of the three trainers writes token ids unless told to, and text alone is re
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from o1p_jax.data.row_files import SUFFIXES, read_rows
+from o1p_jax.data.row_files import SUFFIXES, read_rows, value_at
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import sha256_file
 
@@ -140,7 +141,10 @@ def read_solutions(
 
 def _unfold(row: dict[str, Any], columns: Mapping[str, str], where: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Yields each solution of a row: what a column holds -> the solution's value, and its place in the file."""
-    values = {role: row[name] for role, name in columns.items() if name in row}
+    values = {}
+    for role, name in columns.items():
+        with suppress(KeyError):
+            values[role] = value_at(row, name)
     for role in ("prompt_ids", "completion_ids"):
         if role not in values:
             raise _without_ids(role, row, columns, where)

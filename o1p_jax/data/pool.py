@@ -53,6 +53,13 @@ GRADES = pa.schema(
     ]
 )
 
+CONTENTS = {
+    "model_sha256": "the model's weights",
+    "problems_sha256": "the problems",
+    "imported_sha256": "the imported solutions",
+    "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template, date, ...)",
+}
+"""Names of digests in an identity -> what they are digests of."""
 _KEY_COLUMNS = ("problem_id", "sample_idx")
 _FACTS = "pool.json"
 _FORMAT = 2
@@ -147,10 +154,12 @@ class Pool:
     def check(self, identity: Mapping[str, Any]) -> None:
         """Raises BadInput that names the first value of `identity` which the pool's samples were not made with."""
         for name in self.differences(identity):
-            raise BadInput(
-                f"{self.path}: its samples were made with {name}={self.identity.get(name)}, not "
-                f"{identity.get(name)}; set it back, or name another pool"
+            made_with = (
+                f"another {name}, by a change of {CONTENTS[name]}"
+                if name in CONTENTS
+                else f"{name}={self.identity.get(name)}, not {identity.get(name)}"
             )
+            raise BadInput(f"{self.path}: its samples were made with {made_with}; set it back, or name another pool")
 
     def grades(self, made_by: Mapping[str, Any]) -> ShardedTable:
         """Returns the table of grades by the grader that `made_by` (JSON values) describes; it may be empty as yet."""

@@ -228,6 +228,12 @@ class _Gathering:
                     f"{solution.where}: token id {wrong} of the {what} is not among the {vocabulary} of "
                     f"model={self._source.name}; name the model that made the samples"
                 )
+        length, context = len(solution.prompt_ids) + len(solution.completion_ids), self._source.decoder.context
+        if length > context:
+            raise BadInput(
+                f"{solution.where}: prompt and completion have {length} tokens, and the context of "
+                f"model={self._source.name} has {context}; leave the row out"
+            )
         if solution.prompt_ids[0] == self._prompter.pad_id:
             raise BadInput(f"{solution.where}: the prompt ids begin with padding; cut it off")
         if not self._ends.isdisjoint(solution.completion_ids[:-1]):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from o1p_jax.config.saved import CONFIG, load_saved, save_config
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.pool import Pool
+from o1p_jax.data.pool import CONTENTS, Pool
 from o1p_jax.devices import processes
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.fields import SAMPLES, TRAINING
@@ -45,12 +45,6 @@ _SET_ASIDE = {SAMPLES: (*_OF_TRAINING, "reference", "pool"), TRAINING: _OF_TRAIN
 
 The last entry is the one that tells that old work is in the way, so that a start after a kill sets the rest aside too.
 """
-_CONTENTS = {
-    "model_sha256": "the model's weights",
-    "problems_sha256": "the problems",
-    "imported_sha256": "the imported solutions",
-    "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template, date, ...)",
-}
 
 
 class _Loss(NamedTuple):
@@ -179,7 +173,7 @@ def _lost_training(run: Path, wanted: Identity) -> list[_Loss]:
 
 
 def _reason(name: str, then: Any, now: Any) -> str:
-    return f"a change of {_CONTENTS[name]}" if name in _CONTENTS else f"{name}={now} instead of {then}"
+    return f"a change of {CONTENTS[name]}" if name in CONTENTS else f"{name}={now} instead of {then}"
 
 
 def _next_folder(root: Path) -> Path:

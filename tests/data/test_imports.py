@@ -67,6 +67,12 @@ def test_each_format_is_told_by_its_columns_and_read(form, suffix, tmp_path):
         assert other.where.endswith("row 1, solution 2")
 
 
+def test_columns_may_lie_inside_others(tmp_path):
+    row = {**ROW, "reward_model": {"ground_truth": "3"}}
+    [found] = read(jsonl(tmp_path / "x.jsonl", row), answer="reward_model.ground_truth")
+    assert found.answer == "3"
+
+
 def test_columns_can_be_called_otherwise(tmp_path):
     row = {"p": [1], "c": [2], "gold": 4, "text": "x"}
     [found] = read(jsonl(tmp_path / "rows.jsonl", row), prompt_ids="p", completion_ids="c", answer="gold")

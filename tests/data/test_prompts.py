@@ -121,7 +121,9 @@ def test_a_named_chat_template_is_chosen_by_its_name(tmp_path):
     (folder / "chat_template.jinja").unlink()
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": named}))
-    with pytest.raises(BadInput, match=r"problems\.chat_template=None: .* has the chat templates search, tool_use; name one"):
+    with pytest.raises(
+        BadInput, match=r"chat_template=None: .* has the chat templates search, tool_use; name one"
+    ):
         Prompter(folder, CFG)
     prompter = Prompter(folder, ProblemConfig(chat_template="search"))
     assert prompter.decode(prompter.prompt_ids(problem())).startswith("search:<user>")

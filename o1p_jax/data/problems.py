@@ -10,7 +10,7 @@ from typing import Any
 
 from o1p_jax.config.tree import ProblemConfig
 from o1p_jax.data.records import Problem, problem_id
-from o1p_jax.data.row_files import SUFFIXES, read_rows, value_at
+from o1p_jax.data.row_files import SUFFIXES, is_absent, read_rows, value_at
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
 
@@ -81,7 +81,7 @@ def _problem(row: dict[str, Any], where: str, cfg: ProblemConfig, source: str, s
     is_chat = isinstance(prompt, list) and any(isinstance(turn, dict) for turn in prompt)
     chat = _chat(prompt, cfg, where) if is_chat else ()
     problem = _shown(chat) if chat else _text(prompt, cfg.prompt_column, where)
-    gold = _only(_value(row, cfg.answer_column, where, "answer_column"), cfg.answer_column, where)
+    gold = lone_answer(_value(row, cfg.answer_column, where, "answer_column"), cfg.answer_column, where)
     answer = _text(gold, cfg.answer_column, where).rpartition("####")[2].strip()
     if not answer:
         raise BadInput(f"{where}: nothing stands behind '####' in column {cfg.answer_column}; add the answer")
@@ -109,7 +109,7 @@ def _level(row: dict[str, Any], column: str) -> str:
         level = value_at(row, column)
     except KeyError:
         level = None
-    return "-" if level is None else str(level)
+    return "-" if is_absent(level) else str(level)
 
 
 def _text(value: Any, column: str, where: str) -> str:
@@ -121,7 +121,7 @@ def _text(value: Any, column: str, where: str) -> str:
     return value
 
 
-def _only(answer: Any, column: str, where: str) -> Any:
+def lone_answer(answer: Any, column: str, where: str) -> Any:
     """Returns the answer that a list, perhaps written as JSON (["207"]), holds alone; other answers as they are."""
     if isinstance(answer, str) and answer.startswith('["') and answer.endswith('"]'):
         try:

@@ -1,6 +1,7 @@
 """The module reads the rows of JSONL and Parquet files as dicts, a few at a time: a file may be larger than memory."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,11 @@ def value_at(row: dict[str, Any], column: str) -> Any:
             raise KeyError(column)
         value = value[part]
     return value
+
+
+def is_absent(value: Any) -> bool:
+    """Returns whether `value` stands for a missing one, which pandas writes as NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _jsonl(path: Path) -> Iterator[Row]:

@@ -109,8 +109,9 @@ def test_a_missing_value_may_be_null_or_nan(tmp_path):
 
 
 def test_gold_answers_are_read_as_those_of_problem_sets(tmp_path):
-    [found] = read(jsonl(tmp_path / "rows.jsonl", ROW | {"answer": "3 * 6 = 18\n#### 18"}))
-    assert problem_id(found.problem, found.answer) == problem_id("1+1?", "18")
+    for gold in ("3 * 6 = 18\n#### 18", ["18"], '["18"]', 18):
+        [found] = read(jsonl(tmp_path / "rows.jsonl", ROW | {"answer": gold}))
+        assert problem_id(found.problem, found.answer) == problem_id("1+1?", "18")
 
 
 def test_text_only_is_refused_with_reason_and_remedy(tmp_path):

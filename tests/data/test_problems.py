@@ -91,6 +91,11 @@ def test_the_gold_answer_may_stand_alone_in_a_list(tmp_path, gold, answer):
     assert found.answer == answer
 
 
+def test_a_level_that_is_missing_is_no_level(tmp_path):
+    rows = [{"problem": f"{level}?", "answer": 1, "level": level} for level in (None, float("nan"), 3)]
+    assert [p.level for p in load(tmp_path / "x.jsonl", rows)] == ["-", "-", "3"]
+
+
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_chats_and_nested_columns(tmp_path, form):
     """Rows as verl's data sets have them."""

@@ -178,6 +178,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def is_unicode(text: str) -> bool:
+    """Returns whether `text` can be written as UTF-8: half of a surrogate pair, which JSON allows, can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def public_path(name: str) -> str:
     """A path's last part, for what is passed on and should tell nothing of this machine; other names as they are."""
     return Path(name).name if name.startswith(("/", "~", ".")) or Path(name).exists() else name

@@ -26,7 +26,7 @@ from o1p_jax.stages.export import export, newest_checkpoint
 from o1p_jax.stages.grade import grade
 from o1p_jax.stages.pool import imported_pool, pool_path, training_pool
 from o1p_jax.stages.preflight import Inputs, preflight
-from o1p_jax.stages.run_folder import open_run, owned
+from o1p_jax.stages.run_folder import dated, open_run, owned
 from o1p_jax.stages.train import is_done
 from o1p_jax.stages.weigh import weigh
 
@@ -40,6 +40,7 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     the result whose earlier work may be set aside where the configuration has no more use for it.
     """
     processes.start(place)
+    cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
     inputs = preflight(cfg, ("train", "test"), restart)
     run = open_run(cfg, inputs.source.commit)
     _weighed_samples(cfg, inputs, run)
@@ -63,6 +64,7 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     Where `cfg` names a pool beside the run, that pool alone is made: it belongs to no run, and weights do.
     """
     alone = cfg.pool is not None
+    cfg = dated(cfg, [pool_path(cfg)], None if alone else Path(cfg.run))
     inputs = preflight(cfg, ("train",), restart, pool_alone=alone)
     if alone:
         processes.once(lambda: remove_leftovers(hidden_below(pool_path(cfg))))

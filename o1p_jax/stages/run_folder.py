@@ -13,14 +13,16 @@ errors/          traces of internal errors
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from o1p_jax.config.saved import CONFIG, load_saved, save_config
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.pool import Pool
+from o1p_jax.data.pool import CONTENTS, Pool
 from o1p_jax.devices import processes
 from o1p_jax.runtime.claims import Claim, sole_owner
 from o1p_jax.runtime.errors import BadInput
@@ -51,12 +53,6 @@ The last entry is the one that tells that old work is in the way, so that a star
 """
 _NOT_OURS = re.compile(r"\..*|logs?|errors|.*\.(out|err|log)|.*\.[oe]\d+")
 """Names in a folder that may become a run's all the same: hidden files, and logs of schedulers."""
-_CONTENTS = {
-    "model_sha256": "the model's weights",
-    "problems_sha256": "the problems",
-    "imported_sha256": "the imported solutions",
-    "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template)",
-}
 
 
 class _Loss(NamedTuple):
@@ -83,6 +79,24 @@ def kept_revision(cfg: RunConfig) -> str | None:
     then, commit = load_saved(run / CONFIG)
     same = (then.model, then.revision) == (cfg.model, cfg.revision)
     return commit if same and commit is not None else cfg.revision
+
+
+def dated(cfg: RunConfig, pools: Iterable[Path], run: Path | None = None) -> RunConfig:
+    """Returns `cfg` with a date for the chat templates, so that prompts made on several days are the same.
+
+    The date is the one that `cfg` names, else that of the first of `pools` that lies there and has one, else that of
+    `run`, else today's.
+    """
+    if cfg.problems.date is not None:
+        return cfg
+
+    def found() -> str:
+        dates = [Pool(path).facts.get("date") for path in pools if Pool.lies_in(path)]
+        if run is not None and (run / CONFIG).is_file():
+            dates.append(load_saved(run / CONFIG)[0].problems.date)
+        return next(filter(None, dates), date.today().isoformat())
+
+    return replace(cfg, problems=replace(cfg.problems, date=processes.once(found)))
 
 
 def open_run(cfg: RunConfig, commit: str | None) -> Path:
@@ -199,7 +213,7 @@ def _lost_training(run: Path, wanted: Identity) -> list[_Loss]:
 
 
 def _reason(name: str, then: Any, now: Any) -> str:
-    return f"a change of {_CONTENTS[name]}" if name in _CONTENTS else f"{name}={now} instead of {then}"
+    return f"a change of {CONTENTS[name]}" if name in CONTENTS else f"{name}={now} instead of {then}"
 
 
 def _next_folder(root: Path) -> Path:

@@ -24,7 +24,16 @@ def create(path, identity=None, n=5, per_shard=2, **facts):
 
 
 def test_the_columns_are_the_published_ones():
-    assert PROBLEMS.names == ["problem_id", "source", "split", "level", "problem", "answer", "prompt_ids"]
+    assert PROBLEMS.names == [
+        "problem_id",
+        "source",
+        "split",
+        "level",
+        "problem",
+        "answer",
+        "prompt_ids",
+        "inside_thought",
+    ]
     assert SAMPLES.names == ["problem_id", "sample_idx", "seed", "completion", "completion_ids", "finish_reason"]
     assert GRADES.names == ["problem_id", "sample_idx", "pred", "grade"]
 

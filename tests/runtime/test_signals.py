@@ -8,7 +8,7 @@ import pytest
 
 from o1p_jax.runtime import signals
 from o1p_jax.runtime.errors import Preempted
-from o1p_jax.runtime.signals import ignore_stops, preemptible, stop_signals
+from o1p_jax.runtime.signals import ignore_stops, preemptible, processor_time_limit, stop_signals
 
 
 def test_preemptible_restores_the_handlers():
@@ -48,3 +48,13 @@ def test_a_process_about_to_end_is_not_stopped():
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)
+
+
+def test_processor_time_is_limited_inside_the_block_alone():
+    handler = signal.getsignal(signal.SIGPROF)
+    with pytest.raises(TimeoutError, match=r"more than 0\.05 s of processor time"), processor_time_limit(0.05):
+        while True:
+            pass
+    with processor_time_limit(1000):
+        pass
+    assert signal.getsignal(signal.SIGPROF) is handler and signal.getitimer(signal.ITIMER_PROF) == (0, 0)

@@ -22,6 +22,14 @@ def test_flags_override_fields():
     assert (cfg.mesh, cfg.optim.learning_rate, cfg.compute.remat, cfg.seed) == ("4x2", 1e-6, "full", 7)
 
 
+def test_variables_of_the_chat_template_are_given_as_names_and_values(tmp_path):
+    argv = ["--problems.template_kwargs", "enable_thinking", "False", "reasoning_effort", "low", "--mesh=4x2"]
+    cfg = cli.parse_run_config(argv)
+    assert cfg.problems.template_kwargs == {"enable_thinking": False, "reasoning_effort": "low"} and cfg.mesh == "4x2"
+    save_config(tmp_path / "config.json", cfg, None)
+    assert cli.load_config(tmp_path / "config.json") == cfg
+
+
 def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
     embedded = cli.parse_run_config([]).method
     for flag in ("--method=o1_pruner", "--method.name=o1_pruner"):
@@ -53,6 +61,8 @@ def test_a_run_folders_config_is_a_config(tmp_path):
         (["--config=configs/none.py"], "configs/none.py: no such file"),
         (["--config"], "--config: needs a value"),
         (["--problems.user_template=" + "long " * 60], "must contain {problem}"),
+        (["--problems.template_kwargs", "enable_thinking", "false"], "write True or False"),
+        (["--problems.template_kwargs", "enable_thinking"], "problems.template_kwargs"),
     ],
 )
 def test_bad_flags_are_one_line_with_a_remedy(argv, message):

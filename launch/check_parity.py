@@ -5,8 +5,8 @@ python launch/check_parity.py --model=Qwen/Qwen3-0.6B
 
 from dataclasses import dataclass
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import CorruptData
-from o1p_jax.stages import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,8 @@ class Arguments:
 
 
 def command(argv: list[str]) -> None:
+    from o1p_jax.stages import cli
+
     args = cli.parse(Arguments, argv)
     from o1p_jax import check_parity
 
@@ -33,4 +35,4 @@ def command(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -8,11 +8,13 @@ of the others. Sampling, prompts and mesh are those of `--config` and its dotted
 
 from pathlib import Path
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.stages import cli
 
 
 def command(argv: list[str]) -> None:
+    from o1p_jax.stages import cli
+
     models, rest = cli.take_values(argv, "models")
     problems, rest = cli.take_values(rest, "problems")
     out, rest = cli.take_flag(rest, "out")
@@ -25,4 +27,4 @@ def command(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -6,7 +6,8 @@ python launch/export.py --run=runs/embedded --out=hf_model
 from dataclasses import dataclass
 from pathlib import Path
 
-from o1p_jax.stages import cli
+from o1p_jax.runtime.entry import main
+from o1p_jax.runtime.traces import traces_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +21,15 @@ class Arguments:
 
 
 def command(argv: list[str]) -> None:
-    args = cli.parse(Arguments, argv)
-    from o1p_jax.stages.pipeline import export_run
+    from o1p_jax.stages import cli
 
-    export_run(Path(args.run), Path(args.out), args.step)
+    args = cli.parse(Arguments, argv)
+    run = Path(args.run)
+    with traces_in(run):
+        from o1p_jax.stages.pipeline import export_run
+
+        export_run(run, Path(args.out), args.step)
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -9,7 +9,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from o1p_jax.stages import cli
+from o1p_jax.runtime.entry import main
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,8 @@ class Arguments:
 
 
 def command(argv: list[str]) -> None:
+    from o1p_jax.stages import cli
+
     args = cli.parse(Arguments, argv)
     from o1p_jax.stages.export_pool import export_pool
 
@@ -33,4 +35,4 @@ def command(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

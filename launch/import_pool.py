@@ -6,11 +6,13 @@
 A column that is called otherwise is named by a flag (`--answer_column=gold`). docs/pools.md says what the files need.
 """
 
-from o1p_jax.config.imports import ImportConfig
-from o1p_jax.stages import cli
+from o1p_jax.runtime.entry import main
 
 
 def command(argv: list[str]) -> None:
+    from o1p_jax.config.imports import ImportConfig
+    from o1p_jax.stages import cli
+
     cfg = cli.parse(ImportConfig, argv)
     from o1p_jax.stages.import_pool import import_pool
 
@@ -18,4 +20,4 @@ def command(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -12,12 +12,14 @@ import json
 import math
 from pathlib import Path
 
-from o1p_jax.config.chips import Topology
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.stages import cli
 
 
 def command(argv: list[str]) -> None:
+    from o1p_jax.config.chips import Topology
+    from o1p_jax.stages import cli
+
     topology, rest = cli.take_flag(argv, "topology")
     out, rest = cli.take_flag(rest, "json")
     numbers: dict[str, float | None] = {}
@@ -64,4 +66,4 @@ def _positive(name: str, text: str) -> float:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

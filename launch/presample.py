@@ -4,16 +4,25 @@ python launch/presample.py --config=configs/embedded.py --run=runs/mine
 python launch/presample.py --config=configs/r1_distill_qwen_7b.py --pool=pools/r1_7b
 """
 
-from o1p_jax.stages import cli
+from pathlib import Path
+
+from o1p_jax.runtime.entry import main
+from o1p_jax.runtime.progress import begin
+from o1p_jax.runtime.traces import traces_in
 
 
 def command(argv: list[str]) -> None:
+    from o1p_jax.stages import cli
+
     restart, argv = cli.take_flag(argv, "restart")
     cfg = cli.parse_run_config(argv)
-    from o1p_jax.stages.pipeline import samples_only
+    folder = cfg.pool or cfg.run
+    begin("pool" if cfg.pool else "run", folder)
+    with traces_in(Path(folder)):
+        from o1p_jax.stages.pipeline import samples_only
 
-    samples_only(cfg, restart)
+        samples_only(cfg, restart)
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -37,7 +37,7 @@ _COLUMNS = {
     "prompt_ids": "the prompt's token ids, the chat template's included",
     "sample_idx": "0, 1, ... within the problem",
     "seed": "the sample's own seed",
-    "completion": "the solution's text, without special tokens",
+    "completion": "the solution's text, without special tokens other than those that mark thoughts",
     "completion_ids": "the solution's token ids as they were sampled, with the end token where the model gave one",
     "finish_reason": "`stop`: the model ended it; `length`: a limit did",
     "pred": "final answer found in the solution; null: none",

@@ -18,6 +18,7 @@ from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.sums import SUMS, damaged
 from o1p_jax.stages.card import PROVENANCE, write_card
 from o1p_jax.stages.export import export, is_exported, newest_checkpoint
+from o1p_jax.stages.pipeline import export_run
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import train, trained_params
 from o1p_jax.training.samples import TrainingSet
@@ -161,3 +162,9 @@ def test_a_damaged_checkpoint_is_not_exported(run, tmp_path):
     with pytest.raises(CorruptData, match="damaged"):
         exported(run, tmp_path / "out", folder=damaged)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_not_there_is_the_users_mistake_and_named_once(tmp_path):
+    with pytest.raises(BadInput) as told:
+        export_run(tmp_path / "none", tmp_path / "out", None)
+    assert str(told.value) == f"run={tmp_path / 'none'}: no run there (config.json is missing); name a run's folder"

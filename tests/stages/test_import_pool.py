@@ -112,6 +112,8 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path):
     assert "of the prompt is not among" in refused(tmp_path, [row(0, 0, prompt_ids=[-1])])
     assert "row 1: the completion goes on after" in refused(tmp_path, [row(0, 0, completion_ids=[END, END])])
     assert "row 2: other prompt ids than" in refused(tmp_path, [row(0, 0), row(0, 1, prompt_ids=[5, 6])])
+    too_long = refused(tmp_path, [row(0, 0, completion_ids=[5] * 2048)])
+    assert "row 1: prompt and completion have" in too_long and "the context of model=embedded has 2048" in too_long
     if PROMPTER.pad_id is not None:
         assert "begin with padding" in refused(tmp_path, [row(0, 0, prompt_ids=[PROMPTER.pad_id, 5])])
 

@@ -9,8 +9,9 @@ Prints a line for each part, and ends with 65 if one is damaged.
 from dataclasses import dataclass
 from pathlib import Path
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.stages import cli
+from o1p_jax.runtime.files import check_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,12 @@ class Arguments:
 
 
 def command(argv: list[str]) -> None:
+    from o1p_jax.stages import cli
+
     args = cli.parse(Arguments, argv)
+    for name, folder in vars(args).items():
+        if folder is not None:
+            check_folder(name, folder)
     if args.run is None and args.pool is None and args.model is None:
         raise BadInput("--run, --pool or --model: name a folder")
     from o1p_jax.stages.verify import parts_of_model, parts_of_pool, parts_of_run, verify
@@ -36,4 +42,4 @@ def command(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -25,11 +25,11 @@ from o1p_jax.training.loop import trained_params
 def export(folder: Path, out: Path, mesh: Mesh, source: SourceModel) -> Path:
     """Writes the model of the checkpoint in `folder`, which was trained from `source`, to `out`.
 
-    Raises BadInput where `out` holds something else or is not apart from `source` and the checkpoints, or `source`
+    Raises BadInput where `out` holds something else or is not apart from `source` and the checkpoint, or `source`
     holds other weights than those that the training began from; CorruptData for a damaged checkpoint.
     """
     check_apart("out", out, source.folder, "the model that was trained")
-    check_apart("out", out, folder.parent, "the run's checkpoints")
+    check_apart("out", out, folder, "the checkpoint")
     if processes.once(lambda: is_exported(folder, out)):
         return out
     params, _ = trained_params(folder, source, mesh)

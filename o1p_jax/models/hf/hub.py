@@ -1,15 +1,16 @@
 """The module finds a model's files: in a folder, on the Hugging Face hub, or in the package (the embedded model)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from o1p_jax.config.tree import EMBEDDED
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.families import read_config
+from o1p_jax.models.hf.folder import INDEX, FolderTensors
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import read_json
+from o1p_jax.runtime.progress import say_once
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 COPIED = (
     "config.json",
     "generation_config.json",
@@ -52,11 +53,21 @@ def resolve_model(path: str, revision: str | None = None, *, weights: bool = Tru
 
 
 def load_config(folder: Path) -> DecoderConfig:
-    """Reads the configuration of the model in `folder`; raises `BadInput` where the decoder can't compute the model."""
+    """Reads the configuration of the model in `folder`; raises `BadInput` where the decoder can't compute the model.
+
+    A model that is said to be tied, but whose weights are there and hold a head of their own, is not tied.
+    """
     hf = read_json(folder / "config.json")
     if not isinstance(hf, dict):
         raise CorruptData(f"{folder / 'config.json'}: not a JSON object; restore the file")
     try:
-        return read_config(hf)
+        cfg = read_config(hf)
     except BadInput as e:
         raise BadInput(f"{folder}: {e}") from None
+    if cfg.tied and any(folder.glob("*.safetensors")) and FolderTensors(folder).has_own_head(cfg):
+        say_once(
+            f"{folder}: config.json ties the head to the embedding, but the weights hold a head of their own, which is "
+            "kept, as transformers does"
+        )
+        return replace(cfg, tied=False)
+    return cfg

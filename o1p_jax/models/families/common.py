@@ -90,7 +90,7 @@ class Family:
     expected: Entries = field(default_factory=dict)
     """Entries that must have this value, because the decoder can't express another."""
     partial_rotation: bool = False
-    """Whether `partial_rotary_factor` counts; in the other families transformers rotates whole heads whatever it says."""
+    """Whether `partial_rotary_factor` counts; in the other families transformers rotates whole heads regardless."""
 
 
 def read(hf: Entries, family: Family) -> DecoderConfig:

@@ -71,12 +71,15 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     print(f"pool    {pool.path}\nweights {run / 'weights'}")
 
 
-def export_run(run: Path, out: Path, step: int | None) -> None:
-    """Writes the model of the run's checkpoint `step` (None: of the newest whole checkpoint) to the folder `out`."""
+def export_run(run: Path, out: Path, step: int | None, dtype: str | None = None) -> None:
+    """Writes the model of the run's checkpoint `step` (None: of the newest whole checkpoint) to the folder `out`.
+
+    `dtype` is the type of its weights; None: what the run's export.dtype says.
+    """
     cfg, commit = load_saved(run / CONFIG)
     simulate_devices(cfg.mesh)
     folder = newest_checkpoint(run, step)
-    export(folder, out, make_mesh(cfg.mesh), find_model(cfg.model, commit or cfg.revision))
+    export(folder, out, make_mesh(cfg.mesh), find_model(cfg.model, commit or cfg.revision), dtype or cfg.export.dtype)
     print(f"model {out}")
 
 

@@ -30,7 +30,7 @@ def is_done(cfg: RunConfig, source: SourceModel) -> bool:
 
     def check() -> bool:
         checkpoint = finished(run, made_by)
-        return checkpoint is not None and is_exported(checkpoint, run / "model")
+        return checkpoint is not None and is_exported(checkpoint, run / "model", cfg.export.dtype)
 
     return processes.once(check)
 
@@ -57,7 +57,7 @@ def train_and_export(cfg: RunConfig, source: SourceModel) -> None:
         constants={"wrong_positive": report.wrong_positive_share},
     )
     with preemptible():
-        export(checkpoint, run / "model", mesh, source)
+        export(checkpoint, run / "model", mesh, source, cfg.export.dtype)
 
 
 def _in_a_process(job: dict[str, Any]) -> None:

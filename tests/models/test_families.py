@@ -80,7 +80,10 @@ def test_ropes_of_gemma_3_in_transformers_4():
         (dict(rope_scaling=dict(rope_type="linear", factor=None)), r"rope type linear: missing \['factor'\]"),
         (dict(rope_scaling="yarn"), "no number"),
         (dict(model_type="phi3", partial_rotary_factor=0.2), "head_dim=16"),
-        (dict(partial_rotary_factor=0.5, rope_scaling=dict(rope_type="linear", factor=2.0)), "partial_rotary_factor=0.5"),
+        (
+            dict(partial_rotary_factor=0.5, rope_scaling=dict(rope_type="linear", factor=2.0)),
+            "partial_rotary_factor=0.5",
+        ),
         (
             dict(rope_scaling=dict(type="longrope", factor=2.0, short_factor=[1.0] * 8, long_factor=[1.0] * 7)),
             "long_factor: 7 numbers for 8 rotated pairs",
@@ -114,7 +117,10 @@ YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
         (dict(rope_scaling=YARN | dict(attention_factor=None)), dict(rope_scaling=YARN)),
         (dict(rope_scaling=dict(type="default", mrope_section=[4, 2, 2], factor=8.0)), dict()),
         (dict(rope_scaling=dict(rope_type=None, short_factor=[1.0])), dict()),
-        (dict(rope_scaling=dict(type="linear", factor=2, beta_fast=7)), dict(rope_scaling=dict(type="linear", factor=2))),
+        (
+            dict(rope_scaling=dict(type="linear", factor=2, beta_fast=7)),
+            dict(rope_scaling=dict(type="linear", factor=2)),
+        ),
         (dict(partial_rotary_factor=0.5), dict()),
         (dict(rope_parameters=dict(rope_type="default", partial_rotary_factor=0.25)), dict()),
         (dict(quantization_config={}), dict()),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from drive_train import tiny_samples
@@ -52,7 +54,9 @@ def test_each_sample_gets_the_values_of_its_completion_tokens_once(tmp_path):
 
 def test_all_parts_have_one_shape_so_that_one_program_serves(tmp_path):
     """Parts of few long and of many short samples, whose rows hold 1 to 12 of them."""
-    samples = [sample._replace(completion_ids=(1,) * (3 if i < 12 else 30)) for i, sample in enumerate(SAMPLES)]
+    samples = [
+        dataclasses.replace(sample, completion_ids=(1,) * (3 if i < 12 else 30)) for i, sample in enumerate(SAMPLES)
+    ]
     model, kept = Model(), TrainingSet.of(samples)
     references = References(kept, BATCH, range(BATCH.rows_per_microbatch))
     references.compute(kept.read(references.wanted), tmp_path, {}, model)

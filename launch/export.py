@@ -3,9 +3,10 @@
 python launch/export.py --run=runs/embedded --out=hf_model
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from o1p_jax.config.tree import ExportConfig
 from o1p_jax.stages import cli
 
 
@@ -17,13 +18,14 @@ class Arguments:
     """The folder to write."""
     step: int | None = None
     """The step of the checkpoint; left out: the newest whole checkpoint."""
+    export: ExportConfig = field(default_factory=ExportConfig)
 
 
 def command(argv: list[str]) -> None:
     args = cli.parse(Arguments, argv)
     from o1p_jax.stages.pipeline import export_run
 
-    export_run(Path(args.run), Path(args.out), args.step)
+    export_run(Path(args.run), Path(args.out), args.step, args.export.dtype)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def _adapt_config(path: Path, cfg: DecoderConfig, dtype: str | None) -> None:
     changes: Entries = {}
     if read_config(hf).tied != cfg.tied:
         changes["tie_word_embeddings"] = cfg.tied
+        progress.say("export: config.json ties a head that has weights of its own; the export's says it is not tied")
     if dtype is not None:
         changes |= dict.fromkeys({"dtype", "torch_dtype"} & hf.keys() or {"torch_dtype"}, dtype)
     if changes:

@@ -9,7 +9,6 @@ from o1p_jax.models.families import read_config
 from o1p_jax.models.hf.folder import INDEX, FolderTensors
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import read_json
-from o1p_jax.runtime.progress import say_once
 
 COPIED = (
     "config.json",
@@ -55,7 +54,8 @@ def resolve_model(path: str, revision: str | None = None, *, weights: bool = Tru
 def load_config(folder: Path) -> DecoderConfig:
     """Reads the configuration of the model in `folder`; raises `BadInput` where the decoder can't compute the model.
 
-    A model that is said to be tied, but whose weights are there and hold a head of their own, is not tied.
+    A model that is said to be tied, but whose weights are there and hold a head of their own, is not tied: transformers
+    keeps both as well.
     """
     hf = read_json(folder / "config.json")
     if not isinstance(hf, dict):
@@ -65,9 +65,5 @@ def load_config(folder: Path) -> DecoderConfig:
     except BadInput as e:
         raise BadInput(f"{folder}: {e}") from None
     if cfg.tied and any(folder.glob("*.safetensors")) and FolderTensors(folder).has_own_head(cfg):
-        say_once(
-            f"{folder}: config.json ties the head to the embedding, but the weights hold a head of their own, which is "
-            "kept, as transformers does"
-        )
         return replace(cfg, tied=False)
     return cfg

@@ -3,6 +3,7 @@
 A host reads each tensor once, and of it only the rows that its devices need.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,9 +45,11 @@ def load_params(
     together: dict[tuple[Any, ...], list[HfTensor]] = defaultdict(list)
     for tensor in tensors:
         together[tuple(dict.fromkeys(part.path for part in tensor.parts))].append(tensor)
+    # Large ones first: the host holds their shards while the devices, if these are simulated, are still empty.
+    by_size = sorted(together.items(), key=lambda item: -sum(math.prod(tensor.shape) for tensor in item[1]))
     loaded = {}
     with progress.track("load model", total=len(placed), unit="weights") as bar:
-        for paths, group in together.items():
+        for paths, group in by_size:
             weights = {path: _HostShards(path, group, placed[path].get_value(), dtype) for path in paths}
             for tensor in group:
                 _read(tensor, stored.tensors[tensor.name], weights)

@@ -19,7 +19,7 @@ from o1p_jax.runtime.errors import CorruptData
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Name of a floating type in the file -> its name in NumPy."""
 _NAMES = {name: key for key, name in DTYPES.items()}
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 4 * 2**20
 """How much of a tensor is looked at at a time."""
 
 

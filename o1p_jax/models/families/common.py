@@ -232,12 +232,13 @@ def _with_whole_heads(layer: LayerKind) -> LayerKind:
     rope = layer.rope
     if rope is None or rope.partial_rotary_factor == 1:
         return layer
+    entry = f"config.json: partial_rotary_factor={rope.partial_rotary_factor}"
     if rope.rope_type != "default":
         raise BadInput(
-            f"config.json: partial_rotary_factor={rope.partial_rotary_factor} with rope type {rope.rope_type}: "
-            "transformers can't compute it in this family; take the entry out if heads are rotated whole"
+            f"{entry} with rope type {rope.rope_type}: transformers can't compute it in this family; remove it if whole "
+            "heads are rotated"
         )
-    say_once(f"config.json: partial_rotary_factor={rope.partial_rotary_factor} is ignored, as transformers does here")
+    say_once(f"{entry}: ignored, as transformers ignores it in this family")
     return replace(layer, rope=replace(rope, partial_rotary_factor=1.0))
 
 

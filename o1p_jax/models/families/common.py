@@ -235,8 +235,8 @@ def _with_whole_heads(layer: LayerKind) -> LayerKind:
     entry = f"config.json: partial_rotary_factor={rope.partial_rotary_factor}"
     if rope.rope_type != "default":
         raise BadInput(
-            f"{entry} with rope type {rope.rope_type}: transformers can't compute it in this family; remove it if whole "
-            "heads are rotated"
+            f"{entry} with rope type {rope.rope_type}: transformers can't compute it in this family; take the entry "
+            "out if whole heads are rotated"
         )
     say_once(f"{entry}: ignored, as transformers ignores it in this family")
     return replace(layer, rope=replace(rope, partial_rotary_factor=1.0))

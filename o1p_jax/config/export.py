@@ -12,5 +12,5 @@ class ExportConfig:
 
     FLAG: ClassVar[str] = "export."
 
-    dtype: Literal["float32", "bfloat16", "float16"] | None = option(None)
+    dtype: Literal["float32", "bfloat16"] | None = option(None)
     """Type of the exported weights; left out: as the base model has them. bfloat16 rounds small changes away."""

@@ -56,7 +56,7 @@ def is_exported(folder: Path, out: Path, dtype: str | None = None) -> bool:
     if not (out / PROVENANCE).is_file():
         raise BadInput(f"out={out}: exists and was not exported by this program; name another folder")
     found = read_json(out / PROVENANCE)
-    return found == found | provenance(folder, dtype)
+    return isinstance(found, dict) and found == found | provenance(folder, dtype)
 
 
 def _told(rounding: dict[str, Any]) -> str:

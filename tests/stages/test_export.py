@@ -110,7 +110,7 @@ def test_what_rounding_leaves_of_the_training_is_told(run, tmp_path, capsys):
 
 def test_another_dtype_is_another_export(run, tmp_path):
     out = exported(run, tmp_path / "out")
-    assert is_exported(newest_checkpoint(run), out) and not is_exported(newest_checkpoint(run), out, "float16")
+    assert is_exported(newest_checkpoint(run), out) and not is_exported(newest_checkpoint(run), out, "bfloat16")
 
 
 def test_an_export_is_made_once_and_again_for_another_checkpoint(run, tmp_path):

@@ -51,6 +51,16 @@ def resolve_model(path: str, revision: str | None = None, *, weights: bool = Tru
         ) from e
 
 
+def check_config_tells_all(folder: Path, cfg: DecoderConfig) -> None:
+    """Raises `BadInput` where programs that go by config.json alone, such as vLLM, compute another model than `cfg`."""
+    path = folder / "config.json"
+    if read_config(read_json(path)).tied != cfg.tied:
+        raise BadInput(
+            f"{path}: tie_word_embeddings: the weights hold a head of their own, which vLLM would leave out; set the "
+            "entry to false, or take sampling.sampler=jax"
+        )
+
+
 def load_config(folder: Path) -> DecoderConfig:
     """Reads the configuration of the model in `folder`; raises `BadInput` where the decoder can't compute the model.
 

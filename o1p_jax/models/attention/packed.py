@@ -47,11 +47,13 @@ def packed_attention(
     kernels: tuple = ()
     if platform() == "tpu":
         if missing := -length % (LEAST_BLOCK * parts["context"]):
-            padded = (
-                jnp.pad(x, ((0, 0), (0, missing), *((0, 0),) * (x.ndim - 2)))
-                for x in (q_BLHK, k_BLGK, v_BLGK, segments_BL)
-            )
-            return packed_attention(*padded, windows, kind, scoring, sinks_H)[:, :length]
+
+            def pad(x: Array) -> Array:
+                return jnp.pad(x, ((0, 0), (0, missing), *((0, 0),) * (x.ndim - 2)))
+
+            q_BLHK, k_BLGK, v_BLGK, segments_BL = map(pad, (q_BLHK, k_BLGK, v_BLGK, segments_BL))
+            padded = packed_attention(q_BLHK, k_BLGK, v_BLGK, segments_BL, windows, kind, scoring, sinks_H)
+            return padded[:, :length]
         kernels = tuple(
             make_kernel(
                 length, heads, window, scoring.softcap, name=KEPT, head_shards=parts["tensor"],

@@ -20,11 +20,11 @@ class Rounding:
             before = source.read(rows).astype(np.float32).astype(np.float64)
             of_training, of_export = trained[rows] - before, exported[rows] - before
             self._values += before.size
-            self._trained += np.count_nonzero(of_training)
-            self._exported += np.count_nonzero(of_export)
-            self._product += np.vdot(of_training, of_export)
-            self._trained_square += np.vdot(of_training, of_training)
-            self._exported_square += np.vdot(of_export, of_export)
+            self._trained += int(np.count_nonzero(of_training))
+            self._exported += int(np.count_nonzero(of_export))
+            self._product += float(np.vdot(of_training, of_export))
+            self._trained_square += float(np.vdot(of_training, of_training))
+            self._exported_square += float(np.vdot(of_export, of_export))
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -36,5 +36,5 @@ class Rounding:
         return {
             "trained": self._trained / self._values,
             "exported": self._exported / self._values,
-            "cosine": float(self._product) / scale if scale else None,
+            "cosine": self._product / scale if scale else None,
         }

@@ -46,7 +46,7 @@ class StoredTensor(NamedTuple):
         Raises `CorruptData` where the file is shorter than its header says.
         """
         out = np.empty((rows.stop - rows.start, *self.shape[1:]), DTYPES[self.dtype])
-        left = memoryview(out.reshape(-1).view(np.uint8))
+        left = out.reshape(-1).view(np.uint8).data
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.start + rows.start * math.prod(self.shape[1:]) * out.itemsize)
             while left:

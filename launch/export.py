@@ -3,9 +3,10 @@
 python launch/export.py --run=runs/embedded --out=hf_model
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from o1p_jax.config.tree import ExportConfig
 from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.traces import traces_in
 
@@ -18,6 +19,7 @@ class Arguments:
     """The folder to write."""
     step: int | None = None
     """The step of the checkpoint; left out: the newest whole checkpoint."""
+    export: ExportConfig = field(default_factory=ExportConfig)
 
 
 def command(argv: list[str]) -> None:
@@ -28,7 +30,7 @@ def command(argv: list[str]) -> None:
     with traces_in(run):
         from o1p_jax.stages.pipeline import export_run
 
-        export_run(run, Path(args.out), args.step)
+        export_run(run, Path(args.out), args.step, args.export.dtype)
 
 
 if __name__ == "__main__":

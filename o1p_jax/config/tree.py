@@ -8,6 +8,7 @@ other processes, do without.
 
 from dataclasses import dataclass, field
 
+from o1p_jax.config.export import ExportConfig
 from o1p_jax.config.mesh import parse_mesh
 from o1p_jax.config.sampling import EvaluationConfig, GradingConfig, ProblemConfig, SamplingConfig, VllmConfig
 from o1p_jax.config.training import BatchConfig, CheckpointConfig, ComputeConfig, OptimConfig, TrainingConfig
@@ -21,6 +22,7 @@ __all__ = [
     "CheckpointConfig",
     "ComputeConfig",
     "EvaluationConfig",
+    "ExportConfig",
     "GradingConfig",
     "OptimConfig",
     "ProblemConfig",
@@ -57,6 +59,7 @@ class RunConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:

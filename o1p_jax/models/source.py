@@ -8,7 +8,8 @@ from typing import Any
 from o1p_jax.config.text import fingerprint
 from o1p_jax.devices import processes
 from o1p_jax.models.config import DecoderConfig
-from o1p_jax.models.hf.hub import CONFIG, COPIED, INDEX, load_config, resolve_model
+from o1p_jax.models.hf.folder import INDEX
+from o1p_jax.models.hf.hub import CONFIG, COPIED, load_config, resolve_model
 from o1p_jax.runtime.digests import kept_sha256, state
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.sums import check_sums, read_sums, sum_of

@@ -1,5 +1,6 @@
 """Progress for the person who watches, on stderr: a bar on a terminal, else a plain line every few seconds."""
 
+import functools
 import os
 import sys
 import threading
@@ -48,6 +49,12 @@ def say(line: str) -> None:
     """Prints one line for the person who watches, on stderr."""
     if _SILENT not in os.environ:
         print(line, file=sys.stderr, flush=True)
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Prints the line for the person who watches, unless this process has printed it before."""
+    say(line)
 
 
 def silence() -> None:

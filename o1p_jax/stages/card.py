@@ -45,8 +45,11 @@ def rendered(template: str, values: dict[str, Any]) -> str:
     return environment.get_template(template).render(values)
 
 
-def provenance(folder: Path) -> dict[str, Any]:
-    """Returns the facts (JSON values) that the model card of the checkpoint in `folder` is made from."""
+def provenance(folder: Path, dtype: str | None = None) -> dict[str, Any]:
+    """Returns the facts (JSON values) that the model card of the checkpoint in `folder` is made from.
+
+    `dtype` is the type that its weights are exported in; None: the base model's.
+    """
     facts = checkpoint.facts_of(folder)
     notes, made_by = facts["notes"], facts["made_by"]
     config = notes["config"]
@@ -68,6 +71,7 @@ def provenance(folder: Path) -> dict[str, Any]:
         "problems": public_path(config["problems.train"]),
         "imported": imported and {"format": imported["format"], "files": imported["files"]},
         "step": int(folder.name),
+        "dtype": dtype,
         "checkpoint": fingerprint(made_by),
         "method": card_text(method_of(params), params, made_by.get("method.reward_sha256")),
         "settings": {name: value for name, value in settings.items() if told.fullmatch(name)},

@@ -8,7 +8,7 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from unittest import mock
 
 import tyro
@@ -98,7 +98,7 @@ def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
 
     Raises BadInput that names the nearest right name of a mistyped flag, or the field of a bad value.
     """
-    known = [f.name for f in dataclasses.fields(cls)] if default is None else list(flatten(default))  # type: ignore[arg-type]
+    known = _flags_of(cls) if default is None else list(flatten(default))
     known += ["method"] if isinstance(default, RunConfig) else []  # for who mistypes it; `parse_run_config` took it out
     for argument in argv:
         name = argument.split("=")[0].removeprefix("--").replace("-", "_")
@@ -120,6 +120,15 @@ def parse(cls: type[T], argv: list[str], default: T | None = None) -> T:
             print(out.getvalue(), end="")
             raise
         raise BadInput(_one_line(err.getvalue() + out.getvalue())) from None
+
+
+def _flags_of(cls: Any) -> list[str]:
+    """Returns the names of the fields of `cls`, and of those of its parts, as flags have them."""
+    names = []
+    for field in dataclasses.fields(cls):
+        part: Any = field.default_factory
+        names += [f"{field.name}.{n}" for n in _flags_of(part)] if dataclasses.is_dataclass(part) else [field.name]
+    return names
 
 
 def _nearest(name: str, known: list[str]) -> str:

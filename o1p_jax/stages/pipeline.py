@@ -76,8 +76,11 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     print(f"pool    {pool.path}\nweights {run / 'weights'}")
 
 
-def export_run(run: Path, out: Path, step: int | None) -> None:
-    """Writes the model of the run's checkpoint `step` (None: of the newest whole checkpoint) to the folder `out`."""
+def export_run(run: Path, out: Path, step: int | None, dtype: str | None = None) -> None:
+    """Writes the model of the run's checkpoint `step` (None: of the newest whole checkpoint) to the folder `out`.
+
+    `dtype` is the type of its weights; None: what the run's export.dtype says.
+    """
     if not (run / CONFIG).is_file():
         raise BadInput(f"run={run}: no run there ({CONFIG} is missing); name a run's folder")
     cfg, commit = load_saved(run / CONFIG)
@@ -85,7 +88,8 @@ def export_run(run: Path, out: Path, step: int | None) -> None:
     folder = newest_checkpoint(run, step)
     remove_leftovers(out.parent.glob(f".{out.name}.*"))
     with memory_errors("export", remedies.of_export(cfg.mesh)):
-        export(folder, out, make_mesh(cfg.mesh), find_model(cfg.model, commit or cfg.revision))
+        source = find_model(cfg.model, commit or cfg.revision)
+        export(folder, out, make_mesh(cfg.mesh), source, dtype or cfg.export.dtype)
     print(f"model {out}")
 
 

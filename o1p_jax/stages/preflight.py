@@ -14,6 +14,7 @@ from o1p_jax.grading.grader import Grader
 from o1p_jax.methods import method_of
 from o1p_jax.methods.own_reward import check_reward
 from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.hf.hub import check_config_tells_all
 from o1p_jax.models.hf.load import check_weights
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.apart import check_apart
@@ -94,6 +95,8 @@ def check_functions(cfg: RunConfig) -> None:
 def check_model(cfg: RunConfig, source: SourceModel) -> None:
     """Raises BadInput where the model's files, the mesh, the trained layers or the sampler do not fit one another."""
     check_weights(source.folder, source.decoder)
+    if cfg.sampling.sampler != "jax":
+        check_config_tells_all(source.folder, source.decoder)
     sizes = mesh_sizes(cfg, source.decoder)
     check_divides(cfg.mesh, sizes)
     check_divides(cfg.mesh, sizes, _devices(cfg))  # once more, because -1 in a mesh depends on the devices

@@ -34,7 +34,7 @@ def is_done(cfg: RunConfig, source: SourceModel) -> bool:
 
     def check() -> bool:
         checkpoint = finished(run, made_by)
-        return checkpoint is not None and is_exported(checkpoint, run / "model")
+        return checkpoint is not None and is_exported(checkpoint, run / "model", cfg.export.dtype)
 
     return processes.once(check)
 
@@ -75,7 +75,7 @@ def _train_and_export(cfg: RunConfig, source: SourceModel, still_own: Callable[[
             still_own=still_own,
         )
     with memory_errors("export", remedies.of_export(cfg.mesh)):
-        export(checkpoint, run / "model", mesh, source)
+        export(checkpoint, run / "model", mesh, source, cfg.export.dtype)
 
 
 def _in_a_process(job: dict[str, Any]) -> None:

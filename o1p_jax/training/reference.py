@@ -30,12 +30,14 @@ class References:
         """Plans the parts; of each microbatch this process assembles the rows `local_rows`."""
         self._samples, self._batch, self._here = samples, batch, local_rows
         parts = [range(i, min(i + SAMPLES_PER_PART, len(samples))) for i in range(0, len(samples), SAMPLES_PER_PART)]
-        lengths, size = samples.lengths, batch.rows_per_microbatch
+        lengths, size, most = samples.lengths, batch.rows_per_microbatch, 0
         self._parts: list[list[Rows]] = []
         """For each part, the rows of its microbatches."""
         for part in parts:
             rows = [[part[j] for j in row] for row in pack([lengths[i] for i in part], batch.row_length)]
             self._parts.append([rows[r : r + size] for r in range(0, len(rows), size)])
+            most = max(most, *map(len, rows))
+        self._segments = most  # of all parts: another number would be another shape, and another compilation
 
     @property
     def wanted(self) -> set[int]:
@@ -74,11 +76,10 @@ class References:
     def _compute(
         self, part: list[Rows], mine: Samples, logprobs: Callable[[Batch], np.ndarray]
     ) -> dict[int, np.ndarray]:
-        segments = max(len(row) for group in part for row in group)
         values = {}
         for group in part:
             rows = self._local_rows(group)
-            logprobs_RL = logprobs(assemble(mine, None, rows, 1, len(rows), self._batch.row_length, segments))
+            logprobs_RL = logprobs(assemble(mine, None, rows, 1, len(rows), self._batch.row_length, self._segments))
             for r, row in enumerate(group):
                 end = 0
                 for i in row:

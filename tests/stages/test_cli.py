@@ -1,10 +1,10 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from o1p_jax.config.saved import save_config
-from o1p_jax.config.tree import RunConfig
+from o1p_jax.config.tree import ExportConfig, RunConfig
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import cli
 
@@ -35,6 +35,19 @@ def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
     for flag in ("--method=o1_pruner", "--method.name=o1_pruner"):
         chosen = cli.parse_run_config(["--method.lam=3", flag]).method
         assert chosen == replace(embedded, lam=3.0)  # the config's own values stay
+
+
+def test_a_part_of_the_configuration_among_a_commands_flags():
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments:
+        out: str
+        export: ExportConfig = field(default_factory=ExportConfig)
+
+    assert cli.parse(Arguments, ["--out=x"]).export.dtype is None
+    assert cli.parse(Arguments, ["--out=x", "--export.dtype=float32"]).export.dtype == "float32"
+    for wrong in ("--export.dtype=int8", "--export.type=float32"):
+        with pytest.raises(BadInput, match="export"):
+            cli.parse(Arguments, ["--out=x", wrong])
 
 
 def test_a_run_folders_config_is_a_config(tmp_path):

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from pathlib import Path
@@ -5,9 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import torch
 from drive_train import notes_of, tiny_config, tiny_model, tiny_samples
 from flax import nnx
 from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM
 
 from o1p_jax.config.tree import ComputeConfig
 from o1p_jax.devices.mesh import make_mesh
@@ -36,9 +39,9 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
-def exported(run: Path, out: Path, mesh: str = "1x1", folder: Path | None = None) -> Path:
+def exported(run: Path, out: Path, mesh: str = "1x1", folder: Path | None = None, dtype: str | None = None) -> Path:
     folder = folder or newest_checkpoint(run)
-    return export(folder, out, make_mesh(mesh), find_model(str(run.parent / "model")))
+    return export(folder, out, make_mesh(mesh), find_model(str(run.parent / "model")), dtype)
 
 
 def test_export_is_the_checkpoints_model(run, tmp_path):
@@ -80,6 +83,37 @@ def test_card_tells_base_data_method_and_table_and_nothing_of_the_machine(run, t
     assert "## Before and after\n\n| level | model |" in card and "3|ΔA| where accuracy did not fall and" in card
     write_card(out, "a table", as_printed=True)
     assert "AES is ΔL + 3|ΔA|, with ΔL" in (out / "README.md").read_text()
+
+
+def test_what_rounding_leaves_of_the_training_is_told(run, tmp_path, capsys):
+    out = exported(run, tmp_path / "out", dtype="bfloat16")
+    source, trained = run.parent / "model", exported(run, tmp_path / "float32", dtype="float32")
+    before, after, rounded = (load_file(folder / "model.safetensors") for folder in (source, trained, out))
+    assert {a.dtype for a in after.values()} == {np.dtype("float32")}
+    assert {str(a.dtype) for a in rounded.values()} == {"bfloat16"}
+    of_training, of_export = (
+        np.concatenate([(new[name].astype(np.float64) - before[name]).reshape(-1) for name in before])
+        for new in (after, rounded)
+    )
+    cosine = of_training @ of_export / np.linalg.norm(of_training) / np.linalg.norm(of_export)
+    found = json.loads((out / PROVENANCE).read_text())["rounding"]
+    assert found["trained"] == np.mean(of_training != 0) and found["exported"] == np.mean(of_export != 0)
+    assert 0.01 < found["cosine"] < 0.99 and found["cosine"] == pytest.approx(cosine)
+    same = json.loads((trained / PROVENANCE).read_text())["rounding"]
+    assert same["trained"] == same["exported"] and same["cosine"] == pytest.approx(1)
+    told = capsys.readouterr().err
+    assert f"the cosine of both changes is {cosine:.3f}; the rest is rounded away" in told
+    assert "the cosine of both changes is 1.000\n" in told
+    card = " ".join((out / "README.md").read_text().split())
+    assert f"as exported, in bfloat16; the cosine of the exported change and the trained one is {cosine:.3f}." in card
+    for folder, dtype in ((out, torch.bfloat16), (trained, torch.float32)):
+        (folder / "tokenizer_config.json").unlink()
+        assert AutoModelForCausalLM.from_pretrained(folder).dtype == dtype
+
+
+def test_another_dtype_is_another_export(run, tmp_path):
+    out = exported(run, tmp_path / "out")
+    assert is_exported(newest_checkpoint(run), out) and not is_exported(newest_checkpoint(run), out, "bfloat16")
 
 
 def test_an_export_is_made_once_and_again_for_another_checkpoint(run, tmp_path):

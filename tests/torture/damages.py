@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from o1p_jax.config.imports import ImportConfig
 from o1p_jax.config.tree import ProblemConfig
 from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
-from o1p_jax.data.prompts import read_prompts
+from o1p_jax.data.problems import load_problems
+from o1p_jax.data.prompts import make_prompts
 from o1p_jax.data.shards import META, ShardedTable
 from o1p_jax.evaluation.page import read_results
 from o1p_jax.models.hf.load import check_weights
@@ -143,12 +144,15 @@ def given(home: Home, folder: Path, rng: random.Random) -> None:
         source = find_model(str(folder / "model"))
         check_weights(source.folder, source.decoder)
 
+    def prompts(name: str) -> None:
+        make_prompts(folder / "model", load_problems(str(folder / name), ProblemConfig()), ProblemConfig())
+
     files = (str(folder / "rollouts.parquet"),)
     importing = ImportConfig(rollouts=files, pool=str(folder / "pool"), model=str(folder / "model"))
     for reader in (
         model,
-        lambda: read_prompts(folder / "model", str(folder / "problems.jsonl"), ProblemConfig(), None),
-        lambda: read_prompts(folder / "model", str(folder / "problems.parquet"), ProblemConfig(), None),
+        lambda: prompts("problems.jsonl"),
+        lambda: prompts("problems.parquet"),
         lambda: import_pool(importing),
     ):
         try:

@@ -9,7 +9,8 @@ from made_rollouts import rollouts, row
 
 from o1p_jax.config.imports import ImportConfig
 from o1p_jax.config.tree import ProblemConfig
-from o1p_jax.data.prompts import Prompter, read_prompts
+from o1p_jax.data.problems import load_problems
+from o1p_jax.data.prompts import Prompter, make_prompts
 from o1p_jax.evaluation.page import write_report
 from o1p_jax.evaluation.summary import Graded, compare
 from o1p_jax.grading.grader import Grader
@@ -55,10 +56,10 @@ def trial(home: Home, rng: random.Random, number: int) -> None:
 
 
 def as_problem(home: Home, folder: Path, text: str) -> None:
-    path = folder / "problems.jsonl"
+    path, cfg = folder / "problems.jsonl", ProblemConfig()
     for column in ("problem", "answer", "level"):
         path.write_text(json.dumps({"problem": "1+1?", "answer": "2", "level": "1"} | {column: text}))
-        outcome(lambda: read_prompts(home.model, str(path), ProblemConfig(), None))
+        outcome(lambda: make_prompts(home.model, load_problems(str(path), cfg), cfg))
 
 
 def as_rollout(home: Home, folder: Path, text: str) -> None:

@@ -197,6 +197,24 @@ def test_the_compiled_step_holds_no_array_of_tokens_times_vocabulary_beyond_a_ch
         assert largest(length) == local_rows * length * local_vocab > bound
 
 
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "HIGHEST"), ("bfloat16", "DEFAULT")])
+def test_products_are_as_exact_as_their_type(dtype, precision):
+    """Those of the derivatives too, which attention and experts have of their own."""
+    model = read_config(
+        MODEL | dict(model_type="qwen3_moe", moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2)
+    )
+    cfg = dataclasses.replace(CONFIG, compute=ComputeConfig(dtype=dtype, logprob_chunk=16))
+    trainer = Trainer("1x1", cfg, model)
+    batch = put_batch(one_batch(cfg.batch), trainer.mesh, cfg.batch.rows_per_microbatch)
+    logprob_fn = make_logprob_fn(model, None, cfg.compute, trainer.mesh)
+    for program in (
+        trainer.step.lower(trainer.state, trainer.frozen, batch),
+        logprob_fn.lower((trainer.state.params, trainer.frozen), batch),
+    ):
+        products = [line for line in program.as_text().splitlines() if "stablehlo.dot_general" in line]
+        assert len(products) > 10 and all(f"precision = [{precision}, {precision}]" in line for line in products)
+
+
 @pytest.mark.slow
 def test_reference_logprobs_make_the_first_ratio_one():
     trainer = Trainer("8x1")

@@ -1,16 +1,16 @@
 """The module finds a model's files: in a folder, on the Hugging Face hub, or in the package (the embedded model)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from o1p_jax.config.tree import EMBEDDED
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.families import read_config
+from o1p_jax.models.hf.folder import INDEX, FolderTensors
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import read_json
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 COPIED = (
     CONFIG,
     "generation_config.json",
@@ -52,12 +52,29 @@ def resolve_model(path: str, revision: str | None = None, *, weights: bool = Tru
         ) from e
 
 
+def check_config_tells_all(folder: Path, cfg: DecoderConfig) -> None:
+    """Raises `BadInput` where programs that go by config.json alone, such as vLLM, compute another model than `cfg`."""
+    path = folder / CONFIG
+    if read_config(read_json(path)).tied != cfg.tied:
+        raise BadInput(
+            f"{path}: tie_word_embeddings: the weights hold a head of their own, which vLLM would leave out; set the "
+            "entry to false, or take sampling.sampler=jax"
+        )
+
+
 def load_config(folder: Path) -> DecoderConfig:
-    """Reads the configuration of the model in `folder`; raises `BadInput` where the decoder can't compute the model."""
+    """Reads the configuration of the model in `folder`; raises `BadInput` where the decoder can't compute the model.
+
+    A model that is said to be tied, but whose weights are there and hold a head of their own, is not tied: transformers
+    keeps both as well.
+    """
     hf = read_json(folder / CONFIG)
     if not isinstance(hf, dict):
         raise CorruptData(f"{folder / CONFIG}: not a JSON object; restore the file")
     try:
-        return read_config(hf)
+        cfg = read_config(hf)
     except BadInput as e:
         raise BadInput(f"{folder}: {e}") from None
+    if cfg.tied and any(folder.glob("*.safetensors")) and FolderTensors(folder).has_own_head(cfg):
+        return replace(cfg, tied=False)
+    return cfg

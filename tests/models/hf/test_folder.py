@@ -60,6 +60,7 @@ def test_old_buffers_and_a_tied_head_are_no_misfits(tmp_path):
             }
         ),
     )
+    assert load_config(source).tied
     check_weights(source, load_config(source))
 
 
@@ -141,6 +142,7 @@ MALFORMED = {
     "more layers": edit_json("config.json", num_hidden_layers=4),
     "other heads": edit_json("config.json", num_key_value_heads=4),
     "tied": edit_json("config.json", tie_word_embeddings=True, vocab_size=97),
+    "tied, cut off": lambda folder: (MALFORMED["tied"](folder), MALFORMED["truncated"](folder)),
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "pickle": pickled,
     "missing tensor": edit_tensors(lambda w: w.pop("model.norm.weight")),

@@ -27,7 +27,9 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
     built = {}
     for name, value in values.items():
         part: Any = fields[name].default_factory
-        if isinstance(value, dict) and part is not dataclasses.MISSING:
+        if dataclasses.is_dataclass(part):
+            if not isinstance(value, dict):
+                raise BadInput(f"{prefix}{name}: holds {value!r:.60} instead of fields of its own")
             if issubclass(part, Params):
                 part, value = params_of(value)
             value = from_dict(part, value, f"{prefix}{name}.")

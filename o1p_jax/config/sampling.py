@@ -108,6 +108,8 @@ class GradingConfig:
     """FILE.py:NAME, a function (solution, answer) -> True, False or None (no answer found); left out: math-verify."""
     timeout_s: int = option(5, GRADES, EVALUATION)
     """Seconds of processor time for one solution; a solution that takes longer is undecided."""
+    allow_unfinished: bool = option(False, GRADES, EVALUATION)
+    """Whether sums and products still to do (17 * 6 - 9) count as the number that they give; see docs/grading.md."""
 
     def __post_init__(self) -> None:
         if self.grader is not None:

@@ -26,7 +26,9 @@ def grade(pool: Pool, grading: GradingConfig) -> ShardedTable:
     columns = ("problem_id", "sample_idx", "completion", "answer")
     with (
         preemptible(),
-        Grader(timeout_s=grading.timeout_s, own=grading.grader) as grader,
+        Grader(
+            timeout_s=grading.timeout_s, own=grading.grader, allow_unfinished=grading.allow_unfinished
+        ) as grader,
         track("grade", total=grades.shards, unit="shards", done=done) as bar,
         closing(shards_to_make(grades, lambda _: bar.advance())) as todo,
     ):

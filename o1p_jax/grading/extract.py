@@ -37,7 +37,7 @@ def final_answer(text: str) -> str | None:
     return answer if 0 < len(answer) <= MAX_ANSWER else None
 
 
-_SENTENCE = re.compile(r"[A-Za-z]{2,}[ ,}]{1,9}[A-Za-z]{2,}")
+_SENTENCE = re.compile(r"[A-Za-z]{2,}[ ,}]{1,9}[A-Za-z]{2,}|\s\((?!mod|base)[A-Za-z]{2,}")
 
 
 def stated(gold: str) -> str:

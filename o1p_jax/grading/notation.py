@@ -225,6 +225,7 @@ def _textual(content: str, *, inside: bool) -> str:
 
 
 _PLAIN = (
+    (re.compile(r"(\A|\\in|\\cup|=)\s*\{([^{}]*[,|:][^{}]*)\}(?=\s*(?:\Z|\\cup))"), r"\1\\{\2\\}"),
     (re.compile(r"(?<![A-Za-z\\])sqrt\s*(?=[\d({])"), r"\\sqrt "),
     (re.compile(r"(?<![A-Za-z\\])cbrt\s*(?=[\d({])"), r"\\sqrt[3]"),
     (re.compile(r"(?<![A-Za-z\\])(?:infinity|Infinity|inf|oo)(?![A-Za-z])"), r"\\infty "),

@@ -9,7 +9,7 @@ import pytest
 
 from o1p_jax.grading.grader import Grader
 
-KNOWN: set[tuple[str, str]] = set()
+KNOWN = {(r"\boxed{2x = 14, x = 7}", "7"), (r"\boxed{[1,1]}", r"\{1\}")}
 """Right pairs that the grader calls wrong: (solution, gold answer). At most three."""
 
 _, *LINES = Path(__file__).with_name("fair_pairs.tsv").read_text(encoding="utf-8").splitlines()

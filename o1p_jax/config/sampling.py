@@ -151,6 +151,8 @@ class GradingConfig:
     """Seconds of processor time for one solution; a solution that takes longer is undecided."""
     unclosed_thought: bool = option(False, GRADES, EVALUATION)
     """Whether a solution that never closes its thought (cut off, as a rule) may have its answer in there."""
+    allow_unfinished: bool = option(False, GRADES, EVALUATION)
+    """Whether sums and products still to do (17 * 6 - 9) count as the number that they give; see docs/grading.md."""
 
     def __post_init__(self) -> None:
         if self.grader is not None:

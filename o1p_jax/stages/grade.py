@@ -27,7 +27,12 @@ def grade(pool: Pool, grading: GradingConfig) -> ShardedTable:
     columns = ("problem_id", "sample_idx", "completion", "answer", "inside_thought")
     with (
         memory_errors("grade", remedies.of_host("--sampling.problems_per_shard (in a new pool)")),
-        Grader(timeout_s=grading.timeout_s, own=grading.grader, unclosed_thought=grading.unclosed_thought) as grader,
+        Grader(
+            timeout_s=grading.timeout_s,
+            own=grading.grader,
+            unclosed_thought=grading.unclosed_thought,
+            allow_unfinished=grading.allow_unfinished,
+        ) as grader,
         track("grade", total=grades.shards, unit="shards", done=done) as bar,
         closing(shards_to_make(grades, lambda _: bar.advance())) as todo,
     ):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Prompter:
     """A prompter makes prompt tokens of problems, and text of completions, by a model's tokenizer and chat template."""
 
     def __init__(self, folder: Path, cfg: ProblemConfig | None = None):
-        """Loads the tokenizer. Raises BadInput when it is missing, or lacks the chat template that `cfg` asks for."""
+        """Loads the tokenizer. Raises BadInput when it is missing. Text is decoded without a chat template."""
         from transformers import AutoTokenizer
 
         self._folder, self._cfg = folder, cfg or ProblemConfig()
@@ -84,7 +85,6 @@ class Prompter:
             raise BadInput(
                 f"{folder}: no usable tokenizer ({_reason(e)}); copy the model's tokenizer files there"
             ) from None
-        self._template = _chosen_template(self._tokenizer.chat_template, self._cfg, folder)
         self._vocab_size = read_json(folder / "config.json").get("vocab_size")
         special = {i: token.content for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
         self._special = {*special, *self._tokenizer.all_special_ids}
@@ -133,6 +133,7 @@ class Prompter:
     def _rendered(self, problem: Problem) -> str:
         from jinja2 import TemplateError
 
+        template = self._template
         messages = list(problem.chat)
         if not messages:
             messages = [{"role": "user", "content": self._cfg.user_template.replace("{problem}", problem.problem)}]
@@ -142,7 +143,7 @@ class Prompter:
             with processor_time_limit(_RENDERING_S):
                 return self._tokenizer.apply_chat_template(
                     messages,
-                    chat_template=self._template,
+                    chat_template=template,
                     add_generation_prompt=True,
                     tokenize=False,
                     strftime_now=self._strftime_now,
@@ -165,6 +166,29 @@ class Prompter:
         day = date.today() if self._cfg.date is None else date.fromisoformat(self._cfg.date)
         return day.strftime(form)
 
+    @cached_property
+    def _template(self) -> str:
+        """The tokenizer's chat template, or the one of several that the configuration names."""
+        there, cfg = self._tokenizer.chat_template, self._cfg
+        if not there:
+            raise BadInput(
+                f"{self._folder}: the tokenizer has no chat template; put the model's chat_template.jinja there"
+            )
+        templates = there if isinstance(there, dict) else {"default": there}
+        name = cfg.chat_template or "default"
+        if name not in templates:
+            raise BadInput(
+                f"problems.chat_template={cfg.chat_template}: {self._folder} has the chat templates "
+                f"{', '.join(templates)}; name one of these"
+            )
+        for variable in cfg.template_kwargs or {}:
+            if not re.search(rf"\b{re.escape(variable)}\b", templates[name]):
+                raise BadInput(
+                    f"problems.template_kwargs: the chat template of {self._folder} has no variable {variable}; "
+                    "leave it out"
+                )
+        return templates[name]
+
     def opens_thought(self, prompt_ids: Sequence[int]) -> bool:
         """Returns whether a prompt ends inside a thought."""
         return thoughts.opens_thought(self.decode(prompt_ids[-50:], special=True))
@@ -176,25 +200,6 @@ class Prompter:
         """
         hidden = {True: set(), False: self._special, None: self._special - self._marks}[special]
         return self._tokenizer.decode([i for i in ids if i not in hidden])
-
-
-def _chosen_template(there: str | dict[str, str] | None, cfg: ProblemConfig, folder: Path) -> str:
-    """Returns the chat template that `cfg` names among those that are `there`."""
-    if not there:
-        raise BadInput(f"{folder}: the tokenizer has no chat template; put the model's chat_template.jinja there")
-    templates = there if isinstance(there, dict) else {"default": there}
-    name = cfg.chat_template or "default"
-    if name not in templates:
-        raise BadInput(
-            f"problems.chat_template={cfg.chat_template}: {folder} has the chat templates {', '.join(templates)}; "
-            "name one of these"
-        )
-    for variable in cfg.template_kwargs or {}:
-        if not re.search(rf"\b{re.escape(variable)}\b", templates[name]):
-            raise BadInput(
-                f"problems.template_kwargs: the chat template of {folder} has no variable {variable}; leave it out"
-            )
-    return templates[name]
 
 
 def _name(problem: Problem) -> str:

@@ -62,7 +62,7 @@ def test_decode_leaves_out_special_tokens(model):
 
 def test_models_that_do_not_fit(tmp_path, model):
     with pytest.raises(BadInput, match="has no chat template"):
-        Prompter(model_folder(tmp_path / "a", chat_template=None), CFG)
+        Prompter(model_folder(tmp_path / "a", chat_template=None), CFG).prompt_ids(problem())
     with pytest.raises(BadInput, match=r"holds the token u \(87\), which is not among the model's 80"):
         Prompter(model_folder(tmp_path / "b", vocab_size=80), CFG).prompt_ids(problem())
     with pytest.raises(BadInput, match="no usable tokenizer") as e:
@@ -122,7 +122,8 @@ def test_a_named_chat_template_is_chosen_by_its_name(tmp_path):
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": named}))
     with pytest.raises(BadInput, match=r"chat_template=None: .* has the chat templates search, tool_use; name one"):
-        Prompter(folder, CFG)
+        Prompter(folder, CFG).prompt_ids(problem())
+    assert Prompter(folder).decode([68, 2]) == "b"  # text needs no template
     prompter = Prompter(folder, ProblemConfig(chat_template="search"))
     assert prompter.decode(prompter.prompt_ids(problem())).startswith("search:<user>")
 
@@ -133,7 +134,7 @@ def test_variables_reach_the_chat_template_and_misspelt_ones_are_refused(tmp_pat
     prompter = Prompter(folder, ProblemConfig(template_kwargs={"enable_thinking": False}))
     assert prompter.decode(prompter.prompt_ids(problem())).endswith("<assistant><think>\n\n</think>")
     with pytest.raises(BadInput, match="has no variable enable_thinkng"):
-        Prompter(folder, ProblemConfig(template_kwargs={"enable_thinkng": False}))
+        Prompter(folder, ProblemConfig(template_kwargs={"enable_thinkng": False})).prompt_ids(problem())
     for name, value in (("messages", "x"), ("strftime_now", 1), ("enable_thinking", "false")):
         with pytest.raises(BadInput, match=rf"problems\.template_kwargs=.*{name}"):
             ProblemConfig(template_kwargs={name: value})

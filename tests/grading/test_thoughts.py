@@ -80,6 +80,6 @@ def test_tokens_of_marks():
     "piece",
     ["<", "<think", "<_", "<a_", "<a:think", "<think_", "<|channel|>final ", "<|channel|>", "[THINK", "Here ", "<:"],
 )
-def test_a_megabyte_of_broken_marks_is_read(piece):
-    answer_part(piece * (1_000_000 // len(piece)))
-    answer_part("<" + piece[1:] * (1_000_000 // len(piece)))
+def test_long_runs_of_broken_marks_are_read(piece):
+    answer_part(piece * (200_000 // len(piece)))
+    answer_part("<" + piece[1:] * (200_000 // len(piece)))

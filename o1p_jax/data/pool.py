@@ -54,7 +54,7 @@ GRADES = pa.schema(
 
 _KEY_COLUMNS = ("problem_id", "sample_idx")
 _FACTS = "pool.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Pool:

@@ -3,6 +3,8 @@
 import json
 import random
 
+import datasets
+import pandas
 import pyarrow.parquet as pq
 import pytest
 
@@ -91,8 +93,17 @@ def test_every_flipped_bit_and_every_cut_is_found(folder):
 
 
 def test_digests_are_those_of_sha256sum(folder):
-    line = (folder.path / "part-00000.parquet.sha256").read_text()
+    line = (folder.path / "_part-00000.sha256").read_text()
     assert line == f"{sha256_file(folder.shard_path(0))}  part-00000.parquet\n"
+
+
+def test_the_folder_is_one_table_to_other_tools(folder, tmp_path):
+    """Of the folder's files only the shards are data, whatever else lies there while the folder is being filled."""
+    (folder.path / ".part-00002.claim").write_text("{}")
+    assert pq.read_table(folder.path).num_rows == 3
+    assert pandas.read_parquet(folder.path)["sample_idx"].tolist() == [0, 1, 2]
+    read = datasets.load_dataset(str(folder.path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert read["sample_idx"][:] == [0, 1, 2] and read.column_names == SAMPLES.names
 
 
 def test_a_shard_of_another_folder_is_refused(folder, tmp_path):

@@ -41,7 +41,7 @@ def write_pool(path: Path, *shards: list[dict]) -> tuple[Pool, ShardedTable]:
     samples = ShardedTable.create(path / "samples", SAMPLES, made_by, len(shards))
     for i, rows in enumerate(shards):
         samples.write_shard(i, [only(row, SAMPLES) for row in rows])
-    write_json(path / "pool.json", {"format": 1, "origin": "sampled", "problems_per_shard": 1, "identity": made_by})
+    write_json(path / "pool.json", {"format": 2, "origin": "sampled", "problems_per_shard": 1, "identity": made_by})
     pool = Pool(path)
     grades = pool.grades(identity.of_grades(GradingConfig()))
     for i, rows in enumerate(shards):

@@ -1,0 +1,39 @@
+"""The program `o1p NAME ...` runs one of the commands; `python launch/NAME.py ...` is the same from a checkout."""
+
+import sys
+from importlib import import_module
+
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages import cli
+
+COMMANDS = {
+    "train": "does the whole job: samples, grades, weighs, trains, exports, evaluates",
+    "presample": "samples and grades solutions, which any number of runs can be trained from",
+    "evaluate": "compares models on problem sets",
+    "export": "writes a run's checkpoint as a Hugging Face folder",
+    "plan": "tells whether a run fits a pod, and how fast it could be there",
+    "check-parity": "compares our decoder with that of transformers on your model",
+    "import-pool": "makes a pool of solutions that another program sampled",
+    "export-pool": "writes a pool as a data set",
+}
+
+
+def main() -> None:
+    """Runs the command that the first argument names on the other arguments."""
+    name, *argv = sys.argv[1:] or ["--help"]
+    if name in ("--help", "-h"):
+        print("usage: o1p COMMAND [--help] [FLAGS]\n")
+        print("\n".join(f"  {command:14}{does}" for command, does in COMMANDS.items()))
+        return
+    sys.argv = [f"o1p {name}", *argv]
+    cli.main(import_module(_module(name)).command if name in COMMANDS else lambda _: _refuse(name))
+
+
+def _module(name: str) -> str:
+    return f"o1p_jax.commands.{name.replace('-', '_')}"
+
+
+def _refuse(name: str) -> None:
+    meant = cli.nearest(name, list(COMMANDS))
+    remedy = f"did you mean {' or '.join(meant)}?" if meant else f"there are {', '.join(COMMANDS)}"
+    raise BadInput(f"{name}: no such command; {remedy}")

@@ -1,9 +1,9 @@
 """A table on disk is a folder of Parquet shards, each of which is written whole or not at all.
 
-`_meta.json` and each shard's key-value metadata say what the rows were made with; a folder is never mixed with rows made
-otherwise. Beside each shard lies its SHA-256, in the form that `sha256sum -c` reads, because Parquet lets a flipped bit
-in a header pass. Whatever is no shard has a name that begins with `_` or `.`, so that pyarrow, pandas and `datasets` open
-the folder as one table.
+`_meta.json` and each shard's key-value metadata say what the rows were made with; a folder is never mixed with rows
+made otherwise. Beside each shard lies its SHA-256, in the form that `sha256sum -c` reads, because Parquet lets a
+flipped bit in a header pass. All files but the shards have names that begin with `_` or `.`, so that pyarrow, pandas
+and `datasets` open the folder as one table.
 """
 
 import io

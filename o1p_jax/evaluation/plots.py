@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -12,6 +12,16 @@ from matplotlib.figure import Figure
 from o1p_jax.evaluation.summary import Result, Summary
 
 LIGHT, DARK = "light", "dark"
+_HEIGHT = 3.6
+_SIDES = [
+    (x * far, y * far, aligned)
+    for far in (5, 10, 16)
+    for x, y, aligned in (
+        (-1, 0.4, "right"), (1, 0.4, "left"), (0, 1.2, "center"),
+        (-1, -1, "right"), (1, -1, "left"), (0, -1.4, "center"),
+    )
+]  # fmt: skip
+"""Where a point's name may stand, in points of print from the point, and how the name is aligned there."""
 _INK = {LIGHT: "#3f4753", DARK: "#b6bfcc"}
 _GRID = {LIGHT: "#e3e7ec", DARK: "#2c333d"}
 _MODELS = {  # the base first; the last colour serves all further models
@@ -39,21 +49,21 @@ def color(index: int, scheme: str) -> str:
 def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
     """Draws all models on one problem set.
 
-    The whole set is large, with its intervals; each level is small; arrows lead from the base to the other models.
+    The whole set is large, with its intervals; each level is small, with its name at the last model's dot where there
+    is room for the name; arrows lead from the base to the other models.
     """
 
     def draw(ax: Axes, scheme: str) -> None:
         base = results[0]
+        names: dict[str, tuple[float, float]] = {}
         for level in base.levels if len(base.levels) > 1 else ():
             before = point = _point(base.levels[level])
             for i, result in enumerate(results):
                 point = _point(result.levels[level])
-                ax.plot(*point, "o", color=color(i, scheme), markersize=4, alpha=0.7, markeredgewidth=0)
+                ax.plot(*point, "o", color=color(i, scheme), markersize=4, alpha=0.7, markeredgewidth=0, clip_on=False)
                 if i:
                     _arrow(ax, before, point, color(i, scheme), width=0.8, alpha=0.5)
-            ax.annotate(
-                _short(level), point, (-5, 2), textcoords="offset points", ha="right", color=_INK[scheme], fontsize=8
-            )
+            names[level] = point
         for i, result in enumerate(results):
             summary = result.overall
             x, y = _point(summary)
@@ -72,6 +82,7 @@ def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
                 elinewidth=1.4,
                 capsize=3,
                 zorder=3,
+                clip_on=False,
             )
             if i:
                 _arrow(ax, _point(base.overall), (x, y), color(i, scheme), width=1.8, alpha=0.9)
@@ -79,6 +90,9 @@ def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
         ax.set_ylabel("accuracy %")
         ax.margins(0.1)
         ax.set_xlim(left=0)
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(low, 0), min(high, 100))
+        _name_points(ax, names, _INK[scheme])
 
     return _plot(draw, "Accuracy against mean tokens: " + _spoken(results))
 
@@ -100,11 +114,11 @@ def tokens_by_level(results: Sequence[Result]) -> Plot:
         ax.set_ylabel("level")
         ax.set_xlabel("mean tokens of a solution")
 
-    return _plot(draw, "Mean tokens by level.")
+    return _plot(draw, "Mean tokens by level.", height=max(_HEIGHT, 1 + 0.2 * len(results[0].levels)))
 
 
-def _plot(draw: Callable[[Axes, str], None], alt: str) -> Plot:
-    """Runs `draw(axes, scheme)` for both colour schemes."""
+def _plot(draw: Callable[[Axes, str], None], alt: str, height: float = _HEIGHT) -> Plot:
+    """Runs `draw(axes, scheme)` for both colour schemes; `height` is in inches."""
     uris = {}
     for scheme in (LIGHT, DARK):
         style: Any = {
@@ -122,7 +136,7 @@ def _plot(draw: Callable[[Axes, str], None], alt: str) -> Plot:
             "axes.spines.right": False,
         }
         with matplotlib.rc_context(style):
-            figure = Figure(figsize=(4.9, 3.6), layout="constrained")
+            figure = Figure(figsize=(4.9, height), layout="constrained")
             axes = figure.subplots()
             axes.grid(True, linewidth=0.7)
             axes.set_axisbelow(True)
@@ -142,6 +156,24 @@ def _point(summary: Summary) -> tuple[float, float]:
 def _arrow(ax: Axes, start, end, color: str, *, width: float, alpha: float) -> None:
     style = {"arrowstyle": "-|>", "color": color, "linewidth": width, "alpha": alpha, "shrinkA": 5, "shrinkB": 5}
     ax.annotate("", end, start, arrowprops=style, zorder=2)
+
+
+def _name_points(ax: Axes, names: Mapping[str, tuple[float, float]], ink: str) -> None:
+    """Writes each name beside its point, where it lies over no point or error bar and no other name, or not at all."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # the layout decides where the points are
+    taken = [drawn.get_window_extent().padded(1) for drawn in (*ax.lines, *ax.collections)]
+    for name, point in names.items():
+        for x, y, aligned in _SIDES:
+            text = ax.annotate(
+                _short(name), point, (x, y), textcoords="offset points", ha=aligned, va="center", color=ink, fontsize=8
+            )
+            box = text.get_window_extent()
+            if figure.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1) and not box.count_overlaps(taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def _short(name: str) -> str:

@@ -109,5 +109,11 @@ def sha256_file(path: Path) -> str:
 
 
 def public_path(name: str) -> str:
-    """A path's last part, for what is passed on and should tell nothing of this machine; other names as they are."""
-    return Path(name).name if name.startswith(("/", "~", ".")) or Path(name).exists() else name
+    """Returns a name for what is passed on, which should tell nothing of this machine.
+
+    Of a path, also of one in FOLDER:SPLIT or to a file of rows that is not there any more, the last part is left; other
+    names (of the hub, of embedded sets) stay as they are.
+    """
+    local = name.startswith(("/", "~", ".")) or name.endswith((".jsonl", ".parquet"))
+    folder = name.rpartition(":")[0] or name
+    return Path(name).name if local or Path(name).exists() or Path(folder).exists() else name

@@ -14,7 +14,9 @@ from o1p_jax.evaluation import table
 from o1p_jax.evaluation.page import read_results, write_report
 from o1p_jax.evaluation.summary import Graded, Result, compare
 from o1p_jax.models.source import SourceModel, find_model
+from o1p_jax.runtime.files import public_path
 from o1p_jax.stages import where
+from o1p_jax.stages.card import training_facts
 from o1p_jax.stages.grade import grade
 from o1p_jax.stages.pool import evaluation_pool
 from o1p_jax.stages.preflight import check_functions, check_model
@@ -25,16 +27,15 @@ _COLUMNS = tuple(dict.fromkeys([*PROBLEMS.names, *SAMPLES.names, *GRADES.names])
 def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str], out: Path) -> None:
     """Compares models (folders, hub names, run folders) on problem sets and prints the table."""
     folders = [str(Path(m) / "model") if (Path(m) / "model" / "config.json").is_file() else m for m in models]
-    names = [Path(m).name for m in models]
-    labels = [name if names.count(name) == 1 else model for name, model in zip(names, models, strict=True)]
+    labels = _labels(models, [Path(m).name for m in models])
     sources = {label: find_model(folder, cfg.revision) for label, folder in zip(labels, folders, strict=True)}
+    sets = dict(zip(_labels(problem_sets, [public_path(s) for s in problem_sets]), problem_sets, strict=True))
     check_functions(cfg)
     prompts = {}
     for label, source in sources.items():
         check_model(cfg, source)
-        for problem_set in problem_sets:
-            read = read_prompts(source.folder, problem_set, cfg.problems, cfg.problems.limit_test)
-            prompts[label, problem_set] = read
+        for name, problem_set in sets.items():
+            prompts[label, name] = read_prompts(source.folder, problem_set, cfg.problems, cfg.problems.limit_test)
     results = compare_models(cfg, sources, prompts, out, title=" and ".join(labels))
     table.show(results)
     print(f"report {out / 'report.html'}")
@@ -65,7 +66,7 @@ def compare_models(
     if not processes.leader():
         return []
     facts = {
-        "base model": cfg.model,
+        "base model": public_path(next(iter(models.values())).name),
         "sampler": cfg.sampling.sampler,
         "temperature": f"{cfg.evaluation.temperature:g}",
         "top_p": f"{cfg.evaluation.top_p:g}",
@@ -74,6 +75,8 @@ def compare_models(
         "AES": "as the paper printed it" if cfg.evaluation.aes_as_printed else "by the paper's formula",
         "seed": str(cfg.seed),
     }
+    for name, source in models.items():
+        facts |= {f"{name}, {fact}": text for fact, text in training_facts(source.folder).items()}
     shown, resamples = cfg.evaluation.rollouts_shown, cfg.evaluation.bootstrap
     made_by = [[*names, grades.metadata] for names, (_, grades) in graded.items()]
     key = fingerprint([made_by, facts, title, shown, resamples])
@@ -85,6 +88,11 @@ def compare_models(
     results = compare(runs, resamples=resamples, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
     write_report(out, runs, results, title=title, facts=facts, key=key, shown=shown, seed=cfg.seed)
     return results
+
+
+def _labels(names: Sequence[str], short: Sequence[str]) -> list[str]:
+    """Returns the `short` forms of the names; the whole name where another one has the same short form."""
+    return [part if short.count(part) == 1 else name for name, part in zip(names, short, strict=True)]
 
 
 def _slug(name: str) -> str:

@@ -15,6 +15,7 @@ from o1p_jax.devices.mesh import make_mesh, simulate_devices
 from o1p_jax.evaluation import table
 from o1p_jax.evaluation.summary import Result
 from o1p_jax.models.source import find_model
+from o1p_jax.runtime.files import public_path
 from o1p_jax.runtime.place import JobPlace
 from o1p_jax.runtime.signals import preemptible
 from o1p_jax.stages import identity, where
@@ -48,9 +49,9 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     results = compare_models(
         cfg,
         models,
-        {(name, cfg.problems.test): inputs.test for name in models},
+        {(name, public_path(cfg.problems.test)): inputs.test for name in models},
         run / "evaluation",
-        title=f"{cfg.model}, before and after",
+        title=f"{public_path(cfg.model)}, before and after",
     )
     processes.once(lambda: _show(cfg, run, results))
 

@@ -1,7 +1,6 @@
 """The command `o1p check-parity`, from a checkout; `python launch/check_parity.py --help` says what it does."""
 
-from o1p_jax.commands.check_parity import command
-from o1p_jax.stages import cli
+from o1p_jax.commands.main import run
 
 if __name__ == "__main__":
-    cli.main(command)
+    run("check-parity")

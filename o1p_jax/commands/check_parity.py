@@ -19,7 +19,7 @@ class Arguments(cli.Flags):
 
 def command(argv: list[str]) -> None:
     args = cli.parse(Arguments, argv, __doc__)
-    from o1p_jax import check_parity
+    from o1p_jax.models.parity import check_parity
 
     found = check_parity(args.model, args.revision)
     for row in found.rows:

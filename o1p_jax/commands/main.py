@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from typing import Any
 
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import cli
@@ -19,21 +20,25 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Runs the command that the first argument names on the other arguments."""
+    """Runs the command that the program's first argument names, on the other arguments."""
     name, *argv = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h"):
         print("usage: o1p COMMAND [--help] [FLAGS]\n")
         print("\n".join(f"  {command:14}{does}" for command, does in COMMANDS.items()))
         return
     sys.argv = [f"o1p {name}", *argv]
-    cli.main(import_module(_module(name)).command if name in COMMANDS else lambda _: _refuse(name))
+    run(name)
 
 
-def _module(name: str) -> str:
-    return f"o1p_jax.commands.{name.replace('-', '_')}"
+def run(name: str) -> None:
+    """Runs the command `name` on the program's arguments, and exits."""
+    cli.main(lambda argv: _module(name).command(argv))
 
 
-def _refuse(name: str) -> None:
-    meant = cli.nearest(name, list(COMMANDS))
-    remedy = f"did you mean {' or '.join(meant)}?" if meant else f"there are {', '.join(COMMANDS)}"
-    raise BadInput(f"{name}: no such command; {remedy}")
+def _module(name: str) -> Any:
+    """Imports the module of the command. Raises BadInput where there is no such command."""
+    if name not in COMMANDS:
+        meant = cli.nearest(name, list(COMMANDS))
+        remedy = f"did you mean {' or '.join(meant)}?" if meant else f"there are {', '.join(COMMANDS)}"
+        raise BadInput(f"{name}: no such command; {remedy}")
+    return import_module(f"o1p_jax.commands.{name.replace('-', '_')}")

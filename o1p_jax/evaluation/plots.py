@@ -67,31 +67,19 @@ def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
         for i, result in enumerate(results):
             summary = result.overall
             x, y = _point(summary)
-            errors = [
-                [[at - scale * e.low], [scale * e.high - at]]
-                for at, e, scale in ((x, summary.tokens, 1), (y, summary.accuracy, 100))
-            ]
-            ax.errorbar(
-                x,
-                y,
-                xerr=errors[0],
-                yerr=errors[1],
-                fmt="o",
-                color=color(i, scheme),
-                markersize=9,
-                elinewidth=1.4,
-                capsize=3,
-                zorder=3,
-                clip_on=False,
-            )
+            style: Any = {"color": color(i, scheme), "zorder": 3, "clip_on": False}
+            tokens, accuracy = summary.tokens, summary.accuracy
+            ax.plot([tokens.low, tokens.high], [y, y], marker="|", **style)
+            ax.plot([x, x], [100 * accuracy.low, 100 * accuracy.high], marker="_", **style)
+            ax.plot(x, y, "o", markersize=9, **style)
             if i:
                 _arrow(ax, _point(base.overall), (x, y), color(i, scheme), width=1.8, alpha=0.9)
         ax.set_xlabel("mean tokens of a solution (left is shorter)")
         ax.set_ylabel("accuracy %")
         ax.margins(0.1)
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, 1.05 * ax.dataLim.x1)
         low, high = ax.get_ylim()
-        ax.set_ylim(max(low, 0), min(high, 100))
+        ax.set_ylim(max(min(low, high - 5), 0), min(max(high, low + 5), 100))
         _name_points(ax, names, _INK[scheme])
 
     return _plot(draw, "Accuracy against mean tokens: " + _spoken(results))
@@ -109,8 +97,7 @@ def tokens_by_level(results: Sequence[Result]) -> Plot:
                 ax.plot(x, y, "o", color=color(i, scheme), markersize=8, zorder=3)
         ax.set_yticks(range(len(levels)), [_short(level) for level in levels])
         ax.set_ylim(len(levels) - 0.4, -0.6)
-        ax.margins(x=0.1)
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, 1.05 * ax.dataLim.x1)
         ax.set_ylabel("level")
         ax.set_xlabel("mean tokens of a solution")
 
@@ -159,18 +146,19 @@ def _arrow(ax: Axes, start, end, color: str, *, width: float, alpha: float) -> N
 
 
 def _name_points(ax: Axes, names: Mapping[str, tuple[float, float]], ink: str) -> None:
-    """Writes each name beside its point, where it lies over no point or error bar and no other name, or not at all."""
+    """Writes each name beside its point, where it lies over no point, interval or other name, or not at all."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # the layout decides where the points are
-    taken = [drawn.get_window_extent().padded(1) for drawn in (*ax.lines, *ax.collections)]
+    taken = [drawn.get_window_extent().padded(1) for drawn in ax.lines]
     for name, point in names.items():
         for x, y, aligned in _SIDES:
             text = ax.annotate(
                 _short(name), point, (x, y), textcoords="offset points", ha=aligned, va="center", color=ink, fontsize=8
             )
             box = text.get_window_extent()
-            if figure.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1) and not box.count_overlaps(taken):
+            inside = ax.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and ax.bbox.y0 <= box.y0
+            if inside and not box.count_overlaps(taken):
                 taken.append(box)
                 break
             text.remove()

@@ -9,6 +9,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -54,7 +55,7 @@ def command(argv: list[str]) -> None:
     from o1p_jax.planning.sweep import sweep, table
 
     problems = args.problems_count or cfg.problems.limit_train or 5000
-    job = {"problems": problems, "solution_tokens": args.solution_tokens, "price": args.price}
+    job: dict[str, Any] = {"problems": problems, "solution_tokens": args.solution_tokens, "price": args.price}
     found = sweep(cfg, pod, **job) if args.sweep else [plan(cfg, pod, **job)]
     print("\n".join(table(found) if args.sweep else lines(found[0])))
     if args.json is not None:

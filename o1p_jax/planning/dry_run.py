@@ -20,9 +20,9 @@ _SHOWN = 3
 
 
 def dry_run(cfg: RunConfig) -> None:
-    """Prints what a run of `cfg` would begin with. Raises BadInput for what the run itself would refuse.
+    """Prints what a run of `cfg` would begin with. The model's weights are neither fetched nor looked at.
 
-    The model's weights are neither fetched nor looked at.
+    Raises BadInput for problems, prompts, a mesh, a reward or a grader that the run itself would refuse.
     """
     for line in lines(cfg):
         print(line)

@@ -76,8 +76,9 @@ def test_vllm_has_an_environment_which_the_file_makes_or_tells_to_make(path):
 
 def test_vllms_environment_on_a_tpu_has_what_sampling_imports():
     code = (
-        "import sys, importlib.metadata as m; import o1p_jax.stages.presample, o1p_jax.sampling.vllm, o1p_jax.data.prompts;"
-        "print(*{d for n in sys.modules for d in m.packages_distributions().get(n, ())})"
+        "import o1p_jax.stages.presample, o1p_jax.sampling.vllm, o1p_jax.data.prompts; import sys, importlib.metadata;"
+        "found = importlib.metadata.packages_distributions();"
+        "print(*{name for module in sys.modules for name in found.get(module, ())})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     [installed] = re.findall(

@@ -151,7 +151,7 @@ def load_config(name: str | Path) -> RunConfig:
 
 def parse(cls: type[T], argv: list[str], about: str = "") -> T:
     """Returns a `cls` built from flags; `about` is what `--help` says of the command. See `_parse` for errors."""
-    return _parse(cls, argv, [f.name for f in dataclasses.fields(cls)], about)  # type: ignore[arg-type]
+    return _parse(cls, argv, _flags_of(cls), about)
 
 
 def _parse(cls: type[T], argv: list[str], known: list[str], about: str, default: T | None = None) -> T:
@@ -181,6 +181,15 @@ def _parse(cls: type[T], argv: list[str], known: list[str], about: str, default:
             print(f"{about}\n{out.getvalue()}", end="")
             raise
         raise BadInput(_one_line(err.getvalue() + out.getvalue())) from None
+
+
+def _flags_of(cls: Any) -> list[str]:
+    """Returns the names of the fields of `cls`, and of those of its parts, as flags have them."""
+    names = []
+    for field in dataclasses.fields(cls):
+        part: Any = field.default_factory
+        names += [f"{field.name}.{n}" for n in _flags_of(part)] if dataclasses.is_dataclass(part) else [field.name]
+    return names
 
 
 def nearest(name: str, known: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -102,15 +102,23 @@ def test_bad_config_files(tmp_path, text, message):
 
 
 @dataclass(frozen=True)
+class Part:
+    size: int = 1
+
+
+@dataclass(frozen=True)
 class Arguments:
     out: str
     step: int | None = None
+    part: Part = field(default_factory=Part)
 
 
 def test_plain_dataclasses():
-    assert cli.parse(Arguments, ["--out=x", "--step=3"]) == Arguments("x", 3)
+    assert cli.parse(Arguments, ["--out=x", "--step=3", "--part.size=2"]) == Arguments("x", 3, Part(2))
     with pytest.raises(BadInput, match="--out"):
         cli.parse(Arguments, [])
+    with pytest.raises(BadInput, match=r"did you mean --part\.size\?"):
+        cli.parse(Arguments, ["--siz=2"])
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from o1p_jax.runtime.errors import BadInput, O1pError, Preempted
 from o1p_jax.runtime.supervisor import await_verdict, end_with_supervisor, in_worker, leave
 
 PACKAGE = Path(__file__).parents[1]
-CONFIGS = next((f for f in (PACKAGE / "configs", PACKAGE.parent / "configs") if f.is_dir()), PACKAGE / "configs")
+CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
 """The folder of the configs that are known by name: in the installed package, or beside the package in a checkout."""
 
 
@@ -92,7 +92,7 @@ def parse_run(flags: type[F], argv: list[str], about: str = "") -> tuple[F, RunC
     for wanted in (also, method):
         if wanted is not None and wanted != config.method.name:
             config = dataclasses.replace(config, method=find(wanted).Params())
-    part: Any = Annotated
+    part: Any = Annotated  # to a type checker, `flags` is a value
     both = dataclasses.make_dataclass(
         "Command",
         [
@@ -127,7 +127,8 @@ def load_config(name: str | Path) -> RunConfig:
     if not path.suffix and len(path.parts) == 1:
         path = CONFIGS / f"{name}.py"
     if path.suffix == ".json":
-        return load_saved(path)[0]
+        config, commit = load_saved(path)
+        return dataclasses.replace(config, revision=commit or config.revision)  # the weights that the run has
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.py")))
         raise BadInput(

@@ -33,6 +33,9 @@ def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
 def test_a_run_folders_config_is_a_config(tmp_path):
     save_config(tmp_path / "config.json", RunConfig(seed=5), None)
     assert cli.parse_run_config([f"--config={tmp_path / 'config.json'}", "--mesh=1x1"]) == RunConfig(seed=5, mesh="1x1")
+    save_config(tmp_path / "config.json", RunConfig(model="org/name", revision="main"), "c" * 40)
+    found = cli.parse_run_config([f"--config={tmp_path / 'config.json'}", "--run=another"])
+    assert (found.run, found.model, found.revision) == ("another", "org/name", "c" * 40)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

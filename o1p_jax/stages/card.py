@@ -87,7 +87,7 @@ def training_facts(folder: Path) -> dict[str, str]:
     settings, steps = made["settings"], made["step"]
     method = [f"{name.removeprefix('method.')}={settings[name]}" for name in settings if name.startswith("method.")]
     facts = {
-        "steps": f"{steps:,}",
+        "training steps": f"{steps:,}",
         "method": ", ".join(part for part in method if not part.endswith("=None")),
         "learning rate": f"{settings['optim.learning_rate']:g}, epochs {settings['optim.epochs']}",
         **{name: str(value) for name, value in made["data"].items()},

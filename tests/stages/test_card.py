@@ -55,7 +55,7 @@ def test_a_report_tells_how_a_model_was_trained(tmp_path):
     lines = [{"step": step, "tokens": 600.0, "seconds": 45.0} for step in (1, 2, 3)]  # the third came later
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     facts = training_facts(tmp_path / "model")
-    assert facts["steps"] == "2" and facts["learning rate"] == "2e-06, epochs 1"
+    assert facts["training steps"] == "2" and facts["learning rate"] == "2e-06, epochs 1"
     assert (
         "name=o1_pruner" in facts["method"] and "lam=2.0" in facts["method"] and "reward" not in facts["method"].split()
     )
@@ -69,5 +69,5 @@ def test_what_is_not_known_of_a_training_is_left_out(tmp_path, log):
     if log is not None:
         (tmp_path / "metrics.jsonl").write_text(log)
     facts = training_facts(tmp_path / "model")
-    assert facts["steps"] == "2" and not {"tokens trained on", "time of the steps"} & set(facts)
+    assert facts["training steps"] == "2" and not {"tokens trained on", "time of the steps"} & set(facts)
     assert training_facts(tmp_path) == {}

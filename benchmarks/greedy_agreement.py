@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.stages import cli
 
 
@@ -71,4 +72,4 @@ def _transformers(folder: str, prompts: list[tuple[int, ...]], tokens: int, eos:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

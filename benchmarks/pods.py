@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.progress import track
 from o1p_jax.stages import cli
 
@@ -117,4 +118,4 @@ def _row(plan: dict) -> str:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from o1p_jax.evaluation.table import OVERALL
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import O1pError
 from o1p_jax.stages import cli
 
@@ -52,4 +53,4 @@ def _line(figures: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -6,6 +6,7 @@ o1p export --run=runs/embedded --out=hf_model
 from dataclasses import dataclass
 from pathlib import Path
 
+from o1p_jax.runtime.traces import traces_in
 from o1p_jax.stages import cli
 
 
@@ -21,6 +22,8 @@ class Arguments(cli.Flags):
 
 def command(argv: list[str]) -> None:
     args = cli.parse(Arguments, argv, __doc__)
-    from o1p_jax.stages.pipeline import export_run
+    run = Path(args.run)
+    with traces_in(run):
+        from o1p_jax.stages.pipeline import export_run
 
-    export_run(Path(args.run), Path(args.out), args.step)
+        export_run(run, Path(args.out), args.step)

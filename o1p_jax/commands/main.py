@@ -4,8 +4,8 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from o1p_jax.runtime.entry import main as enter
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.stages import cli
 
 COMMANDS = {
     "train": "does the whole job: samples, grades, weighs, trains, exports, evaluates",
@@ -16,6 +16,7 @@ COMMANDS = {
     "check-parity": "compares our decoder with that of transformers on your model",
     "import-pool": "makes a pool of solutions that another program sampled",
     "export-pool": "writes a pool as a data set",
+    "verify": "tells what of a run, a pool or a model is no longer as it was written",
 }
 
 
@@ -32,12 +33,14 @@ def main() -> None:
 
 def run(name: str) -> None:
     """Runs the command `name` on the program's arguments, and exits."""
-    cli.main(lambda argv: _module(name).command(argv))
+    enter(lambda argv: _module(name).command(argv))
 
 
 def _module(name: str) -> Any:
     """Imports the module of the command. Raises BadInput where there is no such command."""
     if name not in COMMANDS:
+        from o1p_jax.stages import cli
+
         meant = cli.nearest(name, list(COMMANDS))
         remedy = f"did you mean {' or '.join(meant)}?" if meant else f"there are {', '.join(COMMANDS)}"
         raise BadInput(f"{name}: no such command; {remedy}")

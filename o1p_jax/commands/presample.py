@@ -5,7 +5,10 @@ o1p presample --config=r1_distill_qwen_7b --pool=pools/r1_7b
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from o1p_jax.runtime.progress import begin
+from o1p_jax.runtime.traces import traces_in
 from o1p_jax.stages import cli
 
 
@@ -17,6 +20,9 @@ class Arguments(cli.RunFlags):
 
 def command(argv: list[str]) -> None:
     args, cfg = cli.parse_run(Arguments, argv, __doc__)
-    from o1p_jax.stages.pipeline import samples_only
+    folder = cfg.pool or cfg.run
+    begin("pool" if cfg.pool else "run", folder)
+    with traces_in(Path(folder)):
+        from o1p_jax.stages.pipeline import samples_only
 
-    samples_only(cfg, args.restart)
+        samples_only(cfg, args.restart)

@@ -9,11 +9,14 @@ together: under SLURM and on TPUs without further flags, elsewhere with --coordi
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
 from o1p_jax.runtime.place import find_place
+from o1p_jax.runtime.progress import begin
 from o1p_jax.runtime.supervisor import in_worker, supervise
+from o1p_jax.runtime.traces import traces_in
 from o1p_jax.stages import cli
 
 
@@ -38,8 +41,11 @@ def command(argv: list[str]) -> None:
         from o1p_jax.planning.dry_run import dry_run
 
         return dry_run(cfg)
+    if not in_worker() and (place is None or place.index == 0):
+        begin("run", cfg.run)
     if place and not in_worker():
         return supervise(place)
-    from o1p_jax.stages.pipeline import whole_job
+    with traces_in(Path(cfg.run)):
+        from o1p_jax.stages.pipeline import whole_job
 
-    whole_job(cfg, place, args.restart)
+        whole_job(cfg, place, args.restart)

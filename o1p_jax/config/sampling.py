@@ -1,10 +1,31 @@
 """The settings of problems, of their samples and grades, and of the comparison of two models."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import ClassVar, Literal
 
 from o1p_jax.runtime.fields import EVALUATION, GRADES, SAMPLES, check, option
+from o1p_jax.runtime.files import is_unicode
 from o1p_jax.runtime.user_code import split
+
+_RENDERERS_OWN = (
+    "chat_template",
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "continue_final_message",
+    "strftime_now",
+)
+"""Names of the template's variables that are not the user's."""
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,24 +39,43 @@ class ProblemConfig:
     test: str = option("embedded:test", EVALUATION)
     """The problems that the before/after table is made from; takes the same forms as `train`."""
     limit_train: int | None = option(None, SAMPLES)
-    """Use only the first so many training problems; left out: all."""
+    """Use only so many training problems, chosen by their hash, for any order of the set and any seed; left out: all.
+    An embedded set has its levels in turn, and gives its first ones."""
     limit_test: int | None = option(None, EVALUATION)
-    """Use only the first so many test problems; left out: all."""
+    """Use only so many test problems, chosen as those of `limit_train`; left out: all."""
     prompt_column: str = option("problem", SAMPLES, EVALUATION)
-    """Column of the problem's text."""
+    """Column of the problem, with dots for one inside another (extra_info.question). It holds text, which
+    `system_prompt` and `user_template` make a prompt of, or a chat (a list of role and content), used as it is."""
     answer_column: str = option("answer", SAMPLES, EVALUATION)
-    """Column of the gold answer. Where its text holds '####' (GSM8K), what stands behind the last '####' counts."""
+    """Column of the gold answer, such as answer or reward_model.ground_truth: text, a number, or a list of one.
+    Where its text holds '####' (GSM8K), what stands behind the last '####' counts."""
     level_column: str = option("level", SAMPLES, EVALUATION)
     """Column of the difficulty, which the table has rows for; problems without one share the level '-'."""
     system_prompt: str | None = option(None, SAMPLES, EVALUATION)
     """The system turn of the prompt; left out: none, or the chat template's own."""
     user_template: str = option("{problem}", SAMPLES, EVALUATION)
     """The user's turn of the prompt; {problem} is replaced by the problem's text."""
-    max_prompt_tokens: int = option(1024)
-    """Number of tokens that a prompt may have; a longer one is refused before anything is sampled."""
+    max_prompt_tokens: int = option(1024, SAMPLES, EVALUATION)
+    """Number of tokens that a prompt may have."""
+    too_long: Literal["refuse", "skip"] = option("refuse", SAMPLES, EVALUATION)
+    """What happens to a problem whose prompt is longer than that: the run is refused, or the problem left out."""
+    chat_template: str | None = option(None, SAMPLES, EVALUATION)
+    """Name of the chat template, for a tokenizer that has several; left out: its default one."""
+    template_kwargs: Mapping[str, bool | int | float | str] | None = option(None, SAMPLES, EVALUATION)
+    """Variables for the chat template, such as enable_thinking False reasoning_effort low."""
+    date: str | None = option(None, SAMPLES, EVALUATION)
+    """The day (YYYY-MM-DD) that the chat template takes for today's; left out: the day of the pool's first start."""
 
     def __post_init__(self) -> None:
         check(self, "user_template", "{problem}" in self.user_template, "must contain {problem}")
+        for name in ("user_template", "system_prompt"):
+            check(self, name, is_unicode(getattr(self, name) or ""), "holds half of a surrogate pair; write it anew")
+        for name, value in (self.template_kwargs or {}).items():
+            ok = name.isidentifier() and name not in _RENDERERS_OWN
+            check(self, "template_kwargs", ok, f"{name} can't be set; name a variable of the chat template")
+            ok = str(value) not in ("true", "false")
+            check(self, "template_kwargs", ok, f"text for {name}, which counts as true; write True or False")
+        check(self, "date", self.date is None or _is_date(self.date), "must be a day, such as 2026-11-30")
         for name in ("limit_train", "limit_test"):
             value = getattr(self, name)
             check(self, name, value is None or value >= 1, "must be at least 1, or left out")
@@ -116,6 +156,8 @@ class GradingConfig:
     """FILE.py:NAME, a function (solution, answer) -> True, False or None (no answer found); left out: math-verify."""
     timeout_s: int = option(5, GRADES, EVALUATION)
     """Seconds of processor time for one solution; a solution that takes longer is undecided."""
+    unclosed_thought: bool = option(False, GRADES, EVALUATION)
+    """Whether a solution that never closes its thought (cut off, as a rule) may have its answer in there."""
 
     def __post_init__(self) -> None:
         if self.grader is not None:

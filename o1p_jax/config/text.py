@@ -26,8 +26,8 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
         raise BadInput(f"{prefix}{unknown[0]}: no such field in this version")
     built = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            part: Any = fields[name].default_factory
+        part: Any = fields[name].default_factory
+        if isinstance(value, dict) and part is not dataclasses.MISSING:
             if issubclass(part, Params):
                 part, value = params_of(value)
             value = from_dict(part, value, f"{prefix}{name}.")

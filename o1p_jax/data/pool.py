@@ -20,7 +20,7 @@ from o1p_jax.config.text import fingerprint, plain
 from o1p_jax.data.records import Problem
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import read_json, write_json
+from o1p_jax.runtime.files import read_object, write_json
 
 PROBLEMS = pa.schema(
     [
@@ -31,6 +31,7 @@ PROBLEMS = pa.schema(
         ("problem", pa.string()),
         ("answer", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
+        ("inside_thought", pa.bool_()),  # the prompt ends inside a thought
     ]
 )
 SAMPLES = pa.schema(
@@ -52,6 +53,13 @@ GRADES = pa.schema(
     ]
 )
 
+CONTENTS = {
+    "model_sha256": "the model's weights",
+    "problems_sha256": "the problems",
+    "imported_sha256": "the imported solutions",
+    "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template, date, ...)",
+}
+"""Names of digests in an identity -> what they are digests of."""
 _KEY_COLUMNS = ("problem_id", "sample_idx")
 _FACTS = "pool.json"
 _FORMAT = 2
@@ -65,9 +73,12 @@ class Pool:
         self.path = Path(path)
         if not (self.path / _FACTS).is_file():
             raise BadInput(f"{self.path}: no pool here ({_FACTS} is missing); launch/presample.py makes one")
-        self.facts: dict[str, Any] = read_json(self.path / _FACTS)
+        self.facts: dict[str, Any] = read_object(self.path / _FACTS)
         if self.facts.get("format") != _FORMAT:
             raise BadInput(f"{self.path}: a pool of another version; name another folder, or remove this one")
+        for name, kind in (("identity", dict), ("problems_per_shard", int)):
+            if not isinstance(self.facts.get(name), kind):
+                raise CorruptData(f"{self.path / _FACTS}: {name} is not as it was written; restore the file")
         self.problems = ShardedTable(self.path / "problems", PROBLEMS)
         self.samples = ShardedTable(self.path / "samples", SAMPLES)
 
@@ -80,19 +91,25 @@ class Pool:
         facts: Mapping[str, Any],
         problems: Sequence[Problem],
         prompts: Mapping[str, Sequence[int]],
+        inside_thought: Collection[str] = (),
         problems_per_shard: int,
     ) -> "Pool":
         """Makes an empty pool for `problems`, or opens the pool that lies at `path`, if its identity is the same.
 
         `identity` is all that the samples depend on (JSON values); `facts` are further values to remember; `prompts`
-        are token ids by problem_id. Raises BadInput that names the first value of the identity that differs.
+        are token ids by problem_id, `inside_thought` the problem_ids whose prompt ends inside a thought. Raises
+        BadInput that names the first value of the identity that differs.
         """
         path = Path(path)
         identity = plain(identity)
         if not Pool.lies_in(path):
             # Any number of processes may do this at once: all of them write the same.
             table = ShardedTable.create(path / "problems", PROBLEMS, identity, 1)
-            rows = [asdict(p) | {"prompt_ids": list(prompts[p.problem_id])} for p in problems]
+            rows = [
+                asdict(p)
+                | {"prompt_ids": list(prompts[p.problem_id]), "inside_thought": p.problem_id in inside_thought}
+                for p in problems
+            ]
             table.write_shard(0, rows)
             ShardedTable.create(path / "samples", SAMPLES, identity, -(-len(problems) // problems_per_shard))
             layout = {"format": _FORMAT, "problems": len(problems), "problems_per_shard": problems_per_shard}
@@ -140,10 +157,12 @@ class Pool:
     def check(self, identity: Mapping[str, Any]) -> None:
         """Raises BadInput that names the first value of `identity` which the pool's samples were not made with."""
         for name in self.differences(identity):
-            raise BadInput(
-                f"{self.path}: its samples were made with {name}={self.identity.get(name)}, not "
-                f"{identity.get(name)}; set it back, or name another pool"
+            made_with = (
+                f"another {name}, by a change of {CONTENTS[name]}"
+                if name in CONTENTS
+                else f"{name}={self.identity.get(name)}, not {identity.get(name)}"
             )
+            raise BadInput(f"{self.path}: its samples were made with {made_with}; set it back, or name another pool")
 
     def grades(self, made_by: Mapping[str, Any]) -> ShardedTable:
         """Returns the table of grades by the grader that `made_by` (JSON values) describes; it may be empty as yet."""

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from o1p_jax.config.text import plain
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import read_json, sha256_bytes, write_atomic, write_json
+from o1p_jax.runtime.files import read_object, read_summed, write_json, write_with_sum
 
 META = "_meta.json"
 _KEY = b"o1p_jax"
@@ -31,7 +31,9 @@ class ShardedTable:
         self.path, self.schema = Path(path), schema
         if not (self.path / META).is_file():
             raise BadInput(f"{self.path}: nothing here ({META} is missing); run the stage that writes it first")
-        self.metadata: dict[str, Any] = read_json(self.path / META)
+        self.metadata: dict[str, Any] = read_object(self.path / META)
+        if type(self.metadata.get("shards")) is not int:
+            raise CorruptData(f"{self.path / META}: says no number of shards; restore or remove the file")
 
     @classmethod
     def create(cls, path: Path | str, schema: pa.Schema, metadata: Mapping[str, Any], shards: int) -> "ShardedTable":
@@ -77,19 +79,15 @@ class ShardedTable:
         table = table.cast(self.schema).replace_schema_metadata({_KEY: json.dumps(self.metadata, sort_keys=True)})
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        data = buffer.getvalue()
-        write_atomic(_digest_path(path), f"{sha256_bytes(data)}  {path.name}\n")
-        write_atomic(path, data)  # last: its name makes the shard complete
+        write_with_sum(path, buffer.getvalue())
 
     def read_shard(self, index: int, columns: list[str] | None = None) -> pa.Table:
         """Returns the rows of shard `index`. Raises CorruptData when they do not read back as written."""
         path = self.shard_path(index)
         try:
-            data, digest = path.read_bytes(), _digest_path(path).read_text().split()[0]
+            data = read_summed(path)
         except FileNotFoundError:
             raise BadInput(f"{path}: not written yet; run the stage that writes it to its end") from None
-        if sha256_bytes(data) != digest:
-            raise CorruptData(f"{path}: not as it was written; remove the file and run its stage again")
         table = pq.read_table(pa.BufferReader(data), columns=columns)
         if json.loads(table.schema.metadata[_KEY]) != self.metadata:
             raise CorruptData(
@@ -101,7 +99,3 @@ class ShardedTable:
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """Returns all rows, in shard order. Raises BadInput when one is missing, CorruptData when one is damaged."""
         return pa.concat_tables([self.read_shard(i, columns) for i in range(self.shards)])
-
-
-def _digest_path(shard: Path) -> Path:
-    return shard.with_name(f"_{shard.stem}.sha256")

@@ -7,16 +7,18 @@ All axes are in Auto mode: the compiler places intermediate results, and every a
 import glob
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
-from jax.experimental.mesh_utils import create_device_mesh
+from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
 from o1p_jax.config.mesh import MESH_AXES, parse_mesh
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import DATA_AXES
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.place import first_platform
 from o1p_jax.runtime.progress import say
 
 
@@ -65,6 +67,11 @@ def check_mesh(spec: str, devices: int, platform: str) -> tuple[int, ...]:
 def devices_for(spec: str) -> int:
     """Returns the number of devices that JAX sees; raises `BadInput` where the mesh `spec` does not suit them."""
     devices = jax.devices()
+    if jax.process_count() != processes.count():  # a TPU tells of its pod's hosts by itself
+        raise BadInput(
+            f"this process is one of {jax.process_count()} of its pod, and they did not find each other; start it on "
+            "all hosts with --coordinator=HOST:PORT --processes=N --process=I (docs/processes.md)"
+        )
     check_mesh(spec, len(devices), devices[0].platform)
     return len(devices)
 
@@ -74,7 +81,7 @@ def gpus_of_job() -> int | None:
 
     None where there are none that can be counted: a CPU's devices are simulated, a TPU's known to JAX alone.
     """
-    if os.environ.get("JAX_PLATFORMS") == "cpu":
+    if first_platform(os.environ) in ("cpu", "tpu"):
         return None
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     seen = len(glob.glob("/dev/nvidia[0-9]*")) if visible is None else len(list(filter(None, visible.split(","))))
@@ -97,10 +104,32 @@ def local_mesh(spec: str) -> Mesh:
 def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
     """Returns a mesh of these devices with MESH_AXES, of the given shape.
 
-    Neighbours along an axis are neighbours on the torus, as far as that can be done.
+    Neighbours along an axis are neighbours on the torus, as far as that can be done. Where the devices are of several
+    TPU slices, the slices lie along the first axes, those with the least to send. Raises `BadInput` where they can't.
     """
-    placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    slices = Counter(getattr(device, "slice_index", 0) for device in devices)
+    if len(slices) == 1 or devices[0].platform != "tpu":
+        placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    else:
+        between = _between_slices(shape, slices)
+        within = tuple(size // slices for size, slices in zip(shape, between, strict=True))
+        placed = create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
     return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def _between_slices(shape: tuple[int, ...], slices: Mapping[int, int]) -> tuple[int, ...]:
+    """Returns how many slices lie along each axis of a mesh of this shape; `slices` has the devices of each slice."""
+    left, between = len(slices), []
+    for size in shape:
+        between.append(math.gcd(size, left))
+        left //= between[-1]
+    if left > 1 or len(set(slices.values())) > 1:
+        text = ",".join(f"{axis}:{size}" for axis, size in zip(MESH_AXES, shape, strict=True) if size > 1)
+        raise BadInput(
+            f"mesh={text}: can't be laid over {len(slices)} TPU slices of {', '.join(map(str, slices.values()))} "
+            f"devices; let an axis be a multiple of {len(slices)}, such as replica:{len(slices)},fsdp:-1"
+        )
+    return tuple(between)
 
 
 def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:

@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 
 from o1p_jax.grading.answers import quick_equal
+from o1p_jax.grading.thoughts import answer_part
 
 _MAX_ANSWER = 1000  # characters; what is longer is not an answer
 
@@ -24,13 +25,13 @@ _LEADS = tuple(
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 
 
-def final_answer(text: str) -> str | None:
+def final_answer(text: str, unclosed_thought: bool = False) -> str | None:
     r"""Returns the answer that a solution ends with, or None.
 
     The answer is the content of the last \boxed{} whose braces balance; without one, what follows the last '####',
-    'answer is' or 'A:'. When the text closes a think block, only what follows the block counts.
+    'answer is' or 'A:'. Only what follows the thoughts counts (`thoughts.answer_part`).
     """
-    text = text.rpartition("</think>")[2]
+    text = answer_part(text, unclosed_thought)
     answer = _last_box(text)
     for lead in _LEADS:
         if answer is None and (found := list(lead.finditer(text))):

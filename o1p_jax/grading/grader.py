@@ -46,11 +46,19 @@ class Grader:
 
     The processes start at the first pair that needs them. `timeout_s` is for one pair, in seconds of processor time: a
     busy machine does not change a grade. `own` names a user's grader, FILE.py:NAME, which then decides every pair.
+    `unclosed_thought` says whether a thought that is not closed may hold the answer.
     """
 
-    def __init__(self, workers: int | None = None, timeout_s: int = 5, own: str | None = None):
+    def __init__(
+        self,
+        workers: int | None = None,
+        timeout_s: int = 5,
+        own: str | None = None,
+        unclosed_thought: bool = False,
+    ):
         self._workers = workers or min(os.cpu_count() or 1, 16)
         self._timeout_s = timeout_s
+        self._unclosed_thought = unclosed_thought
         self._own = None if own is None else UserFunction.read(_FLAG, own)
         self._pool: Any = None
 
@@ -69,7 +77,7 @@ class Grader:
         """
         if self._own is not None:
             return self._grade_by(self._own, pairs)
-        answers = [(final_answer(text), gold) for text, gold in pairs]
+        answers = [(final_answer(text, self._unclosed_thought), gold) for text, gold in pairs]
         verdicts: dict[tuple[str | None, str], Status] = {}
         pending = {}
         for pred, gold in dict.fromkeys(answers):
@@ -100,7 +108,7 @@ class Grader:
                 f"{own.flag}={own.label}: {undecided} of {len(verdicts)} solutions stay undecided: the function took "
                 f"more than grading.timeout_s={self._timeout_s} or {_MEMORY >> 30} GiB, or ended its process"
             )
-        return [Grade(final_answer(text), verdicts[text, gold]) for text, gold in pairs]
+        return [Grade(final_answer(text, self._unclosed_thought), verdicts[text, gold]) for text, gold in pairs]
 
     def _schedule(self, task: Any, *arguments: Any) -> Any:
         return self._start().schedule(task, args=arguments, timeout=_PATIENCE * self._timeout_s)

@@ -138,6 +138,18 @@ class DecoderConfig:
         if self.pattern is not None and len(self.pattern) != self.layers:
             raise ValueError(f"pattern={self.pattern}: must name a kind for each of {self.layers} layers")
 
+    @property
+    def context(self) -> int:
+        """The longest text, in tokens, that every layer's rotary embedding is made for, rescaled ones included."""
+
+        def reach(rope: RopeConfig) -> int:
+            if rope.rope_type not in ("linear", "dynamic", "yarn") or rope.factor is None:
+                return self.max_positions
+            unscaled = rope.original_max_position_embeddings if rope.rope_type == "yarn" else self.max_positions
+            return max(self.max_positions, int(rope.factor * (unscaled or self.max_positions)))
+
+        return min((reach(kind.rope) for kind in self.kinds if kind.rope is not None), default=self.max_positions)
+
     def axis_sizes(self) -> dict[str, tuple[str, int]]:
         """Returns the dimensions that a mesh must divide, for `axes.check_divides`.
 

@@ -8,13 +8,15 @@ from o1p_jax.config.chips import GIB
 from o1p_jax.config.mesh import mesh_text, parse_mesh
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.pool import Pool
-from o1p_jax.data.prompts import Prompter, read_prompts
+from o1p_jax.data.problems import load_problems
+from o1p_jax.data.prompts import Prompter, make_prompts
 from o1p_jax.devices.axes import check_divides
 from o1p_jax.grading.grader import Grader
 from o1p_jax.models.hf.hub import load_config, resolve_model
 from o1p_jax.planning.roofline import device_bytes, model_sizes
-from o1p_jax.stages.pool import pool_path
+from o1p_jax.stages.pool import brings_problems, pool_path
 from o1p_jax.stages.preflight import check_functions, mesh_sizes
+from o1p_jax.stages.run_folder import dated
 
 _SHOWN = 3
 
@@ -76,9 +78,10 @@ def lines(cfg: RunConfig) -> Iterator[str]:
 
 def _problems(cfg: RunConfig, folder: Path) -> list[tuple[str, list[int]]]:
     """Returns the gold answer and prompt's token ids of each training problem; an imported pool brings its own."""
-    path = pool_path(cfg)
-    if Pool.lies_in(path) and (pool := Pool(path)).facts["origin"] == "imported":
-        rows = pool.problems.read(["answer", "prompt_ids"]).to_pylist()
+    if brings_problems(cfg):
+        rows = Pool(pool_path(cfg)).problems.read(["answer", "prompt_ids"]).to_pylist()
         return [(row["answer"], row["prompt_ids"]) for row in rows]
-    read = read_prompts(folder, cfg.problems.train, cfg.problems, cfg.problems.limit_train)
+    cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
+    problems = load_problems(cfg.problems.train, cfg.problems, cfg.problems.limit_train)
+    read = make_prompts(folder, problems, cfg.problems)
     return [(p.answer, list(read.prompt_ids[p.problem_id])) for p in read.problems]

@@ -2,24 +2,67 @@
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from o1p_jax.runtime.errors import Preempted
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+_REPEATED_S = 3.0
+"""A signal that comes so soon after the first is the same stop: sent to the whole group, and by the parent again."""
 
 
 @contextmanager
 def preemptible() -> Iterator[None]:
     """Makes SIGTERM and SIGINT raise `Preempted` inside the block; at the block's end the old handlers are back."""
 
-    def stop(number: int, _frame: Any) -> None:
-        for repeated in saved:  # one stop often comes twice: to the group, and passed on by the parent
-            signal.signal(repeated, signal.SIG_IGN)
+    def stop(number: int) -> None:
         raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command to go on")
 
-    saved = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    with _handled(stop):
+        yield
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[str]]:
+    """Yields a list that the name of SIGTERM or SIGINT is put into when the signal comes.
+
+    A later signal acts as it did before the block, unless it is the same stop.
+    """
+    stopped: list[str] = []
+    before = {int(number): signal.getsignal(number) for number in _STOPS}
+
+    def note(number: int) -> None:
+        if stopped:
+            signal.signal(number, before[number])
+            os.kill(os.getpid(), number)
+        stopped.append(signal.Signals(number).name)
+
+    with _handled(note):
+        yield stopped
+
+
+def ignore_stops() -> None:
+    """From now on SIGTERM and SIGINT change nothing: the process is about to end, and how is settled."""
+    for number in _STOPS:
+        signal.signal(number, lambda *_: None)  # not SIG_IGN, which child processes would inherit
+
+
+@contextmanager
+def _handled(act: Callable[[int], None]) -> Iterator[None]:
+    """Calls `act` inside the block on SIGTERM and SIGINT, once for each stop."""
+    last = -_REPEATED_S
+
+    def handle(number: int, _frame: Any) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _REPEATED_S:
+            last = time.monotonic()
+            act(number)
+
+    saved = {number: signal.signal(number, handle) for number in _STOPS}
     try:
         yield
     finally:
@@ -27,33 +70,23 @@ def preemptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-_REPEATED_S = 3.0
-
-
 @contextmanager
-def stop_signals() -> Iterator[list[str]]:
-    """Yields a list that the name of SIGTERM or SIGINT is put into when the signal comes.
+def processor_time_limit(seconds: float) -> Iterator[None]:
+    """Raises `TimeoutError` in the block once the process has spent so many seconds of processor time in it.
 
-    A later signal acts as it did before the block, but not one that comes at once: a stop often comes twice, to the
-    whole group and passed on by the parent.
+    Outside the main thread, where Python allows no handlers of signals, there is no limit.
     """
-    stopped: list[str] = []
-    before: dict[int, Any] = {}
-    first = 0.0
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    def note(number: int, _frame: Any) -> None:
-        nonlocal first
-        if not stopped:
-            first = time.monotonic()
-        elif time.monotonic() - first > _REPEATED_S:
-            signal.signal(number, before[number])
-            os.kill(os.getpid(), number)
-        stopped.append(signal.Signals(number).name)
+    def stop(_number: int, _frame: Any) -> None:
+        raise TimeoutError(f"it took more than {seconds:g} s of processor time")
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, note)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
-        yield stopped
+        yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

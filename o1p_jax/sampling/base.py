@@ -47,8 +47,9 @@ class Sampler(Protocol):
     ) -> list[Completion]:
         """Returns one completion a request, in the requests' order.
 
-        `on_done(n)` is called in the caller's thread whenever `n` more requests are finished. Raises SamplerGone when
-        the engine or server fails for good.
+        `on_done(n)` is called in the caller's thread whenever `n` more requests are finished, and with 0 as a sign that
+        the engine is at work: a solution may take many minutes. Raises SamplerGone when the engine or server fails for
+        good.
         """
 
     def close(self) -> None:

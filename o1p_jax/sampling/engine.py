@@ -94,8 +94,7 @@ class JaxSampler:
                 raise NonFinite(
                     "sampling: the model's logits are not finite; check its weights, or set compute.dtype=float32"
                 )
-            if done := slots.take(tokens_TB):
-                on_done(done)
+            on_done(slots.take(tokens_TB))
         return slots.completions()
 
     def close(self) -> None:

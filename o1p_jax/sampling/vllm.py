@@ -100,8 +100,7 @@ class VllmSampler:
                 for output in finished:
                     [result] = output.outputs
                     completions[int(output.request_id)] = Completion(tuple(result.token_ids), result.finish_reason)
-                if finished:
-                    on_done(len(finished))
+                on_done(len(finished))
         except Exception as e:
             raise SamplerGone(f"vLLM stopped: {_first_line(e)}; run the command again to go on") from e
         return [completions[i] for i in range(len(requests))]

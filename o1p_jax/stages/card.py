@@ -14,11 +14,11 @@ from o1p_jax.config.tree import EMBEDDED
 from o1p_jax.methods import method_of, params_of
 from o1p_jax.methods.own_reward import card_text
 from o1p_jax.runtime.files import public_path, read_json, write_atomic
+from o1p_jax.runtime.sums import update_sums
 from o1p_jax.runtime.user_code import public_name
 from o1p_jax.training import checkpoint
 
-PROVENANCE = "o1p_jax.json"
-
+PROVENANCE, CARD = "o1p_jax.json", "README.md"
 
 _OF_TRAINING = r"seed|(method|batch|optim)\.\w+|grading\.grader|compute\.(dtype|trainable_layers)"
 _TOLD = re.compile(_OF_TRAINING + r"|sampling\.(samples_per_problem|temperature|top_p|top_k|max_tokens)")
@@ -32,7 +32,8 @@ def write_card(folder: Path, comparison: str | None = None, *, as_printed: bool 
     `evaluation.scores.aes`).
     """
     values = read_json(folder / PROVENANCE) | {"comparison": comparison, "as_printed": as_printed}
-    write_atomic(folder / "README.md", rendered("card.md.j2", values))
+    write_atomic(folder / CARD, rendered("card.md.j2", values))
+    update_sums(folder, CARD)
 
 
 def rendered(template: str, values: dict[str, Any]) -> str:

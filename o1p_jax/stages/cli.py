@@ -1,4 +1,4 @@
-"""The module makes a checked config of the command line, and of any failure one line on stderr and an exit code."""
+"""The module makes a checked configuration of the command line."""
 
 import contextlib
 import dataclasses
@@ -7,9 +7,6 @@ import importlib.util
 import io
 import os
 import re
-import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from unittest import mock
@@ -20,8 +17,7 @@ from o1p_jax.config.saved import load_saved
 from o1p_jax.config.text import flatten
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.methods import find
-from o1p_jax.runtime.errors import BadInput, O1pError, Preempted
-from o1p_jax.runtime.supervisor import await_verdict, end_with_supervisor, in_worker, leave
+from o1p_jax.runtime.errors import BadInput, O1pError
 
 PACKAGE = Path(__file__).parents[1]
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
@@ -48,30 +44,6 @@ class RunFlags(Flags):
 
 T = TypeVar("T")
 F = TypeVar("F", bound=RunFlags)
-
-
-def main(command: Callable[[list[str]], Any]) -> None:
-    """Runs `command` on the arguments and exits. A failure is one line; `--debug` shows its traceback too."""
-    if in_worker():
-        end_with_supervisor()
-    argv = sys.argv[1:]
-    debug = "--debug" in argv
-    try:
-        command([a for a in argv if a != "--debug"])
-    except O1pError as e:
-        _fail(str(e), e.exit_code, debug)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from what is finished", Preempted.exit_code, debug)
-    except Exception as e:
-        await_verdict()
-        _fail(f"internal error, please report it (--debug shows where): {type(e).__name__}: {e}", 70, debug)
-
-
-def _fail(message: str, exit_code: int, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    leave(exit_code)
 
 
 def parse_run_config(argv: list[str]) -> RunConfig:
@@ -143,8 +115,8 @@ def load_config(name: str | Path) -> RunConfig:
         config = module.config()
     except O1pError:
         raise
-    except Exception as e:
-        raise BadInput(f"--config={name}: {type(e).__name__}: {e}") from e
+    except (Exception, SystemExit) as e:
+        raise BadInput(f"--config={name}: the file can't be run: {type(e).__name__}: {e}; correct it") from e
     if not isinstance(config, RunConfig):
         raise BadInput(f"--config={name}: config() must return a RunConfig, it returned {type(config).__name__}")
     return config

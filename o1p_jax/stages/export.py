@@ -1,8 +1,8 @@
 """The stage that makes a Hugging Face folder, with a model card, of a checkpoint.
 
-`o1p_jax.json` in the folder says what it was made from: an export that is there already is not made again, and no
-folder of someone else's is ever replaced. `o1p_jax.json` and the card hold chosen settings only, no paths of the
-machine.
+`o1p_jax.json` in the folder says what it was made from, and `o1p_jax.sha256` lists what was written: an export that is
+there already is not made again, and no file of someone else's is ever replaced or removed. `o1p_jax.json` and the card
+hold chosen settings only, no paths of the machine.
 """
 
 from pathlib import Path
@@ -11,9 +11,12 @@ from jax.sharding import Mesh
 
 from o1p_jax.devices import processes
 from o1p_jax.models.hf.export import export_params
+from o1p_jax.models.hf.hub import CONFIG
 from o1p_jax.models.source import SourceModel
+from o1p_jax.runtime.apart import check_apart
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.runtime.files import atomic_folder, read_json, write_json
+from o1p_jax.runtime.files import read_json, write_json
+from o1p_jax.runtime.sums import SUMS, check_sums, filled, is_empty, read_sums, sum_of
 from o1p_jax.stages.card import PROVENANCE, provenance, write_card
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import trained_params
@@ -22,14 +25,16 @@ from o1p_jax.training.loop import trained_params
 def export(folder: Path, out: Path, mesh: Mesh, source: SourceModel) -> Path:
     """Writes the model of the checkpoint in `folder`, which was trained from `source`, to `out`.
 
-    The folder appears whole or not at all. Raises BadInput where `out` holds something else, or `source` other weights
-    than those that the training began from; CorruptData for a damaged checkpoint.
+    Raises BadInput where `out` holds something else or is not apart from `source` and the checkpoints, or `source`
+    holds other weights than those that the training began from; CorruptData for a damaged checkpoint.
     """
+    check_apart("out", out, source.folder, "the model that was trained")
+    check_apart("out", out, folder.parent, "the run's checkpoints")
     if processes.once(lambda: is_exported(folder, out)):
         return out
     params, _ = trained_params(folder, source, mesh)
     if processes.leader():
-        with atomic_folder(out) as temporary:
+        with filled(out, CONFIG) as temporary:  # without config.json no program loads the folder
             export_params(params, source.decoder, temporary, source=source.folder)
             write_json(temporary / PROVENANCE, provenance(folder))
             write_card(temporary)
@@ -40,11 +45,20 @@ def export(folder: Path, out: Path, mesh: Mesh, source: SourceModel) -> Path:
 
 
 def is_exported(folder: Path, out: Path) -> bool:
-    """Returns whether `out` holds the model of the checkpoint `folder`. Raises BadInput if it holds something else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    """Returns whether `out` holds the model of the checkpoint `folder`.
+
+    An export that was interrupted does not count. Raises BadInput if `out` holds something else, CorruptData where the
+    list of what was exported, or `o1p_jax.json`, is damaged.
+    """
+    if not out.exists() or is_empty(out):
         return False
-    if not (out / PROVENANCE).is_file():
+    if not read_sums(out):
+        if (out / PROVENANCE).is_file():
+            raise BadInput(f"{out / SUMS}: is missing, by which the export is checked; remove {out} and export again")
         raise BadInput(f"out={out}: exists and was not exported by this program; name another folder")
+    if not (out / CONFIG).is_file():
+        return False
+    check_sums(out, {PROVENANCE: sum_of(out / PROVENANCE)})
     return read_json(out / PROVENANCE) == provenance(folder)
 
 

@@ -17,17 +17,21 @@ def pool_path(cfg: RunConfig) -> Path:
     return Path(cfg.run) / "pool" if cfg.pool is None else Path(cfg.pool)
 
 
+def brings_problems(cfg: RunConfig) -> bool:
+    """Returns whether the pool that `cfg` names was imported, so that it has problems of its own."""
+    path = pool_path(cfg)
+    return Pool.lies_in(path) and Pool(path).facts["origin"] == "imported"
+
+
 def imported_pool(cfg: RunConfig, source: SourceModel) -> Pool | None:
     """Returns the pool that `cfg` names, if its samples were made elsewhere, else None.
 
     An imported pool brings its own problems and parameters. Raises BadInput where it was imported for another model.
     """
+    if not brings_problems(cfg):
+        return None
     path = pool_path(cfg)
-    if not Pool.lies_in(path):
-        return None
     pool = Pool(path)
-    if pool.facts["origin"] != "imported":
-        return None
     if pool.identity["model_sha256"] != source.digest:
         raise BadInput(
             f"pool={path}: its samples were imported as those of {pool.facts['model']}, whose weights are not those of "
@@ -92,9 +96,11 @@ def _pool(
             "origin": "sampled",
             "model": source.name,
             "commit": source.commit,
+            "date": cfg.problems.date,
             "draw": {name: getattr(draw, name) for name in names} | {"seed": seed, "stop_ids": prompts.stop_ids},
         },
         problems=prompts.problems,
         prompts=prompts.prompt_ids,
+        inside_thought=prompts.inside_thought,
         problems_per_shard=cfg.sampling.problems_per_shard,
     )

@@ -21,10 +21,12 @@ from o1p_jax.data.prompts import Prompter
 from o1p_jax.data.records import Request
 from o1p_jax.runtime.children import child_main
 from o1p_jax.runtime.claims import shards_to_make
+from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.progress import track
-from o1p_jax.runtime.signals import preemptible
+from o1p_jax.runtime.traces import traces_in
 from o1p_jax.sampling import Sampler, SamplingParams
 from o1p_jax.sampling import make_sampler as default_sampler
+from o1p_jax.stages import remedies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,8 @@ class SampleJob:
 def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sampler) -> None:
     """Samples the solutions that the pool still lacks, and waits for those that other processes are sampling.
 
-    A sample's seed depends on (seed, problem, sample index) alone. Raises Preempted on SIGTERM or SIGINT; the finished
-    shards stay.
+    A sample's seed depends on (seed, problem, sample index) alone. Wherever the function is stopped, the finished
+    shards stay. Raises OutOfMemory where a device has too little for the sampler.
     """
     pool = Pool(job.pool)
     missing = pool.samples.missing_shards()
@@ -67,7 +69,7 @@ def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sam
     todo = samples * sum(map(problems_in, missing))
     total = samples * prompts.num_rows
     with (
-        preemptible(),
+        memory_errors(f"presample {job.title}", remedies.of_sampling(job.sampling, job.mesh)),
         ExitStack() as stack,
         track(f"presample {job.title}", total=total, unit="samples", done=total - todo) as bar,
     ):
@@ -113,5 +115,11 @@ def sample_seed(seed: int, problem_id: str, sample: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{problem_id}/{sample}".encode()).digest()[:4]) >> 1
 
 
+def _in_a_process(values: dict[str, Any]) -> None:
+    job = from_dict(SampleJob, values)
+    with traces_in(Path(job.pool)):
+        presample(job)
+
+
 if __name__ == "__main__":
-    child_main(lambda values: presample(from_dict(SampleJob, values)))
+    child_main(_in_a_process)

@@ -10,7 +10,7 @@ from o1p_jax.data.pool import Pool
 from o1p_jax.devices import processes
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.children import run_child, run_children
-from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.errors import BadInput, ProcessLost
 from o1p_jax.stages.presample import SampleJob, presample
 from o1p_jax.stages.train import train_and_export
 
@@ -47,7 +47,7 @@ def train(cfg: RunConfig, source: SourceModel) -> None:
         return train_and_export(cfg, source)
     place = processes.place_beside()
     job: dict[str, Any] = {"config": to_dict(cfg), "source": source.to_json(), "place": place and asdict(place)}
-    run_child("o1p_jax.stages.train", job)
+    run_child("o1p_jax.stages.train", job, died=ProcessLost)
 
 
 def _gpus(replica: int, vllm: VllmConfig) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The training loop, from kept samples to a trained checkpoint: read `train` from top to bottom."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,14 @@ from o1p_jax.training.step import (
 )
 from o1p_jax.training.trainable import layer_splits, split_frozen
 
-_DIGEST = "digest.txt"
+DIGEST = "digest.txt"
 _DIGESTS = {"model_sha256": "weights", "trained_sha256": "samples"}
 
 
 def train(
     cfg: TrainingConfig, samples: TrainingSet, source: SourceModel, mesh: Mesh, run: Path,
     *, made_by: Mapping[str, Any] | None = None, notes: Mapping[str, Any] | None = None,
-    constants: Mapping[str, float] | None = None,
+    constants: Mapping[str, float] | None = None, still_own: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Trains the model `source` on `samples`; returns the last checkpoint's folder.
 
@@ -55,7 +55,8 @@ def train(
     goes on from what it finds there, if that was made by the same configuration, model and samples. `made_by` (JSON
     values) says what the samples themselves were made by; `notes` are kept with each checkpoint for the stages after
     training; `constants` are figures of the data that stand beside each step's metrics. Raises `Preempted` after saving
-    on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row.
+    on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row. `still_own` is called before a
+    checkpoint is written, and raises where the run has become another process's meanwhile.
     """
     # -- The steps: what each of them trains on --
     source.check_unchanged()
@@ -88,7 +89,7 @@ def train(
     done = 0 if folder is None else int(folder.name)
     if folder is not None:
         _check_same_run(root, checkpoint.facts_of(folder), facts)
-        if done == last and processes.agreed((run / _DIGEST).exists()):
+        if done == last and processes.agreed(_digest_is_whole(run)):
             return folder
 
     with stop_signals() as stopped:
@@ -149,6 +150,7 @@ def train(
                 if step % cfg.checkpoint.every == 0 or step == last or stop:
                     report(*pending)
                     pending = None
+                    still_own()
                     folder = checkpoint.save(root, step, _parts(state), facts, cfg.checkpoint.keep)
                 if stop and step < last:
                     by = stopped[0] if stopped else "another process's signal"
@@ -158,7 +160,7 @@ def train(
     assert folder is not None
     digest = checkpoint.state_digest((state.params, state.opt_state))
     if processes.leader():
-        files.write_atomic(run / _DIGEST, digest + "\n")
+        files.write_with_sum(run / DIGEST, digest + "\n")
     progress.say(f"SHA-256 of parameters and optimizer state: {digest}")
     return folder
 
@@ -168,12 +170,20 @@ def finished(run: Path, made_by: Mapping[str, Any]) -> Path | None:
 
     Returns None where there is something left to do. Nothing of the checkpoint is read but its facts.
     """
-    done = checkpoint.steps(run / "checkpoints")
-    if not done or not (run / _DIGEST).exists():
+    newest = checkpoint.newest_facts(run / "checkpoints")
+    if newest is None or not _digest_is_whole(run):
         return None
-    facts = checkpoint.facts_of(done[-1])
-    same = not differences(facts, made_by)
-    return done[-1] if same and facts["steps"] == int(done[-1].name) else None
+    folder, facts = newest
+    return folder if facts["steps"] == int(folder.name) and not differences(facts, made_by) else None
+
+
+def _digest_is_whole(run: Path) -> bool:
+    """Returns whether digest.txt is there as it was written; where it is not, it is made again from the checkpoint."""
+    try:
+        files.read_summed(run / DIGEST)
+    except (FileNotFoundError, CorruptData):
+        return False
+    return True
 
 
 def differences(facts: Mapping[str, Any], made_by: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

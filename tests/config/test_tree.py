@@ -43,6 +43,9 @@ def test_unknown_key_is_refused_by_its_dotted_name():
     [
         ("problems", "user_template", "no place for it"),
         ("problems", "limit_train", 0),
+        ("problems", "system_prompt", "half a character \udcff"),
+        ("problems", "template_kwargs", {"messages": 1}),
+        ("problems", "date", "30 Nov 2026"),
         ("sampling", "samples_per_problem", 0),
         ("sampling", "temperature", -0.1),
         ("sampling", "top_p", 0.0),

@@ -1,5 +1,7 @@
 """Pools: tables that belong together, joined by their keys."""
 
+import json
+
 import pytest
 from made_pool import sample, write_pool
 
@@ -22,7 +24,16 @@ def create(path, identity=None, n=5, per_shard=2, **facts):
 
 
 def test_the_columns_are_the_published_ones():
-    assert PROBLEMS.names == ["problem_id", "source", "split", "level", "problem", "answer", "prompt_ids"]
+    assert PROBLEMS.names == [
+        "problem_id",
+        "source",
+        "split",
+        "level",
+        "problem",
+        "answer",
+        "prompt_ids",
+        "inside_thought",
+    ]
     assert SAMPLES.names == ["problem_id", "sample_idx", "seed", "completion", "completion_ids", "finish_reason"]
     assert GRADES.names == ["problem_id", "sample_idx", "pred", "grade"]
 
@@ -81,4 +92,13 @@ def test_what_is_no_pool_is_refused(tmp_path):
     create(tmp_path / "pool")
     write_json(tmp_path / "pool" / "pool.json", {"format": 0})
     with pytest.raises(BadInput, match="of another version"):
+        Pool(tmp_path / "pool")
+
+
+@pytest.mark.parametrize("change", [[], {"identity": 5}, {"problems_per_shard": "two"}])
+def test_facts_of_another_kind_are_damage(tmp_path, change):
+    path = create(tmp_path / "pool").path / "pool.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | change if change else change))
+    with pytest.raises(CorruptData, match=r"pool.json: "):
         Pool(tmp_path / "pool")

@@ -113,3 +113,23 @@ def test_a_shard_of_another_folder_is_refused(folder, tmp_path):
         file.replace(folder.path / file.name)
     with pytest.raises(CorruptData, match="another folder"):
         folder.read()
+
+
+@pytest.mark.parametrize("sum_", [b"", b"\n", b"\xff\xfe", b"0" * 64, b"part-00000.parquet"])
+def test_a_damaged_sum_is_told_in_one_line(folder, sum_):
+    (folder.path / "_part-00000.sha256").write_bytes(sum_)
+    with pytest.raises(CorruptData, match=r"part-00000.parquet: not as it was written; remove the file and run"):
+        folder.read_shard(0)
+
+
+def test_a_missing_sum_has_a_remedy(folder):
+    (folder.path / "_part-00000.sha256").unlink()
+    with pytest.raises(CorruptData, match=r"can't be checked, because .*.sha256 is gone; remove the file and run"):
+        folder.read_shard(0)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", '"meta"', "{}", '{"shards": "two"}'])
+def test_metadata_of_another_kind_is_damage(folder, text):
+    (folder.path / "_meta.json").write_text(text)
+    with pytest.raises(CorruptData, match=r"_meta.json: "):
+        ShardedTable(folder.path, SAMPLES)

@@ -42,7 +42,7 @@ def grader():
         (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
         (r"<think>\boxed{1}</think>It is \boxed{2}", "2"),
         (r"<think>\boxed{1}</think>It is two.", None),
-        (r"<think>\boxed{1} hm", "1"),
+        (r"<think>\boxed{1} hm", None),
         ("9 * 2 = <<9*2=18>>18\n#### 18", "18"),
         ("The answer is 5. No, the answer is 6.", "6"),
         ("**Answer:** 3.5 meters\n", "3.5 meters"),

@@ -15,9 +15,9 @@ from o1p_jax.config.text import flatten
 from o1p_jax.config.tree import BatchConfig, CheckpointConfig, ComputeConfig, OptimConfig, RunConfig
 from o1p_jax.data.records import TrainingSample
 from o1p_jax.methods.o1_pruner import O1PrunerParams
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.place import find_place
 from o1p_jax.runtime.supervisor import in_worker, supervise
-from o1p_jax.stages import cli
 from o1p_jax.training.samples import TrainingSet
 
 MODEL = {
@@ -109,4 +109,4 @@ def command(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

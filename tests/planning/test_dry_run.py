@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from o1p_jax.config.tree import BatchConfig, ProblemConfig, RunConfig
-from o1p_jax.data.prompts import Prompter, read_prompts
+from o1p_jax.data.problems import load_problems
+from o1p_jax.data.prompts import Prompter, make_prompts
 from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.planning.dry_run import dry_run
@@ -22,7 +23,7 @@ def test_a_dry_run_shows_the_beginning_and_writes_nothing(tmp_path, monkeypatch,
     dry_run(CFG)
     shown = capsys.readouterr().out
     folder = resolve_model("embedded")
-    prompts = read_prompts(folder, "embedded:validation", CFG.problems, 10)
+    prompts = make_prompts(folder, load_problems("embedded:validation", CFG.problems, 10), CFG.problems)
     for problem in prompts.problems[:3]:
         assert Prompter(folder).decode(prompts.prompt_ids[problem.problem_id], special=True) in shown
     assert shown.count("--- prompt") == 3 and "--- prompt 1, " in shown

@@ -1,11 +1,14 @@
+"""What SIGTERM and SIGINT do inside and after the blocks that handle them."""
+
 import os
 import signal
 import time
 
 import pytest
 
+from o1p_jax.runtime import signals
 from o1p_jax.runtime.errors import Preempted
-from o1p_jax.runtime.signals import preemptible
+from o1p_jax.runtime.signals import ignore_stops, preemptible, processor_time_limit, stop_signals
 
 
 def test_preemptible_restores_the_handlers():
@@ -14,3 +17,44 @@ def test_preemptible_restores_the_handlers():
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_stop_passes_through_what_swallows_exceptions():
+    with pytest.raises(Preempted, match="stopped by SIGTERM"), preemptible():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except Exception:
+            pass
+
+
+def test_a_stop_that_comes_twice_is_one_and_a_later_one_acts_as_before_the_block(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now)
+    with pytest.raises(Preempted), preemptible(), stop_signals() as stopped:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)  # passed on by the parent
+        assert stopped == ["SIGINT"]
+        now += 60
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+
+def test_a_process_about_to_end_is_not_stopped():
+    saved = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        ignore_stops()
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)
+
+
+def test_processor_time_is_limited_inside_the_block_alone():
+    handler = signal.getsignal(signal.SIGPROF)
+    with pytest.raises(TimeoutError, match=r"more than 0\.05 s of processor time"), processor_time_limit(0.05):
+        while True:
+            pass
+    with processor_time_limit(1000):
+        pass
+    assert signal.getsignal(signal.SIGPROF) is handler and signal.getitimer(signal.ITIMER_PROF) == (0, 0)

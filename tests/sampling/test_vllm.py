@@ -16,7 +16,8 @@ import pytest
 import o1p_jax
 from o1p_jax.config.text import to_dict
 from o1p_jax.config.tree import EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig
-from o1p_jax.data.prompts import read_prompts
+from o1p_jax.data.problems import load_problems
+from o1p_jax.data.prompts import make_prompts
 from o1p_jax.data.records import Request
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput
@@ -171,7 +172,8 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
         ),
     )
     config = replace(config, run=str(tmp_path))
-    prompts = read_prompts(model, config.problems.train, config.problems, config.problems.limit_train)
+    problems = load_problems(config.problems.train, config.problems, config.problems.limit_train)
+    prompts = make_prompts(model, problems, config.problems)
     pool = training_pool(config, find_model("embedded"), prompts)
     job = SampleJob(title="train", pool=str(pool.path), folder=str(model), sampling=config.sampling, mesh="1x1",
                     dtype="float32")  # fmt: skip

@@ -5,7 +5,6 @@ import pytest
 
 from o1p_jax.config.saved import save_config
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.runtime import errors
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import cli
 
@@ -21,6 +20,14 @@ def test_every_config_loads_and_holds_its_command(path):
 def test_flags_override_fields():
     cfg = cli.parse_run_config(["--mesh=4x2", "--optim.learning_rate=1e-6", "--compute.remat=full", "--seed", "7"])
     assert (cfg.mesh, cfg.optim.learning_rate, cfg.compute.remat, cfg.seed) == ("4x2", 1e-6, "full", 7)
+
+
+def test_variables_of_the_chat_template_are_given_as_names_and_values(tmp_path):
+    argv = ["--problems.template_kwargs", "enable_thinking", "False", "reasoning_effort", "low", "--mesh=4x2"]
+    cfg = cli.parse_run_config(argv)
+    assert cfg.problems.template_kwargs == {"enable_thinking": False, "reasoning_effort": "low"} and cfg.mesh == "4x2"
+    save_config(tmp_path / "config.json", cfg, None)
+    assert cli.load_config(tmp_path / "config.json") == cfg
 
 
 def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
@@ -84,6 +91,8 @@ def test_a_command_has_flags_of_its_own_beside_the_configs():
         (["--xyzzy=1"], "--xyzzy: no such flag; --help has them all"),
         (["--config"], "--config: needs a value"),
         (["--problems.user_template=" + "long " * 60], "must contain {problem}"),
+        (["--problems.template_kwargs", "enable_thinking", "false"], "write True or False"),
+        (["--problems.template_kwargs", "enable_thinking"], "problems.template_kwargs"),
     ],
 )
 def test_bad_flags_are_one_line_with_a_remedy(argv, message):
@@ -95,7 +104,12 @@ def test_bad_flags_are_one_line_with_a_remedy(argv, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("def config(): return 1", "must return a RunConfig"), ("config = 1 / 0", "ZeroDivisionError"), ("", "config")],
+    [
+        ("def config(): return 1", "must return a RunConfig"),
+        ("config = 1 / 0", "ZeroDivisionError"),
+        ("import sys; sys.exit(3)", "can't be run: SystemExit: 3"),
+        ("", "config"),
+    ],
 )
 def test_bad_config_files(tmp_path, text, message):
     path = tmp_path / "mine.py"
@@ -122,28 +136,3 @@ def test_plain_dataclasses():
         cli.parse(Arguments, [])
     with pytest.raises(BadInput, match=r"did you mean --part\.size\?"):
         cli.parse(Arguments, ["--siz=2"])
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (errors.BadInput("a\nb"), 2),
-        (errors.CorruptData("x"), 65),
-        (errors.SamplerGone("x"), 69),
-        (errors.NonFinite("x"), 70),
-        (errors.DiskError("x"), 74),
-        (errors.Preempted("x"), 75),
-        (KeyboardInterrupt(), 75),
-        (ZeroDivisionError("x"), 70),
-    ],
-)
-def test_failures_are_one_line_and_their_code(error, code, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["train.py"])
-
-    def command(argv):
-        raise error
-
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(command)
-    assert exit_.value.code == code
-    assert capsys.readouterr().err.count("\n") == 1

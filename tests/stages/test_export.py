@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput, CorruptData
+from o1p_jax.runtime.sums import SUMS, damaged
 from o1p_jax.stages.card import PROVENANCE, write_card
-from o1p_jax.stages.export import export, newest_checkpoint
+from o1p_jax.stages.export import export, is_exported, newest_checkpoint
+from o1p_jax.stages.pipeline import export_run
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import train, trained_params
 from o1p_jax.training.samples import TrainingSet
@@ -91,6 +94,52 @@ def test_an_export_is_made_once_and_again_for_another_checkpoint(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_source_is_never_written_to(run, tmp_path):
+    first = exported(run, tmp_path / "first")
+    cfg = tiny_config(tmp_path / "run2")
+    model = find_model(str(first))
+    train(cfg.training, TrainingSet.of(tiny_samples(32)), model, make_mesh("1x1"), Path(cfg.run), notes=notes_of(cfg))
+    (tmp_path / "link").symlink_to("first")
+    before = {file: file.read_bytes() for file in first.iterdir()}
+    newest = newest_checkpoint(Path(cfg.run))
+    for out in (first, tmp_path / "link", first / "new", tmp_path, newest / "new", tmp_path / "run2" / "checkpoints"):
+        with pytest.raises(BadInput, match="which is only read; name another folder"):
+            export(newest, out, make_mesh("1x1"), model)
+    assert {file: file.read_bytes() for file in first.iterdir()} == before
+
+
+def test_files_beside_an_export_stay(run, tmp_path):
+    out = exported(run, tmp_path / "out", folder=checkpoint.steps(run / "checkpoints")[0])
+    (out / "model.gguf").write_text("converted")
+    exported(run, out)
+    assert (out / "model.gguf").read_text() == "converted"
+    assert damaged(out) == [] and not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer_config.json"])
+def test_an_export_with_a_flipped_bit_is_not_read_again(run, tmp_path, name):
+    out = exported(run, tmp_path / "out")
+    find_model(str(out))
+    data = bytearray((out / name).read_bytes())
+    data[-9] ^= 1
+    stamp = (out / name).stat().st_mtime_ns
+    (out / name).write_bytes(data)
+    os.utime(out / name, ns=(stamp, stamp))  # as a failing disk would
+    with pytest.raises(CorruptData, match=f"{name}: is not as it was written.*exports a run's model/ again"):
+        find_model(str(out))
+
+
+def test_an_export_that_was_interrupted_or_lost_its_list_is_not_taken_for_one(run, tmp_path):
+    out, newest = exported(run, tmp_path / "out"), newest_checkpoint(run)
+    (out / "config.json").unlink()
+    assert not is_exported(newest, out)
+    exported(run, out)
+    assert is_exported(newest, out)
+    (out / SUMS).unlink()
+    with pytest.raises(BadInput, match=f"{SUMS}: is missing.*export again"):
+        is_exported(newest, out)
+
+
 def test_a_strangers_folder_is_left_alone(run, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(BadInput, match="was not exported by this program"):
@@ -121,3 +170,9 @@ def test_a_damaged_checkpoint_is_not_exported(run, tmp_path):
     with pytest.raises(CorruptData, match="damaged"):
         exported(run, tmp_path / "out", folder=damaged)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_not_there_is_the_users_mistake_and_named_once(tmp_path):
+    with pytest.raises(BadInput) as told:
+        export_run(tmp_path / "none", tmp_path / "out", None)
+    assert str(told.value) == f"run={tmp_path / 'none'}: no run there (config.json is missing); name a run's folder"

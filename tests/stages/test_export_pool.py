@@ -43,6 +43,12 @@ def test_the_way_out_and_in_again_changes_nothing(imported, tmp_path):
     assert bring(tmp_path, [], name="of lines", rollouts=(str(lines),)).identity == imported.identity
 
 
+def test_nothing_is_written_into_the_pool(imported):
+    for out in (imported.path, imported.path / "data", imported.path.parent):
+        with pytest.raises(BadInput, match="is, holds or lies in the pool"):
+            export_pool(imported.path, out)
+
+
 @given(samples=st.integers(1, 4), text=st.booleans(), shard=st.integers(1, 6))
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_pool_comes_back_as_it_was(tmp_path_factory, samples, text, shard):

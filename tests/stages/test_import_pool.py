@@ -9,6 +9,7 @@ from made_pools import END, EXPORTED, PROBLEMS, PROMPTER, bring, contents, launc
 
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.methods.o1_pruner import O1PrunerParams
+from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import import_pool as module
@@ -26,6 +27,12 @@ def refused(folder: Path, table: list[dict], **fields) -> str:
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
     return bring(tmp_path_factory.mktemp("imported"), rows())
+
+
+def test_the_pool_lies_apart_from_the_model(tmp_path):
+    model = resolve_model("embedded")
+    refused(tmp_path, rows(1), pool=str(model / "pool"))
+    assert not (model / "pool").exists()
 
 
 def test_samples_are_grouped_by_problem_and_numbered_as_they_come(imported):
@@ -105,6 +112,8 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path):
     assert "of the prompt is not among" in refused(tmp_path, [row(0, 0, prompt_ids=[-1])])
     assert "row 1: the completion goes on after" in refused(tmp_path, [row(0, 0, completion_ids=[END, END])])
     assert "row 2: other prompt ids than" in refused(tmp_path, [row(0, 0), row(0, 1, prompt_ids=[5, 6])])
+    too_long = refused(tmp_path, [row(0, 0, completion_ids=[5] * 2048)])
+    assert "row 1: prompt and completion have" in too_long and "the context of model=embedded has 2048" in too_long
     if PROMPTER.pad_id is not None:
         assert "begin with padding" in refused(tmp_path, [row(0, 0, prompt_ids=[PROMPTER.pad_id, 5])])
 

@@ -105,6 +105,14 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_end_is_the_sam
     assert [line["step"] for line in logged(run)] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("text", ["", "0" * 64 + "\n", "\xff"])
+def test_a_damaged_digest_is_made_again(home, text):
+    run = copied(home, "digest")
+    (run / "digest.txt").write_text(text, encoding="latin1")
+    start(config(run))
+    assert (run / "digest.txt").read_text() == (home / "done" / "digest.txt").read_text()
+
+
 def test_steps_after_the_checkpoint_stand_once_in_the_metrics(home):
     run = copied(home, "again")
     shutil.rmtree(run / "checkpoints" / "00000006")

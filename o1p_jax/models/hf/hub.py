@@ -8,10 +8,11 @@ from o1p_jax.models.families import read_config
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import read_json
 
+CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 COPIED = (
-    "config.json",
+    CONFIG,
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -53,9 +54,9 @@ def resolve_model(path: str, revision: str | None = None, *, weights: bool = Tru
 
 def load_config(folder: Path) -> DecoderConfig:
     """Reads the configuration of the model in `folder`; raises `BadInput` where the decoder can't compute the model."""
-    hf = read_json(folder / "config.json")
+    hf = read_json(folder / CONFIG)
     if not isinstance(hf, dict):
-        raise CorruptData(f"{folder / 'config.json'}: not a JSON object; restore the file")
+        raise CorruptData(f"{folder / CONFIG}: not a JSON object; restore the file")
     try:
         return read_config(hf)
     except BadInput as e:

@@ -76,9 +76,10 @@ def test_vllm_has_an_environment_which_the_file_makes_or_tells_to_make(path):
 
 def test_vllms_environment_on_a_tpu_has_what_sampling_imports():
     code = (
-        "import o1p_jax.stages.presample, o1p_jax.sampling.vllm, o1p_jax.data.prompts; import sys, importlib.metadata;"
+        "import sys, importlib.metadata; before = {*sys.modules};"
+        "import o1p_jax.stages.presample, o1p_jax.sampling.vllm, o1p_jax.data.prompts;"
         "found = importlib.metadata.packages_distributions();"
-        "print(*{name for module in sys.modules for name in found.get(module, ())})"
+        "print(*{name for module in {*sys.modules} - before for name in found.get(module, ())})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     [installed] = re.findall(

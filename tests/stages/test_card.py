@@ -7,8 +7,9 @@ import pytest
 
 from o1p_jax.config.text import flatten
 from o1p_jax.config.tree import ProblemConfig, RunConfig
-from o1p_jax.runtime.files import public_path, write_json
+from o1p_jax.runtime.files import public_path, sha256_file, write_json
 from o1p_jax.stages.card import PROVENANCE, provenance, training_facts, write_card
+from o1p_jax.training.checkpoint import FACTS, MANIFEST
 
 
 def carded(folder: Path, commit: str | None = None, **parts) -> tuple[dict, str]:
@@ -16,8 +17,10 @@ def carded(folder: Path, commit: str | None = None, **parts) -> tuple[dict, str]
     cfg = RunConfig(**parts)
     data = {"solutions sampled": 32, "solutions trained on": 16}
     notes = {"model": cfg.model, "commit": commit, "data": data, "config": flatten(cfg)}
-    write_json(folder / "checkpoints/00000002/facts.json", {"notes": notes, "made_by": {}})
-    write_json(folder / "model" / PROVENANCE, provenance(folder / "checkpoints/00000002"))
+    checkpoint = folder / "checkpoints/00000002"
+    write_json(checkpoint / FACTS, {"notes": notes, "made_by": {}})
+    write_json(checkpoint / MANIFEST, {FACTS: sha256_file(checkpoint / FACTS)})
+    write_json(folder / "model" / PROVENANCE, provenance(checkpoint))
     write_card(folder / "model")
     return json.loads((folder / "model" / PROVENANCE).read_text()), (folder / "model/README.md").read_text()
 

@@ -77,7 +77,7 @@ VICTIMS = {
     "pool/samples/_part-00001.sha256": "pool/samples",
     "pool/problems/_meta.json": "pool",
     "pool/pool.json": "pool",
-    "weights/report.json": "weights",
+    "weights/_report.json": "weights",
     "weights/part-00000.parquet": "weights",
     "reference/part-00000.parquet": "reference",
     "checkpoints/00000003/facts.json": "checkpoints/00000003",

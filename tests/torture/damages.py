@@ -36,7 +36,7 @@ KINDS = {
     "table": "**/_meta.json",
     "shard": "**/part-*.parquet",
     "checksum": "**/*.sha256",
-    "report of weights": "weights/report.json",
+    "report of weights": "weights/_report.json",
     "checkpoint's arrays": "checkpoints/*/*/**/*",
     "checkpoint's facts": "checkpoints/*/*.json",
     "digest": "digest.txt",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.files import check_folder
 from o1p_jax.stages import cli
 
 
@@ -25,6 +26,9 @@ class Arguments(cli.Flags):
 
 def command(argv: list[str]) -> None:
     args = cli.parse(Arguments, argv, __doc__)
+    for name in ("run", "pool", "model"):
+        if (folder := getattr(args, name)) is not None:
+            check_folder(name, folder)
     if args.run is None and args.pool is None and args.model is None:
         raise BadInput("--run, --pool or --model: name a folder")
     from o1p_jax.stages.verify import parts_of_model, parts_of_pool, parts_of_run, verify

@@ -20,7 +20,7 @@ from o1p_jax.config.text import fingerprint, plain
 from o1p_jax.data.records import Problem
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import read_object, write_json
+from o1p_jax.runtime.files import read_summed_json, sum_path, write_json_with_sum
 
 PROBLEMS = pa.schema(
     [
@@ -73,12 +73,9 @@ class Pool:
         self.path = Path(path)
         if not (self.path / _FACTS).is_file():
             raise BadInput(f"{self.path}: no pool here ({_FACTS} is missing); launch/presample.py makes one")
-        self.facts: dict[str, Any] = read_object(self.path / _FACTS)
+        self.facts: dict[str, Any] = read_summed_json(self.path / _FACTS)
         if self.facts.get("format") != _FORMAT:
             raise BadInput(f"{self.path}: a pool of another version; name another folder, or remove this one")
-        for name, kind in (("identity", dict), ("problems_per_shard", int)):
-            if not isinstance(self.facts.get(name), kind):
-                raise CorruptData(f"{self.path / _FACTS}: {name} is not as it was written; restore the file")
         self.problems = ShardedTable(self.path / "problems", PROBLEMS)
         self.samples = ShardedTable(self.path / "samples", SAMPLES)
 
@@ -113,7 +110,7 @@ class Pool:
             table.write_shard(0, rows)
             ShardedTable.create(path / "samples", SAMPLES, identity, -(-len(problems) // problems_per_shard))
             layout = {"format": _FORMAT, "problems": len(problems), "problems_per_shard": problems_per_shard}
-            write_json(path / _FACTS, {**layout, **facts, "identity": identity})
+            write_json_with_sum(path / _FACTS, {**layout, **facts, "identity": identity})
         pool = cls(path)
         pool.check(identity)
         return pool
@@ -122,12 +119,12 @@ class Pool:
     def lies_in(path: Path) -> bool:
         """Returns whether a pool lies in `path`.
 
-        A folder that is empty, or was being made when its maker was killed, holds no pool. Raises BadInput where
-        something else lies there.
+        A folder that is empty, was being made when its maker was killed, or has lost its pool.json holds no pool.
+        Raises BadInput where something else lies there.
         """
         if (path / _FACTS).is_file():
             return True
-        parts = {"problems", "samples"}
+        parts = {"problems", "samples", "grades", sum_path(path / _FACTS).name}
         if path.exists() and (
             not path.is_dir() or any(f.name[0] != "." and f.name not in parts for f in path.iterdir())
         ):

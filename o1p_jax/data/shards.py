@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from o1p_jax.config.text import plain
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import read_object, read_summed, write_json, write_with_sum
+from o1p_jax.runtime.files import read_summed, read_summed_json, write_json_with_sum, write_with_sum
 
 META = "_meta.json"
 _KEY = b"o1p_jax"
@@ -31,9 +31,7 @@ class ShardedTable:
         self.path, self.schema = Path(path), schema
         if not (self.path / META).is_file():
             raise BadInput(f"{self.path}: nothing here ({META} is missing); run the stage that writes it first")
-        self.metadata: dict[str, Any] = read_object(self.path / META)
-        if type(self.metadata.get("shards")) is not int:
-            raise CorruptData(f"{self.path / META}: says no number of shards; restore or remove the file")
+        self.metadata: dict[str, Any] = read_summed_json(self.path / META)
 
     @classmethod
     def create(cls, path: Path | str, schema: pa.Schema, metadata: Mapping[str, Any], shards: int) -> "ShardedTable":
@@ -44,7 +42,7 @@ class ShardedTable:
         path = Path(path)
         wanted = plain({**metadata, "shards": shards})
         if not (path / META).exists():
-            write_json(path / META, wanted)
+            write_json_with_sum(path / META, wanted)
         table = cls(path, schema)
         for name in [*wanted, *table.metadata]:
             if table.metadata.get(name) != wanted.get(name):

@@ -137,10 +137,14 @@ def read_summed(path: Path) -> bytes:
     Raises FileNotFoundError where there is no such file, CorruptData where it does not read back as it was written, or
     its sum is gone.
     """
-    data, remedy = path.read_bytes(), "remove the file and run the stage that makes it again"
+    remedy = "remove the file and run the stage that makes it again"
+    try:
+        data = path.read_bytes()
+    except IsADirectoryError:
+        raise CorruptData(f"{path}: a folder lies where a file was written; remove it") from None
     try:
         expected = sum_path(path).read_bytes().split()[:1]
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise CorruptData(f"{path}: can't be checked, because {sum_path(path).name} is gone; {remedy}") from None
     if expected != [sha256_bytes(data).encode()]:
         raise CorruptData(f"{path}: not as it was written; {remedy}")
@@ -149,7 +153,21 @@ def read_summed(path: Path) -> bytes:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, _json_text(value))
+
+
+def write_json_with_sum(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, with its SHA-256 beside it (see `write_with_sum`)."""
+    write_with_sum(path, _json_text(value))
+
+
+def read_summed_json(path: Path) -> Any:
+    """Returns the value that `write_json_with_sum` wrote; errors as `read_summed`."""
+    return json.loads(read_summed(path))
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -158,7 +176,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+    except IsADirectoryError:
+        raise CorruptData(f"{path}: a folder where a file belongs; restore or remove it") from None
+    except (ValueError, RecursionError) as e:
         raise CorruptData(f"{path}: not valid JSON ({e}); restore or remove the file") from None
 
 

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from o1p_jax.runtime import owner
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import disk_errors, sha256_file, write_atomic
+from o1p_jax.runtime.leftovers import remove_leftovers
 
 SUMS = "o1p_jax.sha256"
 """The list's name in its folder."""
 _HEAD = "# files written by o1p_jax; SHA-256 of the lines below: "
-_PART = ".unfinished-"
+_PART = ".unfinished."
 
 
 def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
@@ -87,9 +89,8 @@ def filled(folder: Path, last: str) -> Iterator[Path]:
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for killed in folder.glob(f"{_PART}*"):
-            shutil.rmtree(killed, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_PART))
+        remove_leftovers(folder.glob(f"{_PART}*"))
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f"{_PART}{owner.this_process()}."))
         try:
             yield temporary
             _move(temporary, folder, last)

@@ -30,6 +30,7 @@ from o1p_jax.runtime.fields import SAMPLES, TRAINING
 from o1p_jax.runtime.files import check_folder, disk_errors
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.progress import say
+from o1p_jax.runtime.sums import SUMS
 from o1p_jax.stages.identity import Identity
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import differences
@@ -44,6 +45,7 @@ _OF_TRAINING = (
     "evaluation/report.html",
     "evaluation/report.json",
     "evaluation/table.md",
+    f"evaluation/{SUMS}",
     "checkpoints",
 )
 _SET_ASIDE = {SAMPLES: (*_OF_TRAINING, "reference", "pool"), TRAINING: _OF_TRAINING}

@@ -4,7 +4,6 @@ What lies in `set_aside/` and in `tensorboard/` is not looked at: no stage reads
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,12 +16,14 @@ from o1p_jax.data.shards import META, ShardedTable
 from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import check_weights
 from o1p_jax.runtime.errors import BadInput, CorruptData, O1pError
+from o1p_jax.runtime.files import read_summed
 from o1p_jax.runtime.progress import track
 from o1p_jax.runtime.sums import SUMS, check_sums, is_empty, read_sums, sum_of
 from o1p_jax.stages.card import PROVENANCE
 from o1p_jax.stages.pool import pool_path
 from o1p_jax.stages.weigh import read_report, read_weights
 from o1p_jax.training import checkpoint
+from o1p_jax.training.loop import DIGEST
 from o1p_jax.training.reference import read_part
 
 Check = Callable[[], object]
@@ -76,8 +77,8 @@ def parts_of_run(run: Path) -> list[Part]:
     for folder in saved:
         name = folder.relative_to(run).as_posix()
         parts.append(Part(name, [partial(_check_checkpoint, folder)], "a whole checkpoint"))
-    if (run / "digest.txt").exists():
-        parts.append(Part("digest.txt", [partial(_check_digest, run / "digest.txt")], "a SHA-256"))
+    if (run / DIGEST).exists():
+        parts.append(Part(DIGEST, [partial(read_summed, run / DIGEST)], "the last state's SHA-256"))
     if saved:
         steps = int(saved[-1].name)
         parts.append(Part("metrics.jsonl", [partial(_check_metrics, run / "metrics.jsonl", steps)], "a line a step"))
@@ -142,11 +143,6 @@ def _check_report(folder: Path) -> None:
 def _check_checkpoint(folder: Path) -> None:
     if fault := checkpoint.damage(folder):
         raise CorruptData(f"{folder}: {fault}; training and export pass it over for the one before")
-
-
-def _check_digest(path: Path) -> None:
-    if not re.fullmatch(rb"[0-9a-f]{64}\n", path.read_bytes()):
-        raise CorruptData(f"{path}: no SHA-256; remove the file, the next start writes it again")
 
 
 def _check_metrics(path: Path, steps: int) -> None:

@@ -17,7 +17,7 @@ from o1p_jax.methods import method_of
 from o1p_jax.methods.base import Group, Params
 from o1p_jax.methods.own_reward import reward_function
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.runtime.files import atomic_folder, read_json, write_json
+from o1p_jax.runtime.files import atomic_folder, read_summed_json, write_json_with_sum
 from o1p_jax.runtime.progress import say
 
 WEIGHTS = pa.schema(
@@ -106,7 +106,7 @@ def weigh(
     with atomic_folder(out) as temporary:
         table = ShardedTable.create(temporary, WEIGHTS, made_by, 1)
         table.write_shard(0, pa.table(columns, WEIGHTS))
-        write_json(temporary / _REPORT, asdict(report))
+        write_json_with_sum(temporary / _REPORT, asdict(report))
     return report
 
 
@@ -117,7 +117,7 @@ def read_weights(out: Path) -> ShardedTable:
 
 def read_report(out: Path) -> WeightReport:
     """Reads the report of what `weigh` found when it wrote the folder `out`."""
-    return WeightReport(**read_json(out / _REPORT))
+    return WeightReport(**read_summed_json(out / _REPORT))
 
 
 def _earlier(out: Path, made_by: Mapping[str, Any]) -> WeightReport | None:

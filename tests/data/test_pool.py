@@ -8,7 +8,7 @@ from made_pool import sample, write_pool
 from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
 from o1p_jax.data.records import Problem, problem_id
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import write_json
+from o1p_jax.runtime.files import write_json_with_sum
 
 ROWS = [sample(p, k, 3 + k, k == 0, level=p, prompt_ids=[ord(p)]) for p in "ab" for k in range(2)]
 
@@ -90,13 +90,13 @@ def test_what_is_no_pool_is_refused(tmp_path):
     with pytest.raises(BadInput, match="exists and is not a pool"):
         create(tmp_path)
     create(tmp_path / "pool")
-    write_json(tmp_path / "pool" / "pool.json", {"format": 0})
+    write_json_with_sum(tmp_path / "pool" / "pool.json", {"format": 0})
     with pytest.raises(BadInput, match="of another version"):
         Pool(tmp_path / "pool")
 
 
-@pytest.mark.parametrize("change", [[], {"identity": 5}, {"problems_per_shard": "two"}])
-def test_facts_of_another_kind_are_damage(tmp_path, change):
+@pytest.mark.parametrize("change", [[], {"identity": 5}, {"problems_per_shard": "two"}, {"problems_per_shard": 3}])
+def test_other_facts_than_were_written_are_damage(tmp_path, change):
     path = create(tmp_path / "pool").path / "pool.json"
     facts = json.loads(path.read_text())
     path.write_text(json.dumps(facts | change if change else change))

@@ -129,7 +129,7 @@ def test_a_missing_sum_has_a_remedy(folder):
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", '"meta"', "{}", '{"shards": "two"}'])
-def test_metadata_of_another_kind_is_damage(folder, text):
+def test_other_metadata_than_was_written_is_damage(folder, text):
     (folder.path / "_meta.json").write_text(text)
     with pytest.raises(CorruptData, match=r"_meta.json: "):
         ShardedTable(folder.path, SAMPLES)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from o1p_jax.runtime import owner
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.sums import SUMS, check_sums, damaged, filled, is_empty, read_sums, sum_of, update_sums
 
@@ -78,7 +79,8 @@ def test_a_kill_while_files_are_moved_leaves_no_whole_folder_and_is_mended(tmp_p
 
 def test_what_a_kill_left_counts_as_empty_and_goes(tmp_path):
     folder = tmp_path / "out"
-    (folder / ".unfinished-abc").mkdir(parents=True)
+    gone = owner.this_process().rsplit("-", 1)[0] + "-1"  # this process's number, of another process before it
+    (folder / f".unfinished.{gone}.abc").mkdir(parents=True)
     assert is_empty(folder)
     write(folder)
     assert names(folder) == {"config.json", SUMS} and not is_empty(folder)

@@ -13,7 +13,7 @@ from o1p_jax.config.saved import save_config
 from o1p_jax.config.tree import BatchConfig, ComputeConfig, GradingConfig, SamplingConfig, VllmConfig
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import OutOfMemory
-from o1p_jax.runtime.files import write_json
+from o1p_jax.runtime.files import write_json_with_sum
 from o1p_jax.stages import evaluate, identity, pipeline, presample, remedies
 from o1p_jax.stages import grade as grading
 from o1p_jax.stages import train as training
@@ -79,7 +79,7 @@ def in_sampling(cfg, monkeypatch):
         "model": "m",
         "draw": draw,
     }
-    write_json(pool / "pool.json", facts)
+    write_json_with_sum(pool / "pool.json", facts)
     (pool / "samples" / "part-00000.parquet").unlink()
     monkeypatch.setattr(presample, "Prompter", lambda _: None or FakeSampler())
     monkeypatch.setattr(FakeSampler, "decode", str, raising=False)

@@ -112,7 +112,7 @@ def test_what_was_never_finished_is_no_damage(whole, tmp_path, capsys):
         (run / name).unlink()
     shutil.rmtree(run / "pool" / "grades")
     shutil.rmtree(run / "model")
-    (run / "model" / ".unfinished-1").mkdir(parents=True)
+    (run / "model" / ".unfinished.1").mkdir(parents=True)
     lines = found(run, capsys)
     assert all(line.startswith("ok  ") for line in lines)
     assert "ok  pool: a pool that was being made; the next start goes on" in lines

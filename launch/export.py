@@ -1,37 +1,6 @@
-"""Writes a run's newest checkpoint, or the one of `--step`, as a Hugging Face folder with a model card.
+"""The command `o1p export`, from a checkout; `python launch/export.py --help` says what it does."""
 
-python launch/export.py --run=runs/embedded --out=hf_model
-"""
-
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from o1p_jax.config.tree import ExportConfig
-from o1p_jax.runtime.entry import main
-from o1p_jax.runtime.traces import traces_in
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arguments:
-    run: str
-    """The run folder."""
-    out: str
-    """The folder to write."""
-    step: int | None = None
-    """The step of the checkpoint; left out: the newest whole checkpoint."""
-    export: ExportConfig = field(default_factory=ExportConfig)
-
-
-def command(argv: list[str]) -> None:
-    from o1p_jax.stages import cli
-
-    args = cli.parse(Arguments, argv)
-    run = Path(args.run)
-    with traces_in(run):
-        from o1p_jax.stages.pipeline import export_run
-
-        export_run(run, Path(args.out), args.step, args.export.dtype)
-
+from o1p_jax.commands.main import run
 
 if __name__ == "__main__":
-    main(command)
+    run("export")

@@ -1,45 +1,6 @@
-"""Reads everything in a run, a pool or a model folder, and tells what is no longer as it was written.
+"""The command `o1p verify`, from a checkout; `python launch/verify.py --help` says what it does."""
 
-    python launch/verify.py --run=runs/embedded
-    python launch/verify.py --pool=pools/mine --model=hf_model
-
-Prints a line for each part, and ends with 65 if one is damaged.
-"""
-
-from dataclasses import dataclass
-from pathlib import Path
-
-from o1p_jax.runtime.entry import main
-from o1p_jax.runtime.errors import BadInput
-from o1p_jax.runtime.files import check_folder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arguments:
-    run: Path | None = None
-    """A run folder; the pool that it was trained from is read too."""
-    pool: Path | None = None
-    """A pool's folder."""
-    model: Path | None = None
-    """A model's folder: one that launch/export.py wrote has checksums, of others only the headers can be read."""
-
-
-def command(argv: list[str]) -> None:
-    from o1p_jax.stages import cli
-
-    args = cli.parse(Arguments, argv)
-    for name, folder in vars(args).items():
-        if folder is not None:
-            check_folder(name, folder)
-    if args.run is None and args.pool is None and args.model is None:
-        raise BadInput("--run, --pool or --model: name a folder")
-    from o1p_jax.stages.verify import parts_of_model, parts_of_pool, parts_of_run, verify
-
-    parts = parts_of_run(args.run) if args.run else []
-    parts += parts_of_pool(args.pool, str(args.pool)) if args.pool else []
-    parts += parts_of_model(args.model, str(args.model)) if args.model else []
-    verify(parts)
-
+from o1p_jax.commands.main import run
 
 if __name__ == "__main__":
-    main(command)
+    run("verify")

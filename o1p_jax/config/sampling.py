@@ -42,6 +42,7 @@ class ProblemConfig:
     """Use only so many training problems, chosen by their hash, for any order of the set and any seed; left out: all.
     An embedded set has its levels in turn, and gives its first ones."""
     limit_test: int | None = option(None, EVALUATION)
+    """Use only so many test problems, chosen as those of `limit_train`; left out: all."""
     prompt_column: str = option("problem", SAMPLES, EVALUATION)
     """Column of the problem, with dots for one inside another (extra_info.question). It holds text, which
     `system_prompt` and `user_template` make a prompt of, or a chat (a list of role and content), used as it is."""
@@ -51,9 +52,11 @@ class ProblemConfig:
     level_column: str = option("level", SAMPLES, EVALUATION)
     """Column of the difficulty, which the table has rows for; problems without one share the level '-'."""
     system_prompt: str | None = option(None, SAMPLES, EVALUATION)
+    """The system turn of the prompt; left out: none, or the chat template's own."""
     user_template: str = option("{problem}", SAMPLES, EVALUATION)
     """The user's turn of the prompt; {problem} is replaced by the problem's text."""
     max_prompt_tokens: int = option(1024, SAMPLES, EVALUATION)
+    """Number of tokens that a prompt may have."""
     too_long: Literal["refuse", "skip"] = option("refuse", SAMPLES, EVALUATION)
     """What happens to a problem whose prompt is longer than that: the run is refused, or the problem left out."""
     chat_template: str | None = option(None, SAMPLES, EVALUATION)
@@ -88,6 +91,7 @@ class VllmConfig:
     python: str | None = option(None)
     """Python interpreter of the environment that holds vLLM; left out: the interpreter that runs this command."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", SAMPLES, EVALUATION, sampler="vllm")
+    """Type that vLLM computes in; auto: the type of the model's files."""
     kv_cache_gib: float | None = option(None)
     """KV cache size in GiB; left out: vLLM takes its share of the accelerator's memory (4 GiB on a CPU)."""
     tensor_parallel: int = option(1)
@@ -107,14 +111,17 @@ class SamplingConfig:
     FLAG: ClassVar[str] = "sampling."
 
     sampler: Literal["jax", "vllm", "server"] = option("jax", SAMPLES, EVALUATION)
+    """What samples: the embedded sampler (jax), vLLM in a process of its own, or servers."""
     samples_per_problem: int = option(16, SAMPLES)
     """Number of solutions that are sampled for each problem: K of the paper."""
     temperature: float = option(1.0, SAMPLES)
     """1.0, with top_p 1.0 and top_k 0, draws from pi_ref itself as the objective assumes; the authors: 0.5, 0.8."""
     top_p: float = option(1.0, SAMPLES)
+    """Only the likeliest tokens that have this probability together are drawn from; 1 turns this off."""
     top_k: int = option(0, SAMPLES)
     """Only this many likeliest tokens are drawn from; 0 turns this off."""
     max_tokens: int = option(8192, SAMPLES)
+    """Number of tokens after which a solution is cut off."""
     problems_per_shard: int = option(64)
     """Problems in one shard, which is written whole or not at all: a killed run repeats one shard at most."""
     slots: int = option(128)
@@ -167,11 +174,15 @@ class EvaluationConfig:
     FLAG: ClassVar[str] = "evaluation."
 
     samples_per_problem: int = option(1, EVALUATION)
+    """Number of solutions that each model gives of each problem."""
     temperature: float = option(0.0, EVALUATION)
     """Temperature of the sampling; 0 is greedy, as in the paper."""
     top_p: float = option(1.0, EVALUATION)
+    """Only the likeliest tokens that have this probability together are drawn from; 1 turns this off."""
     top_k: int = option(0, EVALUATION)
+    """Only this many likeliest tokens are drawn from; 0 turns this off."""
     max_tokens: int = option(8192, EVALUATION)
+    """Number of tokens after which a solution is cut off."""
     bootstrap: int = option(2000)
     """Number of resamples of the problems that each confidence interval is made from."""
     aes_as_printed: bool = option(False)

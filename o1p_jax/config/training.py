@@ -54,14 +54,21 @@ class OptimConfig:
     FLAG: ClassVar[str] = "optim."
 
     learning_rate: float = option(2e-6, TRAINING)
+    """The highest learning rate, at the end of the warm-up."""
     warmup: float = option(0.1, TRAINING)
     """Share of the steps in which the learning rate rises."""
     epochs: int = option(1, TRAINING)
+    """Number of times that each sample is trained on."""
     b1: float = option(0.9, TRAINING)
+    """Decay of Adam's mean of gradients."""
     b2: float = option(0.999, TRAINING)
+    """Decay of Adam's mean of squared gradients."""
     adam_eps: float = option(1e-8, TRAINING)
+    """What Adam adds to the root of its mean of squared gradients."""
     weight_decay: float = option(0.0, TRAINING)
+    """AdamW's decay of weights, a step and unit of learning rate."""
     max_grad_norm: float = option(10.0, TRAINING)
+    """Gradients whose norm, over all parameters, is larger are scaled down to it."""
     max_bad_steps: int = option(3)
     """Number of non-finite steps in a row that are skipped before the run stops."""
 

@@ -46,6 +46,7 @@ class RunConfig:
     mesh: str = option("8x1")
     """Data-parallel (FSDP) x tensor-parallel devices, axes by name (fsdp:-1,tensor:4), or a pod (v5p-64, h100x8)."""
     seed: int = option(0, SAMPLES, WEIGHTS, TRAINING, EVALUATION)
+    """Seed of everything that is drawn: samples, choice of samples, order of training, evaluation."""
     model: str = option(EMBEDDED)
     """Hugging Face folder, hub name, or `embedded`. What depends on the model depends on the contents of its files."""
     revision: str | None = option(None)

@@ -1,8 +1,9 @@
 """A table on disk is a folder of Parquet shards, each of which is written whole or not at all.
 
-`meta.json` and each shard's key-value metadata say what the rows were made with; a folder is never mixed with rows made
-otherwise. Beside each shard lies its SHA-256, in the form that `sha256sum -c` reads, because Parquet lets a flipped bit
-in a header pass.
+`_meta.json` and each shard's key-value metadata say what the rows were made with; a folder is never mixed with rows
+made otherwise. Beside each shard lies its SHA-256, in the form that `sha256sum -c` reads, because Parquet lets a
+flipped bit in a header pass. All files but the shards have names that begin with `_` or `.`, so that pyarrow, pandas
+and `datasets` open the folder as one table.
 """
 
 import io
@@ -18,7 +19,7 @@ from o1p_jax.config.text import plain
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import read_summed, read_summed_json, write_json_with_sum, write_with_sum
 
-META = "meta.json"
+META = "_meta.json"
 _KEY = b"o1p_jax"
 
 

@@ -27,6 +27,7 @@ class O1PrunerParams(Params):
     """Length-harmonizing reward and clipped objective (arXiv 2501.12570, section 4)."""
 
     name: str = option("o1_pruner", WEIGHTS, TRAINING, init=False)
+    """The method's name; --method=NAME, or --method.name, chooses another method and its defaults."""
     mode: Literal["code", "paper"] = option("code", WEIGHTS, TRAINING)
     """`code`: what produced the authors' checkpoints (geometric ratio, clipped and z-scored rewards).
     `paper`: the formulas as printed (whole-sequence ratio, raw rewards). Fields left out follow the mode."""
@@ -41,6 +42,7 @@ class O1PrunerParams(Params):
     reward_low: float = option(-2.0, WEIGHTS)
     """Rewards are clipped to [reward_low, reward_high] before normalisation, in `code` mode only."""
     reward_high: float = option(4.0, WEIGHTS)
+    """The upper limit of that range."""
     truncated: Literal["keep", "drop"] = option("keep", WEIGHTS)
     """Samples cut off by max_tokens: trained on like others, or dropped (they count in the means either way)."""
     max_log_ratio: float = option(20.0, TRAINING)

@@ -117,15 +117,18 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def write_with_sum(path: Path, data: bytes | str) -> None:
-    """Writes `data` to `path` and, before it, its SHA-256 to `path`.sha256, in the form that `sha256sum -c` reads."""
+    """Writes `data` to `path` and, before it, its SHA-256 to `sum_path`, in the form that `sha256sum -c` reads."""
     data = data.encode() if isinstance(data, str) else data
     write_atomic(sum_path(path), f"{sha256_bytes(data)}  {path.name}\n")
     write_atomic(path, data)  # last: its name says that all is there
 
 
 def sum_path(path: Path) -> Path:
-    """Returns the path of the file that holds the SHA-256 of the file `path`."""
-    return path.with_name(path.name + ".sha256")
+    """Returns the path of the file that holds the SHA-256 of the file `path`.
+
+    Programs that read a folder of Parquet files pass over names that begin with `_` and hold no `.parquet`.
+    """
+    return path.with_name(f"_{path.stem}.sha256")
 
 
 def read_summed(path: Path) -> bytes:
@@ -208,5 +211,11 @@ def is_unicode(text: str) -> bool:
 
 
 def public_path(name: str) -> str:
-    """A path's last part, for what is passed on and should tell nothing of this machine; other names as they are."""
-    return Path(name).name if name.startswith(("/", "~", ".")) or Path(name).exists() else name
+    """Returns a name for what is passed on, which should tell nothing of this machine.
+
+    Of a path, also of one in FOLDER:SPLIT or to a file of rows that is not there any more, the last part is left; other
+    names (of the hub, of embedded sets) stay as they are.
+    """
+    local = name.startswith(("/", "~", ".")) or name.endswith((".jsonl", ".parquet"))
+    folder = name.rpartition(":")[0] or name
+    return Path(name).name if local or Path(name).exists() or Path(folder).exists() else name

@@ -1,6 +1,9 @@
 """The model card of an exported folder, and the facts that the card is made from."""
 
+import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +64,9 @@ def provenance(folder: Path, dtype: str | None = None) -> dict[str, Any]:
         settings[name] = settings[name] and public_name(settings[name])
     imported = notes.get("imported")
     told = _TOLD_OF_IMPORTED if imported else _TOLD
-    model = notes["model"]
-    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
+    model, on_hub = notes["model"], notes["commit"] is not None
     return {
-        "base": public_path(model),
+        "base": model if on_hub else Path(model).name,
         "hub_name": model if on_hub else None,
         "embedded": model == EMBEDDED,
         "revision": notes["commit"],
@@ -77,3 +79,35 @@ def provenance(folder: Path, dtype: str | None = None) -> dict[str, Any]:
         "settings": {name: value for name, value in settings.items() if told.fullmatch(name)},
         "data": notes["data"],
     }
+
+
+def training_facts(folder: Path) -> dict[str, str]:
+    """Returns what is known of the training of the model in `folder`, for people; empty where this program made none.
+
+    The tokens and the time are those of metrics.jsonl, where the model lies in its run's folder and no step is missing.
+    """
+    if not (folder / PROVENANCE).is_file():
+        return {}
+    made = read_json(folder / PROVENANCE)
+    settings, steps = made["settings"], made["step"]
+    method = [f"{name.removeprefix('method.')}={settings[name]}" for name in settings if name.startswith("method.")]
+    facts = {
+        "training steps": f"{steps:,}",
+        "method": ", ".join(part for part in method if not part.endswith("=None")),
+        "learning rate": f"{settings['optim.learning_rate']:g}, epochs {settings['optim.epochs']}",
+        **{name: str(value) for name, value in made["data"].items()},
+    }
+    log = [line for line in _lines(folder.parent / "metrics.jsonl") if line.get("step", 0) <= steps]
+    if [line.get("step") for line in log] == list(range(1, steps + 1)):
+        tokens, seconds = (sum(line[name] or 0 for line in log) for name in ("tokens", "seconds"))
+        facts["tokens trained on"] = f"{tokens:,.0f}, prompts and repeats included"
+        facts["time of the steps"] = f"{seconds / 60:.1f} min"
+    return facts
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the lines of a run's metrics that can be read."""
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            if isinstance(values := json.loads(line), dict):
+                yield values

@@ -18,11 +18,12 @@ from o1p_jax.evaluation.summary import Graded, Result, compare
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.apart import check_apart
 from o1p_jax.runtime.errors import CorruptData
-from o1p_jax.runtime.files import sha256_file
+from o1p_jax.runtime.files import public_path, sha256_file
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.sums import damaged, read_sums, write_sums
 from o1p_jax.stages import remedies, where
+from o1p_jax.stages.card import training_facts
 from o1p_jax.stages.grade import grade
 from o1p_jax.stages.pool import evaluation_pool
 from o1p_jax.stages.preflight import check_context, check_functions, check_model
@@ -35,10 +36,10 @@ _COLUMNS = tuple(dict.fromkeys([*PROBLEMS.names, *SAMPLES.names, *GRADES.names])
 def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str], out: Path) -> None:
     """Compares models (folders, hub names, run folders) on problem sets and prints the table."""
     cfg = dated(cfg, [facts.parent for facts in sorted((out / _POOLS).glob("*/pool.json"))])
-    problems = {name: load_problems(name, cfg.problems, cfg.problems.limit_test) for name in problem_sets}
+    sets = zip(_labels(problem_sets, [public_path(name) for name in problem_sets]), problem_sets, strict=True)
+    problems = {label: load_problems(name, cfg.problems, cfg.problems.limit_test) for label, name in sets}
     folders = [str(Path(m) / "model") if (Path(m) / "model" / "config.json").is_file() else m for m in models]
-    names = [Path(m).name for m in models]
-    labels = [name if names.count(name) == 1 else model for name, model in zip(names, models, strict=True)]
+    labels = _labels(models, [Path(m).name for m in models])
     sources = {label: find_model(folder, cfg.revision) for label, folder in zip(labels, folders, strict=True)}
     check_functions(cfg)
     for source in sources.values():
@@ -47,10 +48,10 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
     prompts = {}
     for label, source in sources.items():
         check_model(cfg, source)
-        for problem_set, of_set in problems.items():
+        for name, of_set in problems.items():
             made = make_prompts(source.folder, of_set, cfg.problems)
             check_context(source, made, cfg.evaluation)
-            prompts[label, problem_set] = made
+            prompts[label, name] = made
     results = compare_models(cfg, sources, prompts, out, title=" and ".join(labels))
     table.show(results)
     print(f"report {out / 'report.html'}")
@@ -81,7 +82,7 @@ def compare_models(
     if not processes.leader():
         return []
     facts = {
-        "base model": cfg.model,
+        "base model": public_path(next(iter(models.values())).name),
         "sampler": cfg.sampling.sampler,
         "temperature": f"{cfg.evaluation.temperature:g}",
         "top_p": f"{cfg.evaluation.top_p:g}",
@@ -90,6 +91,8 @@ def compare_models(
         "AES": "as the paper printed it" if cfg.evaluation.aes_as_printed else "by the paper's formula",
         "seed": str(cfg.seed),
     }
+    for name, source in models.items():
+        facts |= {f"{name}, {fact}": text for fact, text in training_facts(source.folder).items()}
     shown, resamples = cfg.evaluation.rollouts_shown, cfg.evaluation.bootstrap
     made_by = [[*names, grades.metadata] for names, (_, grades) in graded.items()]
     key = fingerprint([made_by, facts, title, shown, resamples])
@@ -111,6 +114,11 @@ def is_whole(out: Path) -> bool:
     with suppress(CorruptData):
         return bool(read_sums(out)) and not damaged(out)
     return False
+
+
+def _labels(names: Sequence[str], short: Sequence[str]) -> list[str]:
+    """Returns the `short` forms of the names; the whole name where another one has the same short form."""
+    return [part if short.count(part) == 1 else name for name, part in zip(names, short, strict=True)]
 
 
 def _slug(name: str) -> str:

@@ -82,9 +82,15 @@ def _told(rounding: dict[str, Any]) -> str:
 
 
 def newest_checkpoint(run: Path, step: int | None = None) -> Path:
-    """Returns the folder of the run's checkpoint `step`, or of its newest whole checkpoint if `step` is None."""
-    if step is not None:
-        return run / "checkpoints" / f"{step:08d}"
+    """Returns the folder of the run's checkpoint `step`, or of its newest whole checkpoint if `step` is None.
+
+    Raises BadInput that lists the steps there are, where `step` is none of them.
+    """
+    there = {int(folder.name): folder for folder in checkpoint.steps(run / "checkpoints")}
+    if step is not None and there:
+        if step not in there:
+            raise BadInput(f"--step={step}: {run} holds no such checkpoint; there are {', '.join(map(str, there))}")
+        return there[step]
     newest = checkpoint.newest(run / "checkpoints")
     if newest is None:
         raise BadInput(f"{run}: holds no finished checkpoint; train first")

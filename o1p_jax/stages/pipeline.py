@@ -16,6 +16,7 @@ from o1p_jax.evaluation import table
 from o1p_jax.evaluation.summary import Result
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.files import public_path
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.place import JobPlace
@@ -51,9 +52,9 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     results = compare_models(
         cfg,
         models,
-        {(name, cfg.problems.test): inputs.test for name in models},
+        {(name, public_path(cfg.problems.test)): inputs.test for name in models},
         run / "evaluation",
-        title=f"{cfg.model}, before and after",
+        title=f"{public_path(cfg.model)}, before and after",
     )
     processes.once(lambda: _show(cfg, run, results))
 

@@ -40,7 +40,7 @@ _OF_TRAINING = (
     "metrics.jsonl",
     "tensorboard",
     "digest.txt",
-    "digest.txt.sha256",
+    "_digest.sha256",
     "model",
     "evaluation/report.html",
     "evaluation/report.json",

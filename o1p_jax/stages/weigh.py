@@ -31,7 +31,7 @@ WEIGHTS = pa.schema(
     ]
 )
 
-_REPORT = "report.json"
+_REPORT = "_report.json"
 
 
 @dataclass(frozen=True, kw_only=True)

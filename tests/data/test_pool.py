@@ -66,7 +66,8 @@ def test_columns_come_from_all_tables_in_the_order_asked_for(tmp_path):
 
 
 def test_a_maker_that_was_killed_leaves_nothing_in_the_way(tmp_path):
-    written = ["pool.json", "samples/meta.json", "problems/part-00000.parquet", "problems/meta.json"]  # last one first
+    # The last one first.
+    written = ["pool.json", "samples/_meta.json", "problems/part-00000.parquet", "problems/_meta.json"]
     for lost in range(1, len(written) + 1):
         path = tmp_path / str(lost)
         key = create(path).key

@@ -53,6 +53,31 @@ def test_a_part_of_the_configuration_among_a_commands_flags():
 def test_a_run_folders_config_is_a_config(tmp_path):
     save_config(tmp_path / "config.json", RunConfig(seed=5), None)
     assert cli.parse_run_config([f"--config={tmp_path / 'config.json'}", "--mesh=1x1"]) == RunConfig(seed=5, mesh="1x1")
+    save_config(tmp_path / "config.json", RunConfig(model="org/name", revision="main"), "c" * 40)
+    found = cli.parse_run_config([f"--config={tmp_path / 'config.json'}", "--run=another"])
+    assert (found.run, found.model, found.revision) == ("another", "org/name", "c" * 40)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_configs_are_known_by_name_wherever_the_command_runs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.parse_run_config([f"--config={path.stem}"]) == cli.load_config(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(cli.RunFlags):
+    problems: tuple[str, ...] = ()
+    restart: str | None = None
+
+
+def test_a_command_has_flags_of_its_own_beside_the_configs():
+    """Their names may be those of the configuration's sections."""
+    argv = ["--problems", "a", "b", "--problems.train=c", "--config=embedded", "--restart", "samples", "--seed=3"]
+    own, cfg = cli.parse_run(Own, argv)
+    assert (own.problems, own.restart, own.config) == (("a", "b"), "samples", "embedded")
+    assert (cfg.problems.train, cfg.seed, cfg.optim) == ("c", 3, cli.load_config("embedded").optim)
+    with pytest.raises(BadInput, match="did you mean --restart"):
+        cli.parse_run(Own, ["--restrt=samples"])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +96,12 @@ def test_a_run_folders_config_is_a_config(tmp_path):
         (["--method.lamb=1"], "did you mean --method.lam?"),
         (["--method.reward=mine"], "method.reward=mine: must be FILE.py:NAME"),
         (["stray"], "stray"),
-        (["--config=configs/none.py"], "configs/none.py: no such file"),
+        (["--config=configs/none.py"], "configs/none.py: no such file; there are, by name: embedded, marco_o1_7b"),
+        (["--config=embeded"], "--config=embeded: no such file; there are, by name: embedded"),
+        (["--confg=embedded"], "--confg: no such flag; did you mean --config?"),
+        (["--optim.lr=1"], "did you mean --optim.learning_rate?"),
+        (["--temperature=1"], "did you mean --sampling.temperature or --evaluation.temperature?"),
+        (["--xyzzy=1"], "--xyzzy: no such flag; --help has them all"),
         (["--config"], "--config: needs a value"),
         (["--problems.user_template=" + "long " * 60], "must contain {problem}"),
         (["--problems.template_kwargs", "enable_thinking", "false"], "write True or False"),
@@ -102,18 +132,20 @@ def test_bad_config_files(tmp_path, text, message):
 
 
 @dataclass(frozen=True)
+class Part:
+    size: int = 1
+
+
+@dataclass(frozen=True)
 class Arguments:
     out: str
     step: int | None = None
+    part: Part = field(default_factory=Part)
 
 
 def test_plain_dataclasses():
-    assert cli.parse(Arguments, ["--out=x", "--step=3"]) == Arguments("x", 3)
+    assert cli.parse(Arguments, ["--out=x", "--step=3", "--part.size=2"]) == Arguments("x", 3, Part(2))
     with pytest.raises(BadInput, match="--out"):
         cli.parse(Arguments, [])
-
-
-def test_values_up_to_the_next_flag():
-    argv = ["--models", "a", "b", "--problems=c", "--seed", "1"]
-    assert cli.take_values(argv, "models") == (["a", "b"], ["--problems=c", "--seed", "1"])
-    assert cli.take_values(argv, "problems") == (["c"], ["--models", "a", "b", "--seed", "1"])
+    with pytest.raises(BadInput, match=r"did you mean --part\.size\?"):
+        cli.parse(Arguments, ["--siz=2"])

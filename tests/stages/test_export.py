@@ -182,9 +182,17 @@ def test_a_strangers_folder_is_left_alone(run, tmp_path):
 
 
 def test_without_a_checkpoint_the_remedy_is_named(tmp_path):
-    with pytest.raises(BadInput, match="train first"):
-        newest_checkpoint(tmp_path)
+    for step in (None, 1):
+        with pytest.raises(BadInput, match="train first"):
+            newest_checkpoint(tmp_path, step)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_step_that_is_not_there_is_told_with_those_that_are(run):
+    there = [int(folder.name) for folder in checkpoint.steps(run / "checkpoints")]
+    assert newest_checkpoint(run, there[0]) == checkpoint.steps(run / "checkpoints")[0]
+    with pytest.raises(BadInput, match=f"^--step=1: .*; there are {', '.join(map(str, there))}$"):
+        newest_checkpoint(run, 1)
 
 
 def test_a_damaged_checkpoint_is_not_exported(run, tmp_path):

@@ -50,6 +50,9 @@ def test_the_whole_job(finished):
     for word in ("before", "after", "accuracy", "AES", str(run / "model"), str(run / "evaluation" / "report.html")):
         assert word in done.stdout
     assert "Before and after" in (run / "model" / "README.md").read_text()
+    facts = json.loads((run / "evaluation" / "report.json").read_text())["facts"]
+    assert facts["base model"] == "embedded" and facts["after, training steps"] == "8"
+    assert facts["after, time of the steps"].endswith(" min") and "after, tokens trained on" in facts
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 9))
 

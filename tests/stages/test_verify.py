@@ -74,10 +74,10 @@ def _grades(run: Path, pool: str) -> list[str]:
 VICTIMS = {
     "config.json": "config.json",
     "pool/samples/part-00001.parquet": "pool/samples",
-    "pool/samples/part-00001.parquet.sha256": "pool/samples",
-    "pool/problems/meta.json": "pool",
+    "pool/samples/_part-00001.sha256": "pool/samples",
+    "pool/problems/_meta.json": "pool",
     "pool/pool.json": "pool",
-    "weights/report.json": "weights",
+    "weights/_report.json": "weights",
     "weights/part-00000.parquet": "weights",
     "reference/part-00000.parquet": "reference",
     "checkpoints/00000003/facts.json": "checkpoints/00000003",

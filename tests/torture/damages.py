@@ -34,10 +34,10 @@ from tests.torture.job import Home
 KINDS = {
     "configuration": "config.json",
     "pool": "**/pool.json",
-    "table": "**/meta.json",
+    "table": "**/_meta.json",
     "shard": "**/part-*.parquet",
     "checksum": "**/*.sha256",
-    "report of weights": "weights/report.json",
+    "report of weights": "weights/_report.json",
     "checkpoint's arrays": "checkpoints/*/*/**/*",
     "checkpoint's facts": "checkpoints/*/*.json",
     "digest": "digest.txt",

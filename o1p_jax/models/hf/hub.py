@@ -31,7 +31,7 @@ COPIED = (
 def resolve_model(path: str, revision: str | None = None, *, weights: bool = True) -> Path:
     """Returns the folder of a model: `embedded`, a folder, or a name on the Hugging Face hub (cached or fetched).
 
-    Without `weights` only the model's config.json is fetched.
+    Without `weights` all else of the model is fetched: config.json, the tokenizer and their like.
     """
     if path == EMBEDDED:
         return Path(__file__).parents[2] / "embedded" / "model"
@@ -42,7 +42,7 @@ def resolve_model(path: str, revision: str | None = None, *, weights: bool = Tru
         raise BadInput(f"model={path}: no such folder")
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.safetensors", INDEX, *COPIED] if weights else [CONFIG]
+    wanted = ["*.safetensors", INDEX, *COPIED] if weights else [*COPIED]
     try:
         return Path(snapshot_download(path, revision=revision, etag_timeout=5, allow_patterns=wanted))
     except Exception as e:  # the hub's client raises errors of several libraries

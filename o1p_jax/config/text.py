@@ -26,6 +26,8 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
         raise BadInput(f"{prefix}{unknown[0]}: no such field in this version")
     built = {}
     for name, value in values.items():
+        if dataclasses.is_dataclass(fields[name].default_factory) and not isinstance(value, dict):
+            raise BadInput(f"{prefix}{name}: must be an object with fields of its own")
         if isinstance(value, dict):
             part: Any = fields[name].default_factory
             if issubclass(part, Params):

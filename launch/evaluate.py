@@ -10,6 +10,7 @@ from pathlib import Path
 
 from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.traces import traces_in
 
 
 def command(argv: list[str]) -> None:
@@ -21,9 +22,11 @@ def command(argv: list[str]) -> None:
     cfg = cli.parse_run_config(rest)
     if not models:
         raise BadInput("--models: name at least one model, such as --models embedded runs/embedded")
-    from o1p_jax.stages.evaluate import evaluate
+    folder = Path(out or "evaluation")
+    with traces_in(folder):
+        from o1p_jax.stages.evaluate import evaluate
 
-    evaluate(cfg, models, problems or [cfg.problems.test], Path(out or "evaluation"))
+        evaluate(cfg, models, problems or [cfg.problems.test], folder)
 
 
 if __name__ == "__main__":

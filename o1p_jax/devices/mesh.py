@@ -9,8 +9,10 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
@@ -102,19 +104,22 @@ def local_mesh(spec: str) -> Mesh:
 
 
 def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
-    """Returns a mesh of these devices with MESH_AXES, of the given shape.
+    """Returns a mesh of these devices with MESH_AXES, of the given shape; see `laid_out`."""
+    return Mesh(laid_out(devices, shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def laid_out(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the devices as an array of the given shape.
 
     Neighbours along an axis are neighbours on the torus, as far as that can be done. Where the devices are of several
     TPU slices, the slices lie along the first axes, those with the least to send. Raises `BadInput` where they can't.
     """
     slices = Counter(getattr(device, "slice_index", 0) for device in devices)
     if len(slices) == 1 or devices[0].platform != "tpu":
-        placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    else:
-        between = _between_slices(shape, slices)
-        within = tuple(size // slices for size, slices in zip(shape, between, strict=True))
-        placed = create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
-    return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+        return create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    between = _between_slices(shape, slices)
+    within = tuple(size // count for size, count in zip(shape, between, strict=True))
+    return create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
 
 
 def _between_slices(shape: tuple[int, ...], slices: Mapping[int, int]) -> tuple[int, ...]:

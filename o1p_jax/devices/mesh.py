@@ -8,9 +8,11 @@ import glob
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
@@ -102,34 +104,31 @@ def local_mesh(spec: str) -> Mesh:
 
 
 def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
-    """Returns a mesh of these devices with MESH_AXES, of the given shape.
+    """Returns a mesh of these devices with MESH_AXES, of the given shape; see `laid_out`."""
+    return Mesh(laid_out(devices, shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def laid_out(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the devices as an array of the given shape.
 
     Neighbours along an axis are neighbours on the torus, as far as that can be done. Where the devices are of several
-    TPU slices, the slices lie along the first axes, those with the least to send. Raises `BadInput` where they can't.
+    TPU slices, the slices lie along the first axes, those with the least to send. Raises `BadInput` where the devices
+    are not as many of each slice.
     """
     slices = Counter(getattr(device, "slice_index", 0) for device in devices)
     if len(slices) == 1 or devices[0].platform != "tpu":
-        placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    else:
-        between = _between_slices(shape, slices)
-        within = tuple(size // slices for size, slices in zip(shape, between, strict=True))
-        placed = create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
-    return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
-
-
-def _between_slices(shape: tuple[int, ...], slices: Mapping[int, int]) -> tuple[int, ...]:
-    """Returns how many slices lie along each axis of a mesh of this shape; `slices` has the devices of each slice."""
+        return create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    if len(set(slices.values())) > 1:
+        raise BadInput(
+            f"mesh: {len(devices)} devices are not as many of each of the {len(slices)} TPU slices "
+            f"({', '.join(map(str, slices.values()))}); ask for all devices, such as fsdp:-1"
+        )
     left, between = len(slices), []
     for size in shape:
         between.append(math.gcd(size, left))
         left //= between[-1]
-    if left > 1 or len(set(slices.values())) > 1:
-        text = ",".join(f"{axis}:{size}" for axis, size in zip(MESH_AXES, shape, strict=True) if size > 1)
-        raise BadInput(
-            f"mesh={text}: can't be laid over {len(slices)} TPU slices of {', '.join(map(str, slices.values()))} "
-            f"devices; let an axis be a multiple of {len(slices)}, such as replica:{len(slices)},fsdp:-1"
-        )
-    return tuple(between)
+    within = tuple(size // count for size, count in zip(shape, between, strict=True))
+    return create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
 
 
 def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:

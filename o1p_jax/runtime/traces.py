@@ -42,6 +42,6 @@ def explained(error: Exception, folder: Path | None = None) -> O1pError:
         path = folder / ERRORS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(traceback.format_exception(error)))
+            path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
             where = f"its trace is in {path}"
     return InternalError(f"internal error, please report it ({where}): {type(error).__name__}: {error}")

@@ -142,7 +142,8 @@ def _manifest(folder: Path) -> dict[str, str] | str:
         return "not a finished checkpoint (no manifest.json)"
     except ValueError:
         return f"{MANIFEST} is damaged"
-    return sums if isinstance(sums, dict) else f"{MANIFEST} is damaged"
+    whole = isinstance(sums, dict) and all(isinstance(value, str) for value in sums.values())
+    return sums if whole else f"{MANIFEST} is damaged"
 
 
 def state_digest(state: Any) -> str:

@@ -63,7 +63,7 @@ def test_each_library_is_understood(error, need):
 def test_a_real_device_that_is_too_small():
     with pytest.raises(OutOfMemory, match=r"train: the device's memory did not suffice \(Out of memory"), \
             memory_errors("train", []):  # fmt: skip
-        jax.numpy.zeros(1 << 45, np.int8).block_until_ready()
+        jax.numpy.zeros(1 << 50, np.int8).block_until_ready()
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """A stage whose memory does not suffice says in one line what helps, in whichever stage it happens."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
 import pytest
-from drive_presample import FakeSampler
+from drive_presample import FakePrompter, FakeSampler
 from drive_train import tiny_config, tiny_model
 from made_pool import sample, write_pool
 
@@ -13,7 +13,8 @@ from o1p_jax.config.saved import save_config
 from o1p_jax.config.tree import BatchConfig, ComputeConfig, GradingConfig, SamplingConfig, VllmConfig
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import OutOfMemory
-from o1p_jax.runtime.files import write_json_with_sum
+from o1p_jax.runtime.files import read_json, write_json_with_sum
+from o1p_jax.sampling import SamplingParams
 from o1p_jax.stages import evaluate, identity, pipeline, presample, remedies
 from o1p_jax.stages import grade as grading
 from o1p_jax.stages import train as training
@@ -62,29 +63,12 @@ def in_export_by_itself(cfg, monkeypatch):
 
 def in_sampling(cfg, monkeypatch):
     pool = Path(cfg.run) / "pool"
-    draw = {
-        "samples_per_problem": 8,
-        "temperature": 1,
-        "top_p": 1,
-        "top_k": 0,
-        "max_tokens": 4,
-        "stop_ids": [2],
-        "seed": 0,
-    }
-    facts = {
-        "format": 1,
-        "origin": "sampled",
-        "problems_per_shard": 1,
-        "identity": {"seed": 0},
-        "model": "m",
-        "draw": draw,
-    }
-    write_json_with_sum(pool / "pool.json", facts)
+    draw = {"samples_per_problem": 8, "seed": 0, **asdict(SamplingParams(max_tokens=4, stop_ids=(2,)))}
+    write_json_with_sum(pool / "pool.json", read_json(pool / "pool.json") | {"model": "m", "draw": draw})
     (pool / "samples" / "part-00000.parquet").unlink()
-    monkeypatch.setattr(presample, "Prompter", lambda _: None or FakeSampler())
-    monkeypatch.setattr(FakeSampler, "decode", str, raising=False)
+    monkeypatch.setattr(presample, "Prompter", FakePrompter)
     job = presample.SampleJob(
-        title="train", pool=str(pool), folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype=""
+        title="train", pool=str(pool), folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype="float32"
     )
     presample.presample(job, make_sampler=lambda *_, **__: TooLarge())
 

@@ -61,7 +61,7 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     Where `cfg` names a pool beside the run, that pool alone is made: it belongs to no run, and weights do.
     """
     alone = cfg.pool is not None
-    inputs = preflight(cfg, ("train",), restart, pool_alone=alone)
+    inputs = preflight(cfg, ("train",), restart, pool_alone=alone, training=False)
     if alone:
         pool, _ = _graded_pool(cfg, inputs)
         print(f"pool    {pool.path}")
@@ -84,13 +84,13 @@ def _weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
     pool, grades = _graded_pool(cfg, inputs)
     made_by = identity.of_weights(cfg, pool.identity)
     with preemptible():
-        processes.once(lambda: asdict(weigh(pool, grades, cfg.method, cfg.seed, made_by, run / "weights")))
+        processes.once(lambda: asdict(weigh(pool, grades, cfg.training, made_by, run / "weights")))
     return pool
 
 
 def _graded_pool(cfg: RunConfig, inputs: Inputs) -> tuple[Pool, ShardedTable]:
     pool = _pool(cfg, inputs)
-    where.sample(cfg, inputs.source, pool, title="train")
+    where.sample(cfg, cfg.sampling, inputs.source, pool, title="train")
     return pool, grade(pool, cfg.grading)
 
 

@@ -54,7 +54,7 @@ def train_and_export(cfg: RunConfig, source: SourceModel) -> None:
             "imported": pool.facts.get("imported"),
             "config": flatten(cfg),
         },
-        constants={"wrong_positive": report.wrong_positive_share},
+        constants=report.for_metrics(),
     )
     with preemptible():
         export(checkpoint, run / "model", mesh, source)

@@ -1,6 +1,7 @@
 """Grades and weights: groups by problem, independent of order, the same after a restart."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_pool import sample, write_pool
 
-from o1p_jax.config.tree import GradingConfig, RunConfig, SamplingConfig
+from o1p_jax.config.tree import BatchConfig, GradingConfig, RunConfig, SamplingConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.methods.base import Group
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
@@ -48,17 +49,19 @@ BITS = {
 """For `test_choice_and_weights_to_the_bit`: parameters, deviation of the rewards, weights of the kept samples."""
 
 
-def weigh(path, *shards, method=KEEP_ALL, seed=0):
+def weigh(path, *shards, method=KEEP_ALL, **options):
     """{(problem, sample): row} and the report."""
     pool, grades = write_pool(path / "pool", *shards)
-    report = weigh_again(path, pool, grades, method, seed)
+    report = weigh_again(path, pool, grades, method, **options)
     return {(r["problem_id"], r["sample_idx"]): r for r in read_weights(path / "w").read().to_pylist()}, report
 
 
-def weigh_again(path, pool, grades, method=KEEP_ALL, seed=0):
-    cfg = RunConfig(seed=seed, method=method, sampling=SamplingConfig(samples_per_problem=max(method.m, 1)))
+def weigh_again(path, pool, grades, method=KEEP_ALL, seed=0, batch=BatchConfig()):
+    sampling = SamplingConfig(samples_per_problem=max(method.m, 2))
+    cfg = RunConfig(seed=seed, method=method, sampling=sampling, batch=replace(batch, too_long="drop"))
+    training = replace(cfg.training, batch=batch)
     made_by = identity.of_weights(cfg, pool.identity)
-    return stages_weigh.weigh(pool, grades, method, seed, made_by, path / "w")
+    return stages_weigh.weigh(pool, grades, training, made_by, path / "w")
 
 
 def digests(path):

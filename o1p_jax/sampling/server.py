@@ -215,13 +215,12 @@ def _on_threads(work: Callable[[int], Any], count: int, threads: int) -> Iterato
 
 def _client(url: str, config: SamplingConfig) -> Any:
     """Returns the client of one server; one on this host is never asked through a proxy."""
-    import httpx
     import openai
 
     return openai.OpenAI(
         base_url=url,
         api_key=os.environ.get(config.api_key_env) or "none",
-        timeout=httpx.Timeout(config.timeout_s, connect=min(_CONNECT_S, config.timeout_s)),
+        timeout=openai.Timeout(config.timeout_s, connect=min(_CONNECT_S, config.timeout_s)),
         max_retries=0,
         http_client=openai.DefaultHttpxClient(trust_env=not _on_this_host(url)),
     )

@@ -54,7 +54,7 @@ def pool_revision(cfg: RunConfig) -> str | None:
 def check_imported(cfg: RunConfig, pool: Pool) -> None:
     """Says which settings an imported pool takes the place of.
 
-    Raises BadInput where its prompts are too long, or its problems have fewer samples than the method needs.
+    Raises BadInput where its prompts are too long, or no problem has as many samples as the method needs.
     """
     found, longest = pool.facts["imported"], cfg.problems.max_prompt_tokens
     if found["longest_prompt"] > longest:
@@ -63,9 +63,11 @@ def check_imported(cfg: RunConfig, pool: Pool) -> None:
             f"problems.max_prompt_tokens={longest}, or import without it"
         )
     fewest, most = found["fewest_samples"], found["most_samples"]
-    for wanted, name in ((cfg.method.m, f"method.m={cfg.method.m}"), (cfg.method.fewest_samples, cfg.method.name)):
-        if most < wanted:
-            raise BadInput(f"{name}: no problem of pool={pool.path} has so many samples; the most are {most}")
+    if most < cfg.method.fewest_samples:
+        raise BadInput(
+            f"pool={pool.path}: its problems have one sample each, and method={cfg.method.name} compares a problem's "
+            "samples with one another; import more of them"
+        )
     say(
         f"pool={pool.path}: imported; it brings its own {pool.facts['problems']} problems with {fewest} to {most} "
         "samples each, so that problems.train and limit_train, and what sampling.* says of drawing, do not count for "

@@ -55,7 +55,7 @@ class WeightReport:
     empty: int
     """Samples without a token: never kept, and one token long in the means."""
     too_long: int
-    """Samples that a row has no room for: never kept, but counted in the means."""
+    """Decided samples that a row has no room for: never kept, but counted in the means."""
     undecided: int
     """Samples whose grading timed out or whose gold answer can't be read; neither kept nor counted in the means."""
     all_right: int
@@ -240,7 +240,7 @@ def _weigh(data: _Columns, params: Params, seed: int, fits_N: np.ndarray) -> tup
         wrong_positive=int((wrong_N & (np.nan_to_num(filled["weight"]) > 0)).sum()),
         truncated=int(data.truncated_N.sum()),
         empty=int((data.length_N == 0).sum()),
-        too_long=int((~fits_N).sum()),
+        too_long=int((data.decided_N & ~fits_N).sum()),
         undecided=int((~data.decided_N).sum()),
         all_right=accuracy.count(1.0),
         all_wrong=accuracy.count(0.0),

@@ -56,8 +56,8 @@ def test_the_step_of_a_model_of_billions_can_be_traced():
 def planned(tmp_path, topology, *flags):
     tiny_model(tmp_path / "model")
     done = launch(
-        f"--model={tmp_path / 'model'}", f"--topology={topology}", "--batch.row_length=256", "--sampling.max_tokens=128",
-        "--batch.rows_per_microbatch=4", f"--json={tmp_path / 'plan.json'}", *flags,
+        f"--model={tmp_path / 'model'}", f"--topology={topology}", "--batch.row_length=256",
+        "--batch.rows_per_microbatch=4", "--sampling.max_tokens=128", f"--json={tmp_path / 'plan.json'}", *flags,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads((tmp_path / "plan.json").read_text())

@@ -1,10 +1,17 @@
 """The server sampler against a small local server that fails, refuses and answers."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from o1p_jax.config.tree import SamplingConfig
@@ -12,21 +19,35 @@ from o1p_jax.data.records import Completion, Request
 from o1p_jax.runtime.errors import BadInput, SamplerGone
 from o1p_jax.sampling import server
 from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.scores import Scores
 from o1p_jax.sampling.server import ServerSampler
 
 HOW = SamplingParams(temperature=0.5, top_p=0.8, top_k=7, max_tokens=9, stop_ids=(2, 3))
 
 
 class Fake(ThreadingHTTPServer):
-    """Answers with the prompt reversed; the first `failures` completions fail with 503."""
+    """Answers with `answer(prompt)`, the prompt reversed if left out; the first `failures` completions fail with 503.
+
+    `logprob` is told for every token; `delay_s` is what an answer takes.
+    """
 
     daemon_threads = True
+    block_on_close = False
 
-    def __init__(self, failures: int = 0, models=("served",), token_ids: bool = True, status: int = 200):
+    def __init__(
+        self, failures=0, models=("served",), token_ids=True, status=200, answer=None, logprob=None, delay_s=0.0
+    ):
         super().__init__(("127.0.0.1", 0), Handler)
         self.failures, self.models, self.token_ids, self.status = failures, models, token_ids, status
-        self.asked: list[dict] = []
+        self.reply, self.logprob, self.delay_s = answer or (lambda prompt: prompt[::-1]), logprob, delay_s
+        self.all_asked: list[dict] = []
+        self.waiting = 0
         self.lock = threading.Lock()
+
+    @property
+    def asked(self) -> list[dict]:
+        """The requests for samples, without those that ask what is served."""
+        return [asked for asked in self.all_asked if "logprobs" not in asked]
 
     @property
     def url(self) -> str:
@@ -41,15 +62,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.waiting += 1
+        time.sleep(self.server.delay_s)
         with self.server.lock:
-            self.server.asked.append(asked)
+            self.server.all_asked.append(asked)
             self.server.failures -= 1
             fails = self.server.failures >= 0
         if fails or self.server.status != 200:
             return self.answer(503 if fails else self.server.status, {"error": {"message": "prompt too long"}})
         choice = {"index": 0, "text": "x", "finish_reason": "stop", "logprobs": None}
         if self.server.token_ids:
-            choice["token_ids"] = asked["prompt"][::-1]
+            choice["token_ids"] = self.server.reply(asked["prompt"])
+        if self.server.logprob is not None:
+            choice["logprobs"] = {"token_logprobs": [self.server.logprob] * len(choice["token_ids"])}
         self.answer(200, {"id": "1", "object": "text_completion", "created": 0, "model": "served", "choices": [choice]})
 
     def answer(self, status: int, body: dict):
@@ -82,8 +107,21 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(server, "_LONGEST_WAIT_S", 0.01)
 
 
-def sampler(*urls: str, model: str = "anything") -> ServerSampler:
-    return ServerSampler(SamplingConfig(sampler="server", servers=urls, slots=4, timeout_s=5), model)
+OWN, OTHER = Path("own"), Path("other")
+
+
+def score(folder, dtype, answers):
+    """The model in OWN reverses its prompts, with log-probability -0.1 for each token; OTHER's tokens have -0.2."""
+    found = []
+    for answer in answers:
+        right = np.array(answer.token_ids) == np.array(answer.prompt_ids[::-1])[: len(answer.token_ids)]
+        found.append(Scores(np.full(len(right), -0.1 if folder == OWN else -0.2), np.where(right, 0.2, 3.0)))
+    return found
+
+
+def sampler(*urls: str, others=(), **fields) -> ServerSampler:
+    config = SamplingConfig(sampler="server", servers=urls, slots=4, timeout_s=5, **fields)
+    return ServerSampler(config, OWN, "float32", others, score)
 
 
 REQUESTS = [Request((i, i + 1, i + 2), seed=i) for i in range(20)]
@@ -125,14 +163,18 @@ def test_answers_in_order_from_several_servers():
 
 
 def test_failures_are_retried():
-    with serving(failures=4) as a:
-        assert sampler(a.url).sample(REQUESTS, HOW, lambda n: None) == ANSWERS
-        assert len(a.asked) == 24
+    with serving() as a:
+        made = sampler(a.url)
+        made.sample(REQUESTS[:1], HOW, lambda n: None)
+        a.failures = 4
+        assert made.sample(REQUESTS, HOW, lambda n: None) == ANSWERS
+        assert len(a.asked) == 1 + 24
 
 
 def test_a_dead_server_is_passed_over():
     with serving() as a, serving() as dead:
         made = sampler(a.url, dead.url)
+        made.sample(REQUESTS[:1], HOW, lambda n: None)
         dead.shutdown()
         dead.server_close()
         assert made.sample(REQUESTS, HOW, lambda n: None) == ANSWERS
@@ -153,7 +195,7 @@ def test_refused_request_is_not_retried():
     with serving(status=400) as a:
         with pytest.raises(BadInput, match=r"refused the request.*prompt too long"):
             sampler(a.url).sample(REQUESTS[:1], HOW, lambda n: None)
-        assert len(a.asked) == 1
+        assert len(a.all_asked) == 1
 
 
 def test_answer_without_token_ids():
@@ -163,6 +205,99 @@ def test_answer_without_token_ids():
 
 def test_several_models_on_a_server():
     with serving(models=("one", "two")) as a:
-        assert sampler(a.url, model="two").model == "two"
-        with pytest.raises(BadInput, match="one, two"):
-            sampler(a.url, model="three")
+        assert sampler(a.url, served_model="two").model == "two"
+        with pytest.raises(BadInput, match=r"sampling.served_model=three: .* serves one, two"):
+            sampler(a.url, served_model="three")
+        with pytest.raises(BadInput, match=r"sampling.served_model: .* serves one, two; name one"):
+            sampler(a.url)
+
+
+def test_servers_of_different_names_are_refused_and_every_one_is_asked():
+    message = r"/v1/ serves one, http.*/v1/ serves two; all must serve one model"
+    with serving(models=("one",)) as a, serving(models=("two",)) as b, pytest.raises(BadInput, match=message):
+        sampler(a.url, b.url)
+    with serving() as a, serving(models=()) as b, pytest.raises(BadInput, match=rf"{b.url}/ serves no model"):
+        sampler(a.url, b.url)
+
+
+def test_a_server_of_another_model_is_refused_before_anything_is_sampled():
+    with serving() as a, serving(answer=lambda prompt: prompt) as b:
+        with pytest.raises(BadInput, match=rf"{b.url}/ does not serve the model in own: 8 of the 12 tokens"):
+            sampler(a.url, b.url).sample(REQUESTS, HOW, lambda n: None)
+        assert not a.asked and not b.asked
+        greedy = b.all_asked[0]
+        assert (greedy["temperature"], greedy["max_tokens"], greedy["logprobs"]) == (0.0, 9, 1)
+
+
+def test_rounding_does_not_make_another_model():
+    """One token of a hundred that other experts chose, and log-probabilities that are off by a little."""
+
+    def almost(prompt):
+        return [*prompt[::-1][:-1], 1] if prompt[0] == 7 else prompt[::-1]
+
+    long = [Request(tuple(range(7 + i, 57 + i)), seed=i) for i in range(4)]
+    with serving(answer=almost, logprob=-0.14) as a:
+        sampler(a.url, others=[OTHER]).sample(long, HOW, lambda n: None)
+        assert len(a.asked) == 4
+
+
+def test_a_server_of_the_model_before_training_is_told_by_its_log_probabilities():
+    message = r"serves other rather than own: .* by 0.0200 and 0.0800 nats"
+    with serving(logprob=-0.18) as a, pytest.raises(BadInput, match=message):
+        sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None)
+    with serving(logprob=-9.0) as a:  # logits, or what else a server may tell in their place
+        assert sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None) == ANSWERS
+
+
+@pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_server_on_this_host_is_not_asked_through_a_proxy(proxy, monkeypatch):
+    monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+    with serving() as a:
+        for url in (a.url, a.url.replace("127.0.0.1", "localhost")):
+            assert sampler(url).sample(REQUESTS[:2], HOW, lambda n: None) == ANSWERS[:2]
+
+
+def test_a_proxy_in_the_way_is_named(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(SamplerGone, match=r"asked through the proxy http://127.0.0.1:9, which NO_PROXY=HOST turns off"):
+        sampler("http://10.255.255.1:8000/v1")
+
+
+STOPPED = """
+import sys
+sys.path.insert(0, {helpers!r})
+from o1p_jax.config.tree import SamplingConfig
+from o1p_jax.data.records import Request
+from o1p_jax.runtime.signals import preemptible
+from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.server import ServerSampler
+from o1p_jax.stages import cli
+
+def command(argv):
+    config = SamplingConfig(sampler="server", servers=(argv[0],), slots=4)
+    sampler = ServerSampler(config, None, "float32")
+    sampler._checked = True
+    with preemptible():
+        sampler.sample([Request((1,), i) for i in range(9)], SamplingParams(max_tokens=9, stop_ids=()), print)
+
+cli.main(command)
+"""
+
+
+def test_a_stop_does_not_wait_for_answers(tmp_path):
+    """The server's answers take minutes."""
+    script = tmp_path / "script.py"
+    script.write_text(STOPPED.format(helpers=str(Path(__file__).parents[1] / "helpers")))
+    with serving(delay_s=600) as a:
+        child = subprocess.Popen(
+            [sys.executable, script, a.url],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        while not a.waiting:
+            assert child.poll() is None
+            time.sleep(0.02)
+        child.send_signal(signal.SIGTERM)
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == 75 and said == "error: stopped by SIGTERM; run the same command to go on\n"

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from o1p_jax.config.tree import EvaluationConfig, ProblemConfig, RunConfig, Samp
 from o1p_jax.data.prompts import read_prompts
 from o1p_jax.data.records import Request
 from o1p_jax.models.source import find_model
-from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.errors import BadInput, Preempted, SamplerGone
 from o1p_jax.sampling import vllm as vllm_engine
 from o1p_jax.sampling.base import SamplingParams
 from o1p_jax.stages.pool import training_pool
@@ -139,9 +140,8 @@ def test_server(folder, requests, expected, tmp_path):
     with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as p:
         try:
             wait_for(f"http://127.0.0.1:{port}/health", p, tmp_path / "log")
-            sampler = ServerSampler(
-                SamplingConfig(sampler="server", servers=(f"http://127.0.0.1:{port}/v1",), slots=4), "anything"
-            )
+            config = SamplingConfig(sampler="server", servers=(f"http://127.0.0.1:{port}/v1",), slots=4)
+            sampler = ServerSampler(config, folder, "float32")
             check(sampler, requests, expected)
         finally:
             p.terminate()
@@ -188,6 +188,82 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
     rows = pool.samples.read(["problem_id", "sample_idx", "completion_ids"]).to_pylist()
     assert len({(row["problem_id"], row["sample_idx"]) for row in rows}) == len(rows) == 32
     assert all(row["completion_ids"] for row in rows)
+
+
+class FakeEngine:
+    """Stands for vLLM's engine: every request gets one token, the low bits of its seed or the engine's own."""
+
+    def __init__(self, step=None):
+        self.waiting, self.seed, self.asked, self.step_instead = [], None, [], step
+
+    def collective_rpc(self, function, args):
+        worker = SimpleNamespace(model_runner=SimpleNamespace(rng_params_for_sampling=None))
+        function(worker, *args)
+        self.seed = (worker.model_runner.rng_params_for_sampling, args[0])
+
+    def add_request(self, name, prompt, params):
+        self.asked.append(params.seed)
+        self.waiting.append(name)
+
+    def has_unfinished_requests(self):
+        return bool(self.waiting)
+
+    def step(self):
+        if self.step_instead:
+            self.step_instead()
+        done = SimpleNamespace(token_ids=[7], finish_reason="stop")
+        return [SimpleNamespace(finished=True, request_id=self.waiting.pop(), outputs=[done])]
+
+
+def fake(monkeypatch, tpu=False, step=None):
+    """A sampler whose vLLM is made up."""
+    engine = FakeEngine(step)
+    platform = SimpleNamespace(is_tpu=lambda: tpu)
+    module = ModuleType("vllm")
+    module.__version__, module.SamplingParams, module.EngineArgs = "0", SimpleNamespace, SimpleNamespace
+    module.LLMEngine = SimpleNamespace(from_engine_args=lambda _: engine)
+    platforms = ModuleType("vllm.platforms")
+    platforms.current_platform = platform
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
+    monkeypatch.setattr(vllm_engine, "_is_cpu_build", lambda: False)
+    for name in vllm_engine._ENVIRONMENT:
+        monkeypatch.setenv(name, vllm_engine._ENVIRONMENT[name])
+    return vllm_engine.VllmSampler(Path("model"), VllmConfig(), max_length=9), engine
+
+
+def test_a_tpus_engine_is_seeded_for_a_call_because_it_takes_no_seed_for_a_request(monkeypatch, requests, capsys):
+    import jax
+
+    sampler, engine = fake(monkeypatch)
+    sampler.sample(requests, DRAWN, lambda n: None)
+    assert sampler.seeds_each and engine.seed is None and engine.asked == [r.seed for r in requests]
+    sampler, engine = fake(monkeypatch, tpu=True)
+    sampler.sample([r._replace(seed=r.seed % 2**31) for r in requests], DRAWN, lambda n: None)
+    key, seed = engine.seed
+    assert not sampler.seeds_each and engine.asked == [None] * 6 and seed == requests[0].seed % 2**31
+    assert jax.random.key_data(key).shape == (2,) and "takes no seed for each sample" in capsys.readouterr().err
+
+
+def test_a_stop_is_no_failure_of_vllm(monkeypatch, requests):
+    """vLLM turns whatever is raised while it works into errors of its own."""
+
+    def stopped():
+        try:
+            raise Preempted("stopped by SIGTERM")
+        except Preempted as e:
+            raise RuntimeError("EngineCore encountered an issue") from e
+
+    sampler, _ = fake(monkeypatch, step=stopped)
+    with pytest.raises(Preempted, match="stopped by SIGTERM"):
+        sampler.sample(requests, DRAWN, lambda n: None)
+
+    def failed():
+        raise RuntimeError("out of blocks")
+
+    sampler, _ = fake(monkeypatch, step=failed)
+    with pytest.raises(SamplerGone, match="vLLM stopped: out of blocks"):
+        sampler.sample(requests, DRAWN, lambda n: None)
 
 
 def test_without_vllm_one_line_names_the_remedy(tmp_path, monkeypatch):

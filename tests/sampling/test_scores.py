@@ -25,3 +25,5 @@ def test_scores_are_those_of_transformers(tmp_path):
         np.testing.assert_allclose(scores.logprob_T, expected.numpy(), atol=2e-4)
         gaps = logits.max(-1).values - logits[torch.arange(len(answer.token_ids)), torch.tensor(answer.token_ids)]
         np.testing.assert_allclose(scores.gap_T, gaps.numpy(), atol=2e-4)
+    [unknown] = score(tmp_path, "float32", [Answer((1, 2), (96, 3), None)])
+    assert not unknown.gap_T[0] <= 10

@@ -264,8 +264,7 @@ def test_a_proxy_in_the_way_is_named(monkeypatch):
 
 
 STOPPED = """
-import sys
-sys.path.insert(0, {helpers!r})
+from contextlib import closing
 from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.data.records import Request
 from o1p_jax.runtime.signals import preemptible
@@ -277,7 +276,7 @@ def command(argv):
     config = SamplingConfig(sampler="server", servers=(argv[0],), slots=4)
     sampler = ServerSampler(config, None, "float32")
     sampler._checked = True
-    with preemptible():
+    with preemptible(), closing(sampler):
         sampler.sample([Request((1,), i) for i in range(9)], SamplingParams(max_tokens=9, stop_ids=()), print)
 
 cli.main(command)
@@ -287,7 +286,7 @@ cli.main(command)
 def test_a_stop_does_not_wait_for_answers(tmp_path):
     """The server's answers take minutes."""
     script = tmp_path / "script.py"
-    script.write_text(STOPPED.format(helpers=str(Path(__file__).parents[1] / "helpers")))
+    script.write_text(STOPPED)
     with serving(delay_s=600) as a:
         child = subprocess.Popen(
             [sys.executable, script, a.url],

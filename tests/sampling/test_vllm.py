@@ -1,18 +1,16 @@
 """Real vLLM: the offline engine and its server, greedy against transformers on a tiny random Qwen3."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from vllm_server import free_port, serving
 
 import o1p_jax
 from o1p_jax.config.text import to_dict
@@ -119,43 +117,9 @@ def test_server(folder, requests, expected, tmp_path):
     pytest.importorskip("vllm")
     from o1p_jax.sampling.server import ServerSampler
 
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        str(folder),
-        "--host=127.0.0.1",
-        f"--port={port}",
-        "--skip-tokenizer-init",
-        "--dtype=float32",
-        "--max-model-len=128",
-        "--enforce-eager",
-        f"--kv-cache-memory-bytes={2**28}",
-    ]
-    environment = os.environ | vllm_engine._CPU_ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as p:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", p, tmp_path / "log")
-            config = SamplingConfig(sampler="server", servers=(f"http://127.0.0.1:{port}/v1",), slots=4)
-            sampler = ServerSampler(config, folder, "float32")
-            check(sampler, requests, expected)
-        finally:
-            p.terminate()
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path, timeout_s: float = 300) -> None:
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except OSError:
-            time.sleep(1)
-    raise AssertionError(f"the server did not start:\n{log.read_text()[-3000:]}")
+    with serving(folder, tmp_path / "log", free_port(), 128) as url:
+        config = SamplingConfig(sampler="server", servers=(url,), slots=4)
+        check(ServerSampler(config, folder, "float32"), requests, expected)
 
 
 @pytest.mark.vllm

@@ -1,0 +1,69 @@
+"""Models compared by real servers: each by its own, and as the offline engine compares them."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vllm_server import free_port, serving
+
+from o1p_jax.config.tree import ComputeConfig, EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig
+from o1p_jax.data.pool import Pool
+from o1p_jax.models.hf.hub import resolve_model
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages.evaluate import evaluate
+
+PROBLEMS, SAMPLES, LONGEST = 12, 2, 160
+
+
+@pytest.fixture
+def export(tmp_path) -> Path:
+    """The embedded model after a training that changed little: every weight by a thousandth of the weights' spread."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = shutil.copytree(resolve_model("embedded"), tmp_path / "export")
+    weights, rng = load_file(folder / "model.safetensors"), np.random.default_rng(0)
+    changed = {
+        name: (w + 1e-3 * w.astype(np.float32).std() * rng.standard_normal(w.shape)).astype(w.dtype)
+        for name, w in weights.items()
+    }
+    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def answers(out: Path) -> dict[str, list[int]]:
+    """The lengths of each model's solutions."""
+    pools = (out / "pools").iterdir()
+    return {pool.name.split("-")[0]: list(map(len, Pool(pool).read(["completion_ids"])["completion_ids"].to_pylist()))
+            for pool in pools}  # fmt: skip
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_servers_give_the_table_of_the_offline_engine_and_the_base_is_never_taken_for_the_export(export, tmp_path):
+    pytest.importorskip("vllm")
+    port, base = free_port(), resolve_model("embedded")
+    url = (f"http://127.0.0.1:{port}/v1",)
+    cfg = RunConfig(
+        problems=ProblemConfig(limit_test=PROBLEMS),
+        sampling=SamplingConfig(sampler="server", servers=url, slots=8, vllm=VllmConfig(dtype="float32")),
+        evaluation=EvaluationConfig(
+            servers=url, samples_per_problem=SAMPLES, temperature=1.0, max_tokens=LONGEST, bootstrap=50
+        ),
+        compute=ComputeConfig(dtype="float32"),
+    )
+    models, out = ["embedded", str(export)], tmp_path / "served"
+    with serving(base, tmp_path / "base.log", port, 256), pytest.raises(BadInput, match=r"rather than|does not serve"):
+        evaluate(cfg, models, ["embedded:test"], out)
+    assert len(answers(out)["embedded"]) == PROBLEMS * SAMPLES  # the base has been asked, and is not asked again
+    with serving(export, tmp_path / "export.log", port, 256):
+        evaluate(cfg, models, ["embedded:test"], out)
+
+    offline = replace(cfg, sampling=replace(cfg.sampling, sampler="vllm"))
+    evaluate(offline, models, ["embedded:test"], tmp_path / "offline")
+    served, engine = answers(out), answers(tmp_path / "offline")
+    assert served.keys() == engine.keys() == {"embedded", "export"}
+    for name, lengths in served.items():
+        assert np.mean(np.array(lengths) == engine[name]) >= 0.8  # the same seeds; rounding parts a few
+        assert (out / "table.md").is_file()

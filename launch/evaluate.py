@@ -4,6 +4,8 @@
 
 A model is a Hugging Face folder or name, `embedded`, or a run folder (its exported model); the first model is the base
 of the others. Sampling, prompts and mesh are those of `--config` and its dotted flags (`--evaluation.temperature=0`).
+With `--evaluation.sampler=server` the first model is asked of `--sampling.servers`, the others of
+`--evaluation.servers` (docs/serving.md).
 """
 
 from pathlib import Path

@@ -52,6 +52,7 @@ class VllmConfig:
     python: str | None = option(None)
     """Python interpreter of the environment that holds vLLM; left out: the interpreter that runs this command."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", SAMPLES, EVALUATION, sampler="vllm")
+    """Type that vLLM computes in; auto: the type of the model's files."""
     kv_cache_gib: float | None = option(None, most=16_384)
     """KV cache size in GiB; left out: vLLM takes its share of the accelerator's memory (4 GiB on a CPU)."""
     tensor_parallel: int = option(1, least=1, most=1024)
@@ -71,14 +72,17 @@ class SamplingConfig:
     FLAG: ClassVar[str] = "sampling."
 
     sampler: Literal["jax", "vllm", "server"] = option("jax", SAMPLES, EVALUATION)
+    """The embedded sampler, vLLM's offline engine, or servers (docs/serving.md)."""
     samples_per_problem: int = option(16, SAMPLES, least=1, most=10_000)
     """Number of solutions that are sampled for each problem: K of the paper."""
     temperature: float = option(1.0, SAMPLES)
     """1.0, with top_p 1.0 and top_k 0, draws from pi_ref itself as the objective assumes; the authors: 0.5, 0.8."""
     top_p: float = option(1.0, SAMPLES)
+    """Only the smallest set of likeliest tokens with this much probability is drawn from; 1 turns this off."""
     top_k: int = option(0, SAMPLES)
     """Only this many likeliest tokens are drawn from; 0 turns this off."""
     max_tokens: int = option(8192, SAMPLES, least=1, most=_LONGEST)
+    """Number of tokens after which a solution is cut off."""
     problems_per_shard: int = option(64, least=1)
     """Problems in one shard, which is written whole or not at all: a killed run repeats one shard at most."""
     slots: int = option(128, least=1, most=2**16)
@@ -133,11 +137,15 @@ class EvaluationConfig:
     served_model: str | None = option(None)
     """The name of the model on `evaluation.servers`; left out: the only one that they serve."""
     samples_per_problem: int = option(1, EVALUATION, least=1, most=10_000)
+    """Number of solutions that each model gives for each test problem."""
     temperature: float = option(0.0, EVALUATION)
     """Temperature of the sampling; 0 is greedy, as in the paper."""
     top_p: float = option(1.0, EVALUATION)
+    """As `sampling.top_p`."""
     top_k: int = option(0, EVALUATION)
+    """As `sampling.top_k`."""
     max_tokens: int = option(8192, EVALUATION, least=1, most=_LONGEST)
+    """As `sampling.max_tokens`."""
     bootstrap: int = option(2000, least=1, most=100_000)
     """Number of resamples of the problems that each confidence interval is made from."""
     aes_as_printed: bool = option(False)

@@ -55,14 +55,21 @@ class OptimConfig:
     FLAG: ClassVar[str] = "optim."
 
     learning_rate: float = option(2e-6, TRAINING)
+    """The highest learning rate, at the end of the warm-up."""
     warmup: float = option(0.1, TRAINING)
     """Share of the steps in which the learning rate rises."""
     epochs: int = option(1, TRAINING, least=1, most=1000)
+    """How often each kept sample is trained on."""
     b1: float = option(0.9, TRAINING)
+    """Decay of Adam's mean of gradients."""
     b2: float = option(0.999, TRAINING)
+    """Decay of Adam's mean of squared gradients."""
     adam_eps: float = option(1e-8, TRAINING, least=1e-30, most=1)
+    """What Adam adds to the root of that mean."""
     weight_decay: float = option(0.0, TRAINING, least=0, most=1000)
+    """Decay of the weights a step, times the learning rate."""
     max_grad_norm: float = option(10.0, TRAINING, most=1e30)
+    """Longer gradients are scaled down to this length."""
     max_bad_steps: int = option(3, least=1)
     """Number of non-finite steps in a row that are skipped before the run stops."""
 

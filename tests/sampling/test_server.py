@@ -1,18 +1,15 @@
 """The server sampler against a small local server that fails, refuses and answers."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_server import serving
 
 from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.data.records import Completion, Request
@@ -23,83 +20,6 @@ from o1p_jax.sampling.scores import Scores
 from o1p_jax.sampling.server import ServerSampler
 
 HOW = SamplingParams(temperature=0.5, top_p=0.8, top_k=7, max_tokens=9, stop_ids=(2, 3))
-
-
-class Fake(ThreadingHTTPServer):
-    """Answers with `answer(prompt)`, the prompt reversed if left out; the first `failures` completions fail with 503.
-
-    `logprob` is told for every token; `delay_s` is what an answer takes.
-    """
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(
-        self, failures=0, models=("served",), token_ids=True, status=200, answer=None, logprob=None, delay_s=0.0
-    ):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.failures, self.models, self.token_ids, self.status = failures, models, token_ids, status
-        self.reply, self.logprob, self.delay_s = answer or (lambda prompt: prompt[::-1]), logprob, delay_s
-        self.all_asked: list[dict] = []
-        self.waiting = 0
-        self.lock = threading.Lock()
-
-    @property
-    def asked(self) -> list[dict]:
-        """The requests for samples, without those that ask what is served."""
-        return [asked for asked in self.all_asked if "logprobs" not in asked]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Fake
-
-    def do_GET(self):
-        self.answer(200, {"object": "list", "data": [{"id": m, "object": "model"} for m in self.server.models]})
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.waiting += 1
-        time.sleep(self.server.delay_s)
-        with self.server.lock:
-            self.server.all_asked.append(asked)
-            self.server.failures -= 1
-            fails = self.server.failures >= 0
-        if fails or self.server.status != 200:
-            return self.answer(503 if fails else self.server.status, {"error": {"message": "prompt too long"}})
-        choice = {"index": 0, "text": "x", "finish_reason": "stop", "logprobs": None}
-        if self.server.token_ids:
-            choice["token_ids"] = self.server.reply(asked["prompt"])
-        if self.server.logprob is not None:
-            choice["logprobs"] = {"token_logprobs": [self.server.logprob] * len(choice["token_ids"])}
-        self.answer(200, {"id": "1", "object": "text_completion", "created": 0, "model": "served", "choices": [choice]})
-
-    def answer(self, status: int, body: dict):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
-@contextmanager
-def serving(**how):
-    fake = Fake(**how)
-    thread = threading.Thread(target=fake.serve_forever)
-    thread.start()
-    try:
-        yield fake
-    finally:
-        fake.shutdown()
-        fake.server_close()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -221,7 +141,7 @@ def test_servers_of_different_names_are_refused_and_every_one_is_asked():
 
 
 def test_a_server_of_another_model_is_refused_before_anything_is_sampled():
-    with serving() as a, serving(answer=lambda prompt: prompt) as b:
+    with serving() as a, serving(answer=lambda prompt: (prompt, None)) as b:
         with pytest.raises(BadInput, match=rf"{b.url}/ does not serve the model in own: 8 of the 12 tokens"):
             sampler(a.url, b.url).sample(REQUESTS, HOW, lambda n: None)
         assert not a.asked and not b.asked
@@ -233,19 +153,23 @@ def test_rounding_does_not_make_another_model():
     """One token of a hundred that other experts chose, and log-probabilities that are off by a little."""
 
     def almost(prompt):
-        return [*prompt[::-1][:-1], 1] if prompt[0] == 7 else prompt[::-1]
+        return [*prompt[::-1][:-1], 1] if prompt[0] == 7 else prompt[::-1], [-0.14] * len(prompt)
 
     long = [Request(tuple(range(7 + i, 57 + i)), seed=i) for i in range(4)]
-    with serving(answer=almost, logprob=-0.14) as a:
+    with serving(answer=almost) as a:
         sampler(a.url, others=[OTHER]).sample(long, HOW, lambda n: None)
         assert len(a.asked) == 4
 
 
+def telling(logprob):
+    return lambda prompt: (prompt[::-1], [logprob] * len(prompt))
+
+
 def test_a_server_of_the_model_before_training_is_told_by_its_log_probabilities():
     message = r"serves other rather than own: .* by 0.0200 and 0.0800 nats"
-    with serving(logprob=-0.18) as a, pytest.raises(BadInput, match=message):
+    with serving(answer=telling(-0.18)) as a, pytest.raises(BadInput, match=message):
         sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None)
-    with serving(logprob=-9.0) as a:  # logits, or what else a server may tell in their place
+    with serving(answer=telling(-9.0)) as a:  # logits, or what else a server may tell in their place
         assert sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None) == ANSWERS
 
 

@@ -162,15 +162,18 @@ class EvaluationConfig:
 def _check_servers(section: SamplingConfig | EvaluationConfig) -> None:
     """Raises BadInput unless the servers are base URLs."""
     for url in section.servers:
-        parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and bool(parts.hostname)
+        try:
+            parts = urlsplit(url)
+            right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets or a port that make no sense
+            right = False
         check(section, "servers", right, f"{url} is no base URL such as http://127.0.0.1:8000/v1")
 
 
 def _check_drawing(draw: SamplingConfig | EvaluationConfig) -> None:
     """Raises BadInput where tokens can't be drawn so, or several samples of a problem would all be the same."""
-    at_least = "must be 0, which is greedy, or lie in [0.01, 100]; vLLM takes less for 0.01"
-    check(draw, "temperature", draw.temperature == 0 or 0.01 <= draw.temperature <= 100, at_least)
+    right = draw.temperature == 0 or 0.01 <= draw.temperature <= 100
+    check(draw, "temperature", right, "must be 0, which is greedy, or lie in [0.01, 100]; vLLM takes 0.01 for less")
     check(draw, "top_p", 0 < draw.top_p <= 1, "must lie in (0, 1]; 1 turns it off")
     check(draw, "top_k", 0 <= draw.top_k <= LARGEST_SEED, "must not be negative; 0 turns it off")
     greedy = "temperature=0" if draw.temperature == 0 else "top_k=1" if draw.top_k == 1 else None

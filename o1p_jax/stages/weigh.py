@@ -141,7 +141,11 @@ def _check_use(
             "out"
         )
     if report.kept == 0:
-        raise BadInput(f"{pool.path}: no sample can be trained on; look at its grades and completions")
+        raise BadInput(
+            f"{pool.path}: no sample can be trained on: of {report.samples}, {report.empty} are empty, "
+            f"{report.undecided} undecided by the grader, {report.too_long} longer than batch.row_length="
+            f"{cfg.batch.row_length}, {report.truncated} cut off by max_tokens; look at its grades and completions"
+        )
     if not np.nan_to_num(filled["weight"]).any():
         raise BadInput(
             f"{pool.path}: the weights of all {report.kept} kept samples are 0, so that training would change nothing: "

@@ -52,6 +52,8 @@ def test_unknown_key_is_refused_by_its_dotted_name():
         ("sampling", "sampler", "server"),  # without servers
         ("sampling", "servers", ("127.0.0.1:8000/v1",)),
         ("evaluation", "servers", ("localhost",)),
+        ("sampling", "servers", ("http://[::1",)),
+        ("sampling", "servers", ("http://localhost:port/v1",)),
         ("sampling", "temperature", 1e-9),
         ("grading", "grader", "my_grader.py"),
         ("grading", "timeout_s", 0),

@@ -31,6 +31,12 @@ def pytest_xdist_auto_num_workers(config):
     return 2 if config.args_source is not config.ArgsSource.ARGS else 0
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no process is left with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_unconfigure():
     cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
     if cache.endswith(f"o1p-compiled-{os.getpid()}"):

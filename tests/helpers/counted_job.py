@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+from small_job import SMALL
+
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.data import shards
 from o1p_jax.grading.grader import Grader
@@ -17,10 +19,7 @@ from o1p_jax.stages import cli, weigh
 from o1p_jax.stages.pipeline import whole_job
 from o1p_jax.training.metrics import MetricsLog
 
-SMALL = ["--mesh=8x1", "--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samples_per_problem=4",
-         "--method.m=4", "--sampling.slots=32", "--sampling.problems_per_shard=4", "--sampling.max_tokens=128",
-         "--evaluation.max_tokens=128", "--evaluation.samples_per_problem=2", "--batch.sequences=8",
-         "--batch.row_length=256", "--batch.rows_per_microbatch=8", "--checkpoint.every=2"]  # fmt: skip
+FLAGS = [*SMALL, "--batch.sequences=8"]
 TRAIN, TEST, STEPS = 8 * 4, 4 * 2, 4
 """Samples of the training problems, of one model's test problems, and steps of training."""
 
@@ -54,11 +53,11 @@ def counting() -> Iterator[Counter]:
 
 
 def configuration(run: Path, *flags: str) -> RunConfig:
-    return cli.parse_run_config([f"--run={run}", *SMALL, *flags])
+    return cli.parse_run_config([f"--run={run}", *FLAGS, *flags])
 
 
 def job(run: Path, *flags: str, restart: str | None = None) -> Counter:
-    """Does the whole job with these flags beside `SMALL`; returns what was counted."""
+    """Does the whole job with these flags beside `FLAGS`; returns what was counted."""
     with counting() as counts:
         whole_job(configuration(run, *flags), restart=restart)
     return counts

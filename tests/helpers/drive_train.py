@@ -7,6 +7,7 @@ The model is a random two-layer Qwen3, which `tiny_model` wrote beside the run f
 
 import os
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -81,6 +82,19 @@ def notes_of(cfg: RunConfig) -> dict:
     return {"model": cfg.model, "commit": None, "data": {"samples kept": 32}, "config": flatten(cfg)}
 
 
+def keep_every_programs_compilation() -> None:
+    """Lets every process add to the cache of compiled programs: JAX adds the first one's only; on CPUs they differ."""
+    from jax._src import compiler
+
+    write = compiler._cache_write
+
+    def written(*args, **kwargs):
+        with mock.patch.object(compiler.distributed.global_state, "process_id", 0):
+            write(*args, **kwargs)
+
+    compiler._cache_write = written
+
+
 def command(argv: list[str]) -> None:
     place, (run, every, epochs, *mesh) = find_place(argv)
     if place and not in_worker():
@@ -90,6 +104,7 @@ def command(argv: list[str]) -> None:
     from o1p_jax.devices.mesh import make_mesh, simulate_devices
 
     processes.start(place)
+    keep_every_programs_compilation()
     optim = OptimConfig(learning_rate=1e-3, epochs=int(epochs))
     cfg = tiny_config(Path(run), every=int(every), optim=optim, mesh=mesh[0] if mesh else "8x1")
     simulate_devices(cfg.mesh)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from small_job import SMALL
 
 from o1p_jax.data.pool import GRADES, Pool
 from o1p_jax.data.shards import ShardedTable
@@ -17,9 +18,6 @@ from o1p_jax.runtime.user_code import UserFunction
 from o1p_jax.stages.weigh import read_weights
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--problems.limit_train=8", "--problems.limit_test=2", "--sampling.samples_per_problem=4", "--method.m=4",
-         "--sampling.slots=32", "--sampling.max_tokens=128", "--evaluation.max_tokens=128",
-         "--evaluation.samples_per_problem=1", "--batch.sequences=16", "--batch.row_length=256"]  # fmt: skip
 
 
 def follow(page: str, folder: Path) -> tuple[UserFunction, pa.Table, str]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -11,7 +10,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from small_job import SMALL
 
 from o1p_jax.config.tree import ProblemConfig, RunConfig
 from o1p_jax.models.hf.hub import resolve_model
@@ -19,10 +20,6 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages.pipeline import preflight
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samples_per_problem=4", "--method.m=4",
-         "--sampling.slots=16", "--sampling.problems_per_shard=2", "--sampling.max_tokens=128",
-         "--evaluation.max_tokens=128", "--evaluation.samples_per_problem=2", "--batch.sequences=4",
-         "--batch.rows_per_microbatch=8", "--checkpoint.every=2"]  # fmt: skip
 
 
 def launch(name: str, *argv: str, **options) -> subprocess.CompletedProcess:
@@ -40,7 +37,7 @@ def launch(name: str, *argv: str, **options) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     run = tmp_path_factory.mktemp("job") / "run"
-    return run, launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL)
+    return run, launch("train.py", f"--run={run}", *SMALL)
 
 
 @pytest.mark.slow
@@ -64,7 +61,7 @@ def test_nothing_is_done_twice(finished):
         return {f: f.stat().st_mtime_ns for stage in stages for f in (run / stage).rglob("*") if f.is_file()}
 
     before = times()
-    again = launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL)
+    again = launch("train.py", f"--run={run}", *SMALL)
     assert again.returncode == 0, again.stderr
     assert times() == before
     assert len(before) > 20
@@ -73,7 +70,7 @@ def test_nothing_is_done_twice(finished):
 @pytest.mark.slow
 def test_another_config_in_the_same_folder_is_refused(finished):
     run, _ = finished
-    refused = launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL, "--method.lam=5")
+    refused = launch("train.py", f"--run={run}", *SMALL, "--method.lam=5")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "method.lam=5.0 instead of 4.5 would throw away the training (step 8 of 8)" in refused.stderr
@@ -102,15 +99,22 @@ def test_export_and_evaluate_by_themselves(finished, tmp_path):
 @pytest.mark.slow
 def test_killed_anywhere_it_ends_with_the_same_bits(finished, tmp_path):
     undisturbed, _ = finished
-    run, rng = tmp_path / "run", random.Random(0)
-    command = [sys.executable, ROOT / "launch" / "train.py", f"--run={run}", "--mesh=8x1", *SMALL]
-    for _ in range(4):
+    run, rng = tmp_path / "run", np.random.default_rng(0)
+
+    def files(folder: Path) -> int:
+        return sum(len(names) for _, _, names in os.walk(folder))
+
+    command = [sys.executable, ROOT / "launch" / "train.py", f"--run={run}", *SMALL]
+    for point in np.sort(rng.uniform(0.05, 0.95, 4)):  # of all that a run writes, from the first samples to the report
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
                                  env=os.environ | {"JAX_PLATFORMS": "cpu"})  # fmt: skip
-        time.sleep(rng.uniform(8, 40))
+        while files(run) < point * files(undisturbed):
+            assert child.poll() is None
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1))
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-    done = launch("train.py", f"--run={run}", "--mesh=8x1", *SMALL)
+    done = launch("train.py", f"--run={run}", *SMALL)
     assert done.returncode == 0, done.stderr
     for name in ("digest.txt", "model/model.safetensors", "evaluation/table.md"):
         assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name

@@ -142,15 +142,12 @@ def test_non_finite_steps_stop_the_run_after_a_few(home):
 
 
 class Driven:
-    """Runs of tests/helpers/drive_train.py as processes of their own, which share a cache of compiled programs."""
+    """Runs of tests/helpers/drive_train.py as processes of their own."""
 
     def __init__(self, home: Path):
         self.home = home
         root = Path(__file__).parents[2]
-        self.env = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": str(home / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "PYTHONPATH": str(root),
-        }  # fmt: skip
+        self.env = os.environ | {"PYTHONPATH": str(root)}
         self.command = [sys.executable, str(root / "tests" / "helpers" / "drive_train.py")]
 
     def start(self, run: Path) -> subprocess.Popen:

@@ -76,6 +76,7 @@ class VllmSampler:
                     skip_tokenizer_init=True,
                     trust_remote_code=False,
                     disable_log_stats=True,
+                    use_tqdm_on_load=False,
                 )
             )
         except Exception as e:

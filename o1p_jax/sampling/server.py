@@ -103,7 +103,10 @@ class ServerSampler:
 
     def _answer(self, prompt_ids: tuple[int, ...], greedy: SamplingParams, client: Any) -> Answer:
         """Returns how the server of `client` answers one prompt."""
-        choice, ids = self._ask(Request(prompt_ids, 0), greedy, [client], logprobs=1)
+        try:
+            choice, ids = self._ask(Request(prompt_ids, 0), greedy, [client], logprobs=1)
+        except BadInput:  # vLLM without a tokenizer has no log-probabilities
+            choice, ids = self._ask(Request(prompt_ids, 0), greedy, [client])
         told = choice.logprobs and choice.logprobs.token_logprobs
         return Answer(prompt_ids, ids, tuple(told) if told and len(told) == len(ids) and None not in told else None)
 

@@ -24,9 +24,10 @@ def serving(folder: Path, log: Path, port: int, max_length: int) -> Iterator[str
     """Yields the base URL of a server of the model in `folder`, which stops at the end of the block."""
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", f"--model={folder}", "--host=127.0.0.1",
-        f"--port={port}", "--skip-tokenizer-init", "--dtype=float32", f"--max-model-len={max_length}",
-        "--enforce-eager", f"--kv-cache-memory-bytes={2**28}",
+        f"--port={port}", "--dtype=float32", f"--max-model-len={max_length}", "--enforce-eager",
+        f"--kv-cache-memory-bytes={2**28}",
     ]  # fmt: skip
+    command += [] if (folder / "tokenizer.json").is_file() else ["--skip-tokenizer-init"]
     environment = os.environ | vllm._CPU_ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     with log.open("w") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as server:
         try:

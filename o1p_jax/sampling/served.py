@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.progress import say
 from o1p_jax.sampling.base import Answer
 
 _GAP = 0.5
@@ -56,6 +57,8 @@ def check_answers(
     given = [answer for of_server in answers.values() for answer in of_server]
     scores = score(folder, dtype, given)
     of_others = {other: score(other, dtype, given) for other in others if all(a.logprobs is not None for a in given)}
+    if others and not of_others:
+        say("the servers tell no log-probabilities: a model after little training can't be told from its base by them")
     first = 0
     for url, of_server in answers.items():
         mine = slice(first, first + len(of_server))

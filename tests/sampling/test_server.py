@@ -165,6 +165,12 @@ def telling(logprob):
     return lambda prompt: (prompt[::-1], [logprob] * len(prompt))
 
 
+def test_servers_without_log_probabilities_are_said_to_have_none(capsys):
+    with serving() as a:
+        assert sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None) == ANSWERS
+    assert "the servers tell no log-probabilities" in capsys.readouterr().err
+
+
 def test_a_server_of_the_model_before_training_is_told_by_its_log_probabilities():
     message = r"serves other rather than own: .* by 0.0200 and 0.0800 nats"
     with serving(answer=telling(-0.18)) as a, pytest.raises(BadInput, match=message):

@@ -6,7 +6,6 @@ import pytest
 
 from o1p_jax.config.tree import EvaluationConfig, RunConfig, SamplingConfig, VllmConfig
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.stages import preflight as module
 from o1p_jax.stages import where
 from o1p_jax.stages.preflight import preflight
 
@@ -66,9 +65,9 @@ def test_servers_that_are_not_named_are_refused_before_anything_is_sampled(tmp_p
         where.check_servers(RunConfig(evaluation=EvaluationConfig(sampler="server", servers=EXPORT)), models=2)
 
 
-def test_sampling_by_servers_or_vllm_needs_no_mesh(tmp_path, monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: name == "vllm")
-    for sampling in (served().sampling, SamplingConfig(sampler="vllm")):
+def test_sampling_by_servers_or_vllm_needs_no_mesh(tmp_path):
+    elsewhere = SamplingConfig(sampler="vllm", vllm=VllmConfig(python="python"))
+    for sampling in (served().sampling, elsewhere):
         cfg = RunConfig(mesh="fsdp:32,context:2", pool=str(tmp_path / "pool"), sampling=sampling)
         preflight(cfg, ("train",), pool_alone=True, training=False)
         with pytest.raises(BadInput, match=r"batch\.rows_per_microbatch|mesh="):

@@ -92,6 +92,7 @@ def command(argv: list[str]) -> None:
                     [
                         sys.executable, launch, f"--config={config}", f"--model={_MODELS[model]}",
                         f"--topology={topology}", f"--mesh={mesh}", f"--batch.row_length={length}",
+                        "--batch.too_long=drop",
                         f"--batch.rows_per_microbatch={rows}", f"--batch.sequences={rows}", f"--json={file}",
                     ],
                     capture_output=True, text=True, check=False,

@@ -8,7 +8,7 @@ from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import read_object, write_json
 
 CONFIG = "config.json"
-_FORMAT = 2
+_FORMAT = 3
 
 
 def save_config(path: Path, cfg: RunConfig, commit: str | None) -> None:

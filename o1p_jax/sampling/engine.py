@@ -34,7 +34,7 @@ _STEPS = 16
 """How many tokens a row decodes in a call."""
 _CPU_GROUP = 4
 """How many rows a CPU device reads to a common length."""
-_FIRST_CAPACITY = 1024
+FIRST_CAPACITY = 1024
 """Positions of the cache at first; doubled when a row outgrows them."""
 
 
@@ -47,6 +47,7 @@ class JaxSampler:
 
     name = "jax"
     version = f"jax {jax.__version__}"
+    seeds_each = True
 
     def __init__(self, cfg: DecoderConfig, params: nnx.State, mesh: Mesh, *, dtype: str, slots: int):
         splits = stack_lengths(params)
@@ -77,7 +78,7 @@ class JaxSampler:
         slots = _Slots(requests, params, self._slots, self._devices, self._cfg.recomputed_past)
         needed = bucket(slots.longest_prompt + params.max_tokens + _STEPS)
         cache = empty_cache(
-            self._cfg, self._slots, min(needed, max(_FIRST_CAPACITY, bucket(slots.longest_prompt))), self._layout
+            self._cfg, self._slots, min(needed, max(FIRST_CAPACITY, bucket(slots.longest_prompt))), self._layout
         )
         draw = Draw(params.temperature, params.top_p, params.top_k)
         while slots.busy:

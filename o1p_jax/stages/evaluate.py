@@ -17,6 +17,7 @@ from o1p_jax.evaluation.page import read_results, write_report
 from o1p_jax.evaluation.summary import Graded, Result, compare
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.apart import check_apart
+from o1p_jax.runtime.determinism import fix_bits
 from o1p_jax.runtime.errors import CorruptData
 from o1p_jax.runtime.files import public_path, sha256_file
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
@@ -40,6 +41,9 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
     problems = {label: load_problems(name, cfg.problems, cfg.problems.limit_test) for label, name in sets}
     folders = [str(Path(m) / "model") if (Path(m) / "model" / "config.json").is_file() else m for m in models]
     labels = _labels(models, [Path(m).name for m in models])
+    if cfg.compute.deterministic:
+        fix_bits()
+    where.check_servers(cfg, len(models))
     sources = {label: find_model(folder, cfg.revision) for label, folder in zip(labels, folders, strict=True)}
     check_functions(cfg)
     for source in sources.values():
@@ -47,7 +51,7 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
     remove_leftovers(hidden_below(out))
     prompts = {}
     for label, source in sources.items():
-        check_model(cfg, source)
+        check_model(cfg, source, cfg.evaluation_sampler, training=False)
         for name, of_set in problems.items():
             made = make_prompts(source.folder, of_set, cfg.problems)
             check_context(source, made, cfg.evaluation)
@@ -71,19 +75,22 @@ def compare_models(
     rest; the others are given no results. A report that is there already, of the same samples and figures, is read and
     not made again.
     """
+    base = next(iter(models.values()))
     graded: dict[tuple[str, str], tuple[Pool, ShardedTable]] = {}
     for problem_set in dict.fromkeys(problem_set for _, problem_set in prompts):
         for name, source in models.items():
             of_model = prompts[name, problem_set]
             slug = f"{_slug(name)}-{_slug(problem_set)}"
             pool = evaluation_pool(cfg, source, of_model, slug, out / _POOLS)
-            where.sample(cfg, source, pool, title=problem_set)
+            sampling = where.for_evaluation(cfg, base=source.digest == base.digest)
+            others = [other.folder for other in models.values() if other.digest != source.digest]
+            where.sample(cfg, sampling, source, pool, title=problem_set, others=others)
             graded[name, problem_set] = pool, grade(pool, cfg.grading)
     if not processes.leader():
         return []
     facts = {
         "base model": public_path(next(iter(models.values())).name),
-        "sampler": cfg.sampling.sampler,
+        "sampler": cfg.evaluation_sampler,
         "temperature": f"{cfg.evaluation.temperature:g}",
         "top_p": f"{cfg.evaluation.top_p:g}",
         "samples a problem": str(cfg.evaluation.samples_per_problem),

@@ -66,7 +66,7 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     """
     alone = cfg.pool is not None
     cfg = dated(cfg, [pool_path(cfg)], None if alone else Path(cfg.run))
-    inputs = preflight(cfg, ("train",), restart, pool_alone=alone)
+    inputs = preflight(cfg, ("train",), restart, pool_alone=alone, training=False)
     if alone:
         processes.once(lambda: remove_leftovers(hidden_below(pool_path(cfg))))
         pool, _ = _graded_pool(cfg, inputs)
@@ -98,13 +98,13 @@ def _weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
     pool, grades = _graded_pool(cfg, inputs)
     made_by = identity.of_weights(cfg, pool.identity)
     with owned(run), memory_errors("weigh", remedies.of_host("--problems.limit_train")):
-        processes.once(lambda: asdict(weigh(pool, grades, cfg.method, cfg.seed, made_by, run / "weights")))
+        processes.once(lambda: asdict(weigh(pool, grades, cfg.training, made_by, run / "weights")))
     return pool
 
 
 def _graded_pool(cfg: RunConfig, inputs: Inputs) -> tuple[Pool, ShardedTable]:
     pool = _pool(cfg, inputs)
-    where.sample(cfg, inputs.source, pool, title="train")
+    where.sample(cfg, cfg.sampling, inputs.source, pool, title="train")
     return pool, grade(pool, cfg.grading)
 
 

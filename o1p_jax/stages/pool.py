@@ -42,8 +42,24 @@ def imported_pool(cfg: RunConfig, source: SourceModel) -> Pool | None:
     return pool
 
 
+def pool_revision(cfg: RunConfig) -> str | None:
+    """Returns the commit of the hub's model that the samples of the pool were drawn from, or `cfg.revision`.
+
+    A pool knows the commit only where it was made for the model and revision that `cfg` asks for now.
+    """
+    path = pool_path(cfg)
+    if not Pool.lies_in(path):
+        return cfg.revision
+    facts = Pool(path).facts
+    same = (facts.get("model"), facts.get("revision")) == (cfg.model, cfg.revision)
+    return facts.get("commit") or cfg.revision if same else cfg.revision
+
+
 def check_imported(cfg: RunConfig, pool: Pool) -> None:
-    """Says which settings an imported pool takes the place of. Raises BadInput where its prompts are too long."""
+    """Says which settings an imported pool takes the place of.
+
+    Raises BadInput where its prompts are too long, or no problem has as many samples as the method needs.
+    """
     found, longest = pool.facts["imported"], cfg.problems.max_prompt_tokens
     if found["longest_prompt"] > longest:
         raise BadInput(
@@ -51,6 +67,11 @@ def check_imported(cfg: RunConfig, pool: Pool) -> None:
             f"problems.max_prompt_tokens={longest}, or import without it"
         )
     fewest, most = found["fewest_samples"], found["most_samples"]
+    if most < cfg.method.fewest_samples:
+        raise BadInput(
+            f"pool={pool.path}: its problems have one sample each, and method={cfg.method.name} compares a problem's "
+            "samples with one another; import more of them"
+        )
     say(
         f"pool={pool.path}: imported; it brings its own {pool.facts['problems']} problems with {fewest} to {most} "
         "samples each, so that problems.train and limit_train, and what sampling.* says of drawing, do not count for "
@@ -97,6 +118,7 @@ def _pool(
             "model": source.name,
             "commit": source.commit,
             "date": cfg.problems.date,
+            "revision": cfg.revision,
             "draw": {name: getattr(draw, name) for name in names} | {"seed": seed, "stop_ids": prompts.stop_ids},
         },
         problems=prompts.problems,

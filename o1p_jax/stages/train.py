@@ -71,7 +71,7 @@ def _train_and_export(cfg: RunConfig, source: SourceModel, still_own: Callable[[
                 "imported": pool.facts.get("imported"),
                 "config": flatten(cfg),
             },
-            constants={"wrong_positive": report.wrong_positive_share},
+            constants=report.for_metrics(),
             still_own=still_own,
         )
     with memory_errors("export", remedies.of_export(cfg.mesh)):

@@ -26,7 +26,7 @@ from o1p_jax.runtime.fields import TRAINING
 from o1p_jax.runtime.signals import stop_signals
 from o1p_jax.training import checkpoint
 from o1p_jax.training.metrics import MetricsLog
-from o1p_jax.training.packing import Batch, fitting, make_steps, step_iterator
+from o1p_jax.training.packing import Batch, check_fits, make_steps, step_iterator
 from o1p_jax.training.reference import References
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.step import (
@@ -62,13 +62,8 @@ def train(
     source.check_unchanged()
     model = source.decoder
     splits = layer_splits(model.layers, cfg.compute.trainable_layers)
-    fits = fitting(samples, cfg.batch.row_length)
-    if len(fits) < len(samples):
-        progress.say(
-            f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
-            f"{cfg.batch.row_length} and are left out"
-        )
-    steps = make_steps(fits.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
+    check_fits(samples, cfg.batch.row_length)
+    steps = make_steps(samples.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
     last, rows, my_rows = len(steps.packed), steps.rows, local_rows(mesh, steps.rows)
 
     # -- What an earlier start left --
@@ -78,7 +73,7 @@ def train(
             **(made_by or {}),
             **fields_of(cfg, TRAINING),
             "model_sha256": source.digest,
-            "trained_sha256": fingerprint(fits.digests),
+            "trained_sha256": fingerprint(samples.digests),
         },
         "notes": dict(notes or {}),
         "steps": last,
@@ -106,8 +101,8 @@ def train(
             return np.asarray(logprob_fn((params, frozen), put_batch(batch, mesh, rows)))
 
         reference = {"weights": source.digest, "dtype": cfg.compute.dtype}
-        references = References(fits, cfg.batch, my_rows)
-        mine = fits.read(references.wanted | steps.samples_at(my_rows))
+        references = References(samples, cfg.batch, my_rows)
+        mine = samples.read(references.wanted | steps.samples_at(my_rows))
         ref_logprobs = references.compute(mine, run / "reference", reference, logprobs)
 
         # -- The state, new or restored --
@@ -121,7 +116,7 @@ def train(
 
         # -- The loop: a step is on its way before the last one's metrics are read --
         progress.say(
-            f"training on {len(fits)} samples: {last} steps of up to {steps.microbatches} x {steps.rows} rows x "
+            f"training on {len(samples)} samples: {last} steps of up to {steps.microbatches} x {steps.rows} rows x "
             f"{steps.row_length} tokens, {steps.fill:.0%} filled" + (f", from step {done}" if done else "")
         )
         step_fn = make_train_step(model, splits, cfg, last, mesh, shardings)

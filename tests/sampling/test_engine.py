@@ -215,7 +215,7 @@ def test_weights_that_are_no_numbers(params):
 
 
 def test_made_from_a_folder(params, folder):
-    made = make_sampler(SamplingConfig(slots=16), folder, model="m", mesh="2x1", dtype="float32", max_length=200)
+    made = make_sampler(SamplingConfig(slots=16), folder, mesh="2x1", dtype="float32", max_length=200)
     assert (made.name, made.version) == ("jax", f"jax {jax.__version__}")
     asked = requests(3)
     assert made.sample(asked, GREEDY, no_report) == sampler(params).sample(asked, GREEDY, no_report)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_pools import END, EXPORTED, PROBLEMS, PROMPTER, bring, contents, launch, row, rows, run_config
 
-from o1p_jax.config.tree import RunConfig
+from o1p_jax.config.tree import RunConfig, SamplingConfig
 from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.models.source import find_model
@@ -156,9 +156,17 @@ def test_a_run_is_told_what_an_imported_pool_stands_for(imported, capsys):
     assert said.count("\n") == 1 and "brings its own 5 problems" in said and "problems.train" in said
     check_imported(replace(run_config(imported), method=O1PrunerParams(m=8)), imported)
     assert "method.m=8: a problem that has fewer samples" in capsys.readouterr().err
+    drawn = SamplingConfig(samples_per_problem=2)  # says nothing of this pool
+    check_imported(replace(run_config(imported), sampling=drawn), imported)
     problems = replace(RunConfig().problems, max_prompt_tokens=10)
     with pytest.raises(BadInput, match=r"raise problems\.max_prompt_tokens=10"):
         check_imported(run_config(imported, problems=problems), imported)
+
+
+def test_a_pool_of_one_sample_a_problem_has_nothing_to_compare(tmp_path):
+    pool = bring(tmp_path, rows(1))
+    with pytest.raises(BadInput, match="one sample each, and method=o1_pruner compares"):
+        check_imported(run_config(pool), pool)
 
 
 def test_an_imported_pool_of_another_model_or_with_files_gone_is_refused(tmp_path):

@@ -96,6 +96,14 @@ def test_seeds_depend_on_run_seed_problem_and_sample_alone(config):
     assert sample_seed(0, "a", 1) != sample_seed(1, "a", 1) and 0 <= sample_seed(0, "a", 1) < 2**31
 
 
+def test_seeds_that_the_sampler_did_not_draw_by_are_not_recorded(config):
+    class OneSeed(FakeSampler):
+        seeds_each = False
+
+    presample(job(config), make_sampler=lambda *_, **__: OneSeed())
+    assert set(samples(config).read(["seed"])["seed"].to_pylist()) == {None}
+
+
 def test_the_samples_may_have_a_seed_of_their_own(config):
     run(config)
     before = contents(config)

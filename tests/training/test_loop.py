@@ -86,8 +86,8 @@ def test_the_run_folder_of_another_configuration_is_refused(home):
         start(config(home / "done", optim=OptimConfig(learning_rate=2e-3, epochs=2)))
     with pytest.raises(BadInput, match="made with other samples"):
         start(config(home / "done"), SAMPLES[1:])
-    with pytest.raises(BadInput, match=r"batch.row_length=3: none of 40 samples"):
-        start(config(home / "short", batch=BatchConfig(row_length=3)))
+    with pytest.raises(BadInput, match=r"batch.row_length=3: 40 of 40 samples are longer, up to"):
+        start(config(home / "short", batch=BatchConfig(row_length=3, too_long="drop")))
     assert not (home / "short").exists()
 
 

@@ -39,10 +39,10 @@ class ProblemConfig:
     """JSONL or Parquet file, `datasets` name (NAME[@SUBSET]:SPLIT), or embedded:{train,validation,test}."""
     test: str = option("embedded:test", EVALUATION)
     """The problems that the before/after table is made from; takes the same forms as `train`."""
-    limit_train: int | None = option(None, SAMPLES)
+    limit_train: int | None = option(None, SAMPLES, least=1)
     """Use only so many training problems, chosen by their hash, for any order of the set and any seed; left out: all.
     An embedded set has its levels in turn, and gives its first ones."""
-    limit_test: int | None = option(None, EVALUATION)
+    limit_test: int | None = option(None, EVALUATION, least=1)
     """Use only so many test problems, chosen as those of `limit_train`; left out: all."""
     prompt_column: str = option("problem", SAMPLES, EVALUATION)
     """Column of the problem, with dots for one inside another (extra_info.question). It holds text, which
@@ -56,7 +56,7 @@ class ProblemConfig:
     """The system turn of the prompt; left out: none, or the chat template's own."""
     user_template: str = option("{problem}", SAMPLES, EVALUATION)
     """The user's turn of the prompt; {problem} is replaced by the problem's text."""
-    max_prompt_tokens: int = option(1024, SAMPLES, EVALUATION)
+    max_prompt_tokens: int = option(1024, least=1, most=2**20)
     """Number of tokens that a prompt may have."""
     too_long: Literal["refuse", "skip"] = option("refuse", SAMPLES, EVALUATION)
     """What happens to a problem whose prompt is longer than that: the run is refused, or the problem left out."""
@@ -68,6 +68,7 @@ class ProblemConfig:
     """The day (YYYY-MM-DD) that the chat template takes for today's; left out: the day of the pool's first start."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check(self, "user_template", "{problem}" in self.user_template, "must contain {problem}")
         for name in ("user_template", "system_prompt"):
             check(self, name, is_unicode(getattr(self, name) or ""), "holds half of a surrogate pair; write it anew")
@@ -77,10 +78,6 @@ class ProblemConfig:
             ok = str(value) not in ("true", "false")
             check(self, "template_kwargs", ok, f"text for {name}, which counts as true; write True or False")
         check(self, "date", self.date is None or _is_date(self.date), "must be a day, such as 2026-11-30")
-        for name in ("limit_train", "limit_test"):
-            value = getattr(self, name)
-            check(self, name, value is None or value >= 1, "must be at least 1, or left out")
-        check(self, "max_prompt_tokens", self.max_prompt_tokens >= 1, "must be at least 1")
 
 
 _LONGEST = 2**20
@@ -159,7 +156,7 @@ class GradingConfig:
 
     grader: str | None = option(None, GRADES, EVALUATION)
     """FILE.py:NAME, a function (solution, answer) -> True, False or None (no answer found); left out: math-verify."""
-    timeout_s: int = option(5, GRADES, EVALUATION)
+    timeout_s: int = option(5, GRADES, EVALUATION, least=1, most=86_400)
     """Seconds of processor time for one solution; a solution that takes longer is undecided."""
     unclosed_thought: bool = option(False, GRADES, EVALUATION)
     """Whether a solution that never closes its thought (cut off, as a rule) may have its answer in there."""
@@ -169,7 +166,7 @@ class GradingConfig:
     def __post_init__(self) -> None:
         if self.grader is not None:
             split(f"{self.FLAG}grader", self.grader)
-        check(self, "timeout_s", self.timeout_s >= 1, "must be at least 1")
+        check_numbers(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
     built = {}
     for name, value in values.items():
         part: Any = fields[name].default_factory
-        if dataclasses.is_dataclass(part):
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
             if not isinstance(value, dict):
                 raise BadInput(f"{prefix}{name}: holds {value!r:.60} instead of fields of its own")
             if issubclass(part, Params):

@@ -13,7 +13,7 @@ from typing import Any
 
 from o1p_jax.config.tree import VllmConfig
 from o1p_jax.data.records import Completion, Request
-from o1p_jax.runtime.errors import BadInput, O1pError, SamplerGone
+from o1p_jax.runtime.errors import BadInput, O1pError, Preempted, SamplerGone
 from o1p_jax.runtime.progress import say
 from o1p_jax.sampling.base import SamplingParams
 from o1p_jax.sampling.deadline import Deadline
@@ -141,7 +141,7 @@ def _raise_own(error: BaseException) -> None:
     """Raises the error of this project's that vLLM's own `except` has wrapped, such as Preempted, if there is one."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, O1pError):
+        if isinstance(cause, O1pError | Preempted):
             raise cause
         cause = cause.__cause__ or cause.__context__
 

@@ -197,19 +197,18 @@ STOPPED = """
 from contextlib import closing
 from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.data.records import Request
-from o1p_jax.runtime.signals import preemptible
 from o1p_jax.sampling.base import SamplingParams
 from o1p_jax.sampling.server import ServerSampler
-from o1p_jax.stages import cli
+from o1p_jax.runtime.entry import main
 
 def command(argv):
     config = SamplingConfig(sampler="server", servers=(argv[0],), slots=4)
     sampler = ServerSampler(config, None, "float32")
     sampler._checked = True
-    with preemptible(), closing(sampler):
+    with closing(sampler):
         sampler.sample([Request((1,), i) for i in range(9)], SamplingParams(max_tokens=9, stop_ids=()), print)
 
-cli.main(command)
+main(command)
 """
 
 

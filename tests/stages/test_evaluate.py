@@ -11,7 +11,8 @@ from vllm_server import free_port, serving
 
 from o1p_jax.config.tree import ComputeConfig, EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig
 from o1p_jax.data.pool import Pool
-from o1p_jax.data.prompts import read_prompts
+from o1p_jax.data.problems import load_problems
+from o1p_jax.data.prompts import make_prompts
 from o1p_jax.data.records import Request
 from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.runtime.errors import BadInput
@@ -59,7 +60,8 @@ def config(url: str, **fields) -> RunConfig:
 
 def greedy(folder: Path, longest: int):
     """How a server of the model in `folder` answers the test problems, as `fake_server.Fake` takes it."""
-    prompts = list(read_prompts(folder, "embedded:test", ProblemConfig(), PROBLEMS).prompt_ids.values())
+    problems = load_problems("embedded:test", ProblemConfig(), PROBLEMS)
+    prompts = list(make_prompts(folder, problems, ProblemConfig()).prompt_ids.values())
     sampler = JaxSampler.load(folder, mesh="1x1", dtype="float32", slots=16)
     params = SamplingParams(temperature=0.0, max_tokens=longest, stop_ids=())
     told = sampler.sample([Request(prompt, 0) for prompt in prompts], params, lambda _: None)

@@ -6,6 +6,7 @@ and so that it may be installed in another environment.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +28,7 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # the model is a folder
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine in this process: one to stop, and per-sample seeds reproduce
 }
 _CPU_ENVIRONMENT = {
@@ -52,6 +54,7 @@ class VllmSampler:
         cpu = _is_cpu_build()
         for key, value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if cpu else {})).items():
             os.environ.setdefault(key, value)
+        warnings.filterwarnings("ignore", category=FutureWarning)  # PyTorch warns vLLM, not the user
         import vllm
         from vllm.platforms import current_platform
 

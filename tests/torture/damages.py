@@ -15,7 +15,7 @@ from o1p_jax.config.tree import ProblemConfig
 from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import make_prompts
-from o1p_jax.data.shards import META, ShardedTable
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.evaluation.page import read_results
 from o1p_jax.models.hf.load import check_weights
 from o1p_jax.models.source import find_model
@@ -103,9 +103,9 @@ def readings(run: Path) -> dict[str, Any]:
 
     def pool(folder: Path) -> Any:
         found = Pool(folder)
-        (meta,) = folder.glob(f"grades/*/{META}")
+        (grades,) = folder.glob("grades/*")
         columns = [*PROBLEMS.names, *SAMPLES.names, *GRADES.names]
-        return found.facts, found.read(columns, ShardedTable(meta.parent, GRADES)).to_pylist()
+        return found.facts, found.read(columns, ShardedTable(grades, GRADES)).to_pylist()
 
     def weights() -> Any:
         return asdict(read_report(run / "weights")), read_weights(run / "weights").read().to_pylist()

@@ -70,7 +70,7 @@ def bad_values(kinds: tuple[Any, ...]) -> list[str]:
     if bool in kinds:
         return ["2", "maybe", "-"]
     if int in kinds:
-        return ["-1", "1.5", "nan", "inf", "many", "1e3", "0x10", "-9999999999", str(10**30), "9" * 5000]
+        return ["-1", "1.5", "nan", "inf", "many", "1e3", "0x10", "-9999999999", "9" * 5000]
     return ["other", "-1", ""] if all(isinstance(kind, str) for kind in kinds) else []
 
 

@@ -17,7 +17,7 @@ from o1p_jax.data.shards import META, ShardedTable
 from o1p_jax.methods import method_of
 from o1p_jax.methods.base import Group, Params
 from o1p_jax.methods.own_reward import reward_function
-from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import atomic_folder, read_summed_json, write_json_with_sum
 from o1p_jax.runtime.progress import say
 
@@ -127,7 +127,10 @@ def read_weights(out: Path) -> ShardedTable:
 
 def read_report(out: Path) -> WeightReport:
     """Reads the report of what `weigh` found when it wrote the folder `out`."""
-    return WeightReport(**read_summed_json(out / _REPORT))
+    try:
+        return WeightReport(**read_summed_json(out / _REPORT))
+    except FileNotFoundError:
+        raise CorruptData(f"{out / _REPORT}: is missing; remove {out}, which is made again within seconds") from None
 
 
 def _check_use(

@@ -27,6 +27,7 @@ from orbax.checkpoint import v1 as ocp
 from o1p_jax.devices import processes
 from o1p_jax.runtime import files, progress
 from o1p_jax.runtime.errors import CorruptData, DiskError
+from o1p_jax.runtime.sums import sum_of
 
 MANIFEST = "manifest.json"
 FACTS = "facts.json"
@@ -107,7 +108,7 @@ def steps(root: Path) -> list[Path]:
 def facts_of(folder: Path) -> dict[str, Any]:
     """Reads the facts of a checkpoint: what the run that wrote it depends on. Raises `CorruptData` where damaged."""
     sums = _manifest(folder)
-    if isinstance(sums, str) or sums.get(FACTS) != files.sha256_bytes((folder / FACTS).read_bytes()):
+    if isinstance(sums, str) or sums.get(FACTS) != sum_of(folder / FACTS):
         raise CorruptData(f"{folder / FACTS}: not as it was written; remove {folder}, whose step is trained again")
     return files.read_object(folder / FACTS)
 
@@ -140,7 +141,7 @@ def _manifest(folder: Path) -> dict[str, str] | str:
         sums = json.loads((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
         return "not a finished checkpoint (no manifest.json)"
-    except ValueError:
+    except (ValueError, RecursionError, IsADirectoryError):
         return f"{MANIFEST} is damaged"
     whole = isinstance(sums, dict) and all(isinstance(value, str) for value in sums.values())
     return sums if whole else f"{MANIFEST} is damaged"

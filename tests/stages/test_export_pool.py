@@ -28,7 +28,7 @@ def graded(pool: Pool, run: Path) -> Path:
     """Grades the pool, and weighs it for a run."""
     cfg = run_config(pool)
     grades = grade(pool, cfg.grading)
-    weigh(pool, grades, cfg.method, 0, identity.of_weights(cfg, pool.identity), run / "weights")
+    weigh(pool, grades, cfg.training, identity.of_weights(cfg, pool.identity), run / "weights")
     return run
 
 

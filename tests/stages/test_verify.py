@@ -1,6 +1,7 @@
 """What `verify` finds in a run, a pool and a model folder, whole and damaged."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from o1p_jax.runtime.files import sha256_file
 from o1p_jax.runtime.sums import SUMS, write_sums
 from o1p_jax.stages.export import export
 from o1p_jax.stages.verify import parts_of_model, parts_of_pool, parts_of_run, verify
-from o1p_jax.stages.weigh import weigh
+from o1p_jax.stages.weigh import read_report, weigh
+from o1p_jax.training.checkpoint import facts_of
 from o1p_jax.training.loop import train
 from o1p_jax.training.samples import TrainingSet
 
@@ -30,7 +32,7 @@ def whole(tmp_path_factory) -> Path:
     save_config(run / "config.json", cfg, None)
     rows = [sample(f"p{i}", k, 3 + i + k, bool(k)) for i in range(2) for k in range(4)]
     pool, grades = write_pool(run / "pool", rows[:4], rows[4:])
-    weigh(pool, grades, O1PrunerParams(m=4), 0, {}, run / "weights")
+    weigh(pool, grades, replace(cfg.training, method=O1PrunerParams(m=4)), {}, run / "weights")
     samples = TrainingSet.of(tiny_samples(32))
     folder = train(cfg.training, samples, source, make_mesh("1x1"), run, notes=notes_of(cfg))
     export(folder, run / "model", make_mesh("1x1"), source)
@@ -104,6 +106,16 @@ def test_damage_is_found(whole, tmp_path, capsys, victim, damage):
     bad = [line for line in lines if not line.startswith("ok  ")]
     assert VICTIMS[victim] in {line.split(": ")[0].removeprefix("DAMAGED  ") for line in bad}
     assert f"{len(bad)} of {len(lines)} parts are damaged" in error and "\n" not in error
+
+
+def test_a_lost_file_is_damage_for_its_readers_too(whole, tmp_path, capsys):
+    run = shutil.copytree(whole, tmp_path / "run")
+    checkpoint = run / "checkpoints" / "00000004"
+    for lost, reader in ((run / "weights" / "_report.json", read_report), (checkpoint / "facts.json", facts_of)):
+        lost.unlink()
+        with pytest.raises(CorruptData, match=f"{lost.name}: .*; remove {lost.parent}"):
+            reader(lost.parent)
+    assert len([line for line in found(run, capsys) if line.startswith("DAMAGED")]) == 2
 
 
 def test_what_was_never_finished_is_no_damage(whole, tmp_path, capsys):

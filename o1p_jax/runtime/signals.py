@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,15 +16,39 @@ _REPEATED_S = 3.0
 """A signal that comes so soon after the first is the same stop: sent to the whole group, and by the parent again."""
 
 
+_AGAIN_S = 0.1
+
+
 @contextmanager
 def preemptible() -> Iterator[None]:
-    """Makes SIGTERM and SIGINT raise `Preempted` inside the block; at the block's end the old handlers are back."""
+    """Makes SIGTERM and SIGINT raise `Preempted` inside the block; at the block's end the old handlers are back.
+
+    Python drops what is raised in a destructor or in a callback of the garbage collector, such as JAX's: a stop that
+    comes there is raised a moment later, or at the block's end.
+    """
+    dropped: list[tuple[BaseException, threading.Timer]] = []
+    report = sys.unraisablehook
 
     def stop(number: int) -> None:
         raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command to go on")
 
-    with _handled(stop):
-        yield
+    def note(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Preempted):
+            return report(unraisable)
+        dropped.append((unraisable.exc_value, threading.Timer(_AGAIN_S, again)))
+        dropped[-1][1].start()
+
+    with _handled(stop) as again:
+        sys.unraisablehook = note
+        try:
+            yield
+        finally:
+            sys.unraisablehook = report
+            waiting = [stopped for stopped, timer in dropped if timer.is_alive()]
+            for _, timer in dropped:
+                timer.cancel()
+    if waiting:
+        raise waiting[0]
 
 
 @contextmanager
@@ -52,19 +77,24 @@ def ignore_stops() -> None:
 
 
 @contextmanager
-def _handled(act: Callable[[int], None]) -> Iterator[None]:
-    """Calls `act` inside the block on SIGTERM and SIGINT, once for each stop."""
-    last = -_REPEATED_S
+def _handled(act: Callable[[int], None]) -> Iterator[Callable[[], None]]:
+    """Calls `act` in the block on SIGTERM and SIGINT, once for each stop; yields what brings the last stop again."""
+    last, latest = -_REPEATED_S, signal.SIGTERM
 
     def handle(number: int, _frame: Any) -> None:
-        nonlocal last
+        nonlocal last, latest
         if time.monotonic() - last >= _REPEATED_S:
-            last = time.monotonic()
+            last, latest = time.monotonic(), signal.Signals(number)
             act(number)
+
+    def again() -> None:
+        nonlocal last
+        last = -_REPEATED_S
+        os.kill(os.getpid(), latest)
 
     saved = {number: signal.signal(number, handle) for number in _STOPS}
     try:
-        yield
+        yield again
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)

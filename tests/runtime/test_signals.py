@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -26,6 +27,24 @@ def test_a_stop_passes_through_what_swallows_exceptions():
             time.sleep(1)
         except Exception:
             pass
+
+
+class Stopped:
+    """Something in whose destructor a stop comes: Python drops what is raised there."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_stop_that_python_drops_comes_again(busy, capfd):
+    before = sys.unraisablehook
+    with pytest.raises(Preempted, match="stopped by SIGINT"), preemptible():
+        Stopped()
+        reached = True
+        if busy:
+            time.sleep(5)
+    assert reached and sys.unraisablehook is before and "Traceback" not in capfd.readouterr().err
 
 
 def test_a_stop_that_comes_twice_is_one_and_a_later_one_acts_as_before_the_block(monkeypatch):

@@ -92,12 +92,12 @@ def losses(run: Path) -> list[tuple[int, float]]:
 class Command:
     """A command of launch/ that was started, with a process group of its own."""
 
-    def __init__(self, home: Home, command: list[str], program: Path | None = None, largest_file: int | None = None):
-        """Starts `program`, a file of launch/ if left out; no file that it writes may exceed `largest_file`."""
+    def __init__(self, home: Home, command: list[str], largest_file: int | None = None):
+        """Starts a program of launch/, or of another path, with its arguments; its files may not exceed `largest_file`."""
         self.log = home.folder / f"{time.monotonic_ns()}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, program or ROOT / "launch" / command[0], *command[1:]],
+                [sys.executable, ROOT / "launch" / command[0], *command[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

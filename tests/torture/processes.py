@@ -67,9 +67,9 @@ def pair(home: Home, run: Path) -> list[Command]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = ROOT / "tests" / "helpers" / "drive_train.py"
-    place = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
-    return [Command(home, [str(run), "4", "2", "2x1", *place, f"--process={i}"], program) for i in range(2)]
+    command = [str(ROOT / "tests" / "helpers" / "drive_train.py"), str(run), "4", "2", "2x1"]
+    command += [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    return [Command(home, [*command, f"--process={i}"]) for i in range(2)]
 
 
 def hit(pid: int, rng: random.Random) -> None:

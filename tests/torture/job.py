@@ -93,7 +93,7 @@ class Command:
     """A command of launch/ that was started, with a process group of its own."""
 
     def __init__(self, home: Home, command: list[str], largest_file: int | None = None):
-        """Starts a program of launch/, or of another path, with its arguments; its files may not exceed `largest_file`."""
+        """Starts a program, of launch/ if no other path is given; its files may not exceed `largest_file`."""
         self.log = home.folder / f"{time.monotonic_ns()}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

@@ -246,7 +246,7 @@ def _end(values: dict[str, Any], columns: Mapping[str, str], where: str) -> str 
         return None
     if not isinstance(end, str) or end not in _ENDS:
         raise BadInput(
-            f"{where}: column {columns['finish_reason']} says {end}; stop and length can be used: remove the row, or "
-            "the column, so that the last token tells"
+            f"{where}: column {columns['finish_reason']} says {end!r:.60}; stop and length can be used: remove the "
+            "row, or the column, so that the last token tells"
         )
     return _ENDS[end]

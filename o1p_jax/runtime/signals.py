@@ -1,5 +1,6 @@
 """A signal that asks the process to stop becomes an exception at once, or a note to act upon when it suits."""
 
+import atexit
 import os
 import signal
 import sys
@@ -74,6 +75,7 @@ def ignore_stops() -> None:
     """From now on SIGTERM and SIGINT change nothing: the process is about to end, and how is settled."""
     for number in _STOPS:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which child processes would inherit
+        atexit.register(signal.signal, number, signal.SIG_IGN)  # the interpreter's end gives up any other handler
 
 
 @contextmanager

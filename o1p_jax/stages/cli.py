@@ -58,7 +58,7 @@ def parse_run(flags: type[F], argv: list[str], about: str = "") -> tuple[F, RunC
     the same one. `about` is what `--help` says of the command.
     """
     name, _ = take_flag(argv, "config")
-    config = load_config(name or "embedded")
+    config = load_config("embedded" if name is None else name)
     method, _ = take_flag(argv, "method")
     also, argv = take_flag(argv, "method.name")
     for wanted in (also, method):

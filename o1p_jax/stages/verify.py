@@ -87,7 +87,7 @@ def parts_of_run(run: Path) -> list[Part]:
     for path in sorted((run / "evaluation" / "pools").glob("*")):
         name = path.relative_to(run).as_posix()
         parts += _guarded(name, partial(parts_of_pool, path, name))
-    if (run / "evaluation" / "report.json").exists():
+    if (run / "evaluation" / SUMS).exists():
         parts.append(Part("evaluation", [partial(_check_report, run / "evaluation")], "a report"))
     return parts
 

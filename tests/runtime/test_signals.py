@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -67,6 +68,21 @@ def test_a_process_about_to_end_is_not_stopped():
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)
+
+
+def test_a_process_that_ended_well_is_not_killed_while_python_goes_down():
+    program = """
+import os, signal
+from o1p_jax.runtime.entry import main
+
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGTERM):
+        kill(process, number)
+
+late = Late()
+main(lambda argv: None)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_processor_time_is_limited_inside_the_block_alone():

@@ -197,7 +197,24 @@ class Pool:
         return pa.table({name: found[name] for name in columns})
 
     def read(self, columns: Collection[str], *others: ShardedTable) -> pa.Table:
-        """Returns the `columns` of all solutions, in shard order; see `read_shard`."""
+        """Returns the `columns` of all solutions, in shard order; see `read_shard`.
+
+        A table that is not in the samples' shards, as a run's weights are, is joined by problem and sample.
+        """
         problems = self.problems.read() if set(columns) & set(PROBLEMS.names) - set(_KEY_COLUMNS) else None
+        sharded = [table for table in others if table.shards == self.samples.shards]
+        whole = [table for table in others if table.shards != self.samples.shards]
+        of_whole = {name: table for table in reversed(whole) for name in table.schema.names if name in columns}
+        here = [*_KEY_COLUMNS, *(n for n in columns if n not in (*_KEY_COLUMNS, *of_whole))]
         shards = range(self.samples.shards)
-        return pa.concat_tables([self.read_shard(i, columns, *others, problems=problems) for i in shards])
+        table = pa.concat_tables([self.read_shard(i, here, *sharded, problems=problems) for i in shards])
+        found = {name: table[name] for name in table.column_names}
+        keys = list(zip(*(found[name].to_pylist() for name in _KEY_COLUMNS), strict=True))
+        for other in whole:
+            part = other.read()
+            row = {key: i for i, key in enumerate(zip(*(part[n].to_pylist() for n in _KEY_COLUMNS), strict=True))}
+            if row.keys() != set(keys):
+                raise CorruptData(f"{other.path}: not the rows of {self.samples.path}")
+            rows = pa.array([row[key] for key in keys], pa.int64())
+            found |= {n: part[n].take(rows) for n, owner in of_whole.items() if owner is other and n not in found}
+        return pa.table({name: found[name] for name in columns})

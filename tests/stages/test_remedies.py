@@ -39,7 +39,7 @@ def cfg(tmp_path):
     batch = BatchConfig(rows_per_microbatch=16)
     cfg = replace(tiny_config(tmp_path / "run", batch=batch), sampling=SamplingConfig(slots=64))
     pool, grades = write_pool(Path(cfg.run) / "pool", [sample("p", k, 3 + k, k < 4) for k in range(8)])
-    weigh(pool, grades, cfg.method, cfg.seed, identity.of_weights(cfg, pool.identity), Path(cfg.run) / "weights")
+    weigh(pool, grades, cfg.training, identity.of_weights(cfg, pool.identity), Path(cfg.run) / "weights")
     save_config(Path(cfg.run) / "config.json", cfg, None)
     return cfg
 

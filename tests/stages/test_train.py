@@ -31,7 +31,7 @@ def cfg(tmp_path):
     optim = OptimConfig(learning_rate=1e-3, epochs=STEPS)
     cfg = tiny_config(tmp_path / "run", mesh="1x1", every=1, optim=optim)
     pool, grades = write_pool(Path(cfg.run) / "pool", [sample("p", k, 3 + k, k < 4) for k in range(8)])
-    weigh(pool, grades, cfg.method, cfg.seed, identity.of_weights(cfg, pool.identity), Path(cfg.run) / "weights")
+    weigh(pool, grades, cfg.training, identity.of_weights(cfg, pool.identity), Path(cfg.run) / "weights")
     return cfg
 
 

@@ -31,7 +31,7 @@ def follow(page: str, folder: Path) -> tuple[UserFunction, pa.Table, str]:
     program, script, *flags = shlex.split(command)
     assert program == "python"
     done = subprocess.run(
-        [sys.executable, ROOT / script, *flags, *SMALL],
+        [sys.executable, ROOT / script, *flags, *SMALL, "--sampling.problems_per_shard=8"],
         cwd=folder, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -89,7 +89,7 @@ def compare_models(
     if not processes.leader():
         return []
     facts = {
-        "base model": public_path(next(iter(models.values())).name),
+        "base model": public_path(base.name),
         "sampler": cfg.evaluation_sampler,
         "temperature": f"{cfg.evaluation.temperature:g}",
         "top_p": f"{cfg.evaluation.top_p:g}",

@@ -94,7 +94,7 @@ def in_comparing(cfg, monkeypatch):
     monkeypatch.setattr(evaluate.where, "sample", lambda *_, **__: None)
     monkeypatch.setattr(evaluate, "grade", lambda *_: grades)
     monkeypatch.setattr(evaluate.Pool, "read", too_large)
-    evaluate.compare_models(cfg, {"m": None}, {("m", "test"): None}, Path(cfg.run) / "evaluation", "m")
+    evaluate.compare_models(cfg, {"m": find_model(cfg.model)}, {("m", "test"): None}, Path(cfg.run) / "evaluation", "m")
 
 
 @pytest.mark.parametrize(

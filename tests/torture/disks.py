@@ -6,6 +6,9 @@ from pathlib import Path
 
 from tests.torture.job import Command, Home
 
+LOG_BYTES = 20_000
+"""The command's own log is a file as well."""
+
 
 def trial(home: Home, rng: random.Random, number: int) -> None:
     """Does the job where there is too little room, and then where there is enough."""
@@ -31,7 +34,8 @@ def limited(home: Home, rng: random.Random, number: int) -> None:
     """Does the job where no file may become larger than a random size, which needs no rights; then without a limit."""
     run = home.folder / f"limited-{number}"
     largest = max(path.stat().st_size for path in home.run.rglob("*") if path.is_file())
-    Command(home, home.job(run), largest_file=int(largest ** rng.uniform(0.3, 1))).judge((0, 74))
+    limit = LOG_BYTES * (largest / LOG_BYTES) ** rng.random()
+    Command(home, home.job(run), largest_file=int(limit)).judge((0, 74))
     Command(home, home.job(run)).judge((0,))
     home.assert_same(run)
 

@@ -20,7 +20,8 @@ def carded(folder: Path, commit: str | None = None, **parts) -> tuple[dict, str]
     checkpoint = folder / "checkpoints/00000002"
     write_json(checkpoint / FACTS, {"notes": notes, "made_by": {}})
     write_json(checkpoint / MANIFEST, {FACTS: sha256_file(checkpoint / FACTS)})
-    write_json(folder / "model" / PROVENANCE, provenance(checkpoint))
+    rounding = {"trained": 1.0, "exported": 1.0, "cosine": 1.0}
+    write_json(folder / "model" / PROVENANCE, provenance(checkpoint) | {"rounding": rounding})
     write_card(folder / "model")
     return json.loads((folder / "model" / PROVENANCE).read_text()), (folder / "model/README.md").read_text()
 

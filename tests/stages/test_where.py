@@ -68,6 +68,7 @@ def test_servers_that_are_not_named_are_refused_before_anything_is_sampled(tmp_p
 def test_sampling_by_servers_or_vllm_needs_no_mesh(tmp_path):
     elsewhere = SamplingConfig(sampler="vllm", vllm=VllmConfig(python="python"))
     for sampling in (served().sampling, elsewhere):
+        sampling = replace(sampling, max_tokens=1024)
         cfg = RunConfig(mesh="fsdp:32,context:2", pool=str(tmp_path / "pool"), sampling=sampling)
         preflight(cfg, ("train",), pool_alone=True, training=False)
         with pytest.raises(BadInput, match=r"batch\.rows_per_microbatch|mesh="):

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from o1p_jax.config.tree import BatchConfig, ProblemConfig, RunConfig
+from o1p_jax.config.tree import BatchConfig, EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import Prompter, make_prompts
 from o1p_jax.methods.o1_pruner import O1PrunerParams
@@ -12,8 +12,10 @@ from o1p_jax.planning.dry_run import dry_run
 from o1p_jax.runtime.errors import BadInput
 
 CFG = RunConfig(
-    problems=ProblemConfig(train="embedded:validation", limit_train=10),
+    problems=ProblemConfig(train="embedded:validation", limit_train=10, max_prompt_tokens=128),
+    sampling=SamplingConfig(max_tokens=384),
     method=O1PrunerParams(m=4),
+    evaluation=EvaluationConfig(max_tokens=384),
     batch=BatchConfig(sequences=16, row_length=512, rows_per_microbatch=8),
 )
 
@@ -44,4 +46,4 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path):
     with pytest.raises(BadInput, match="rows_per_microbatch"):
         dry_run(replace(CFG, mesh="16x1"))
     with pytest.raises(BadInput, match="no such file"):
-        dry_run(replace(CFG, problems=ProblemConfig(train=str(tmp_path / "none.jsonl"))))
+        dry_run(replace(CFG, problems=ProblemConfig(train=str(tmp_path / "none.jsonl", max_prompt_tokens=128))))

@@ -46,4 +46,4 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path):
     with pytest.raises(BadInput, match="rows_per_microbatch"):
         dry_run(replace(CFG, mesh="16x1"))
     with pytest.raises(BadInput, match="no such file"):
-        dry_run(replace(CFG, problems=ProblemConfig(train=str(tmp_path / "none.jsonl", max_prompt_tokens=128))))
+        dry_run(replace(CFG, problems=replace(CFG.problems, train=str(tmp_path / "none.jsonl"))))

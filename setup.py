@@ -22,13 +22,14 @@ REQUIRES = [
     "tensorboardX>=2.6.5,<3",
     "openai>=3.57,<4",
     "tenacity>=9.2,<10",
+    "datasets>=4,<6",
 ]
 EXTRAS = {
     "test": [
         "torch==2.13.0",
         "pytest>=9.2,<10",
         "pytest-xdist>=3.8,<4",
-        "datasets>=5.2,<6",
+        "setuptools>=77",
         "hypothesis>=6.170,<7",
         "beartype>=0.23,<0.24",
         "ruff==0.17.6",
@@ -38,7 +39,6 @@ EXTRAS = {
     ],
     "vllm": ["vllm>=0.18"],  # CUDA; docs/install.md has the builds for CPU and TPU
     "gguf": ["gguf>=0.19,<0.20", "accelerate>=1.15,<2", "torch>=2.13"],  # tools/import_gguf.py
-    "datasets": ["datasets>=4,<6"],
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "plan": [
@@ -54,8 +54,10 @@ setup(
     description="Length-harmonizing fine-tuning (O1-Pruner) of long-thinking language models in JAX and Flax",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["o1p_jax", "o1p_jax.*"]),
+    packages=[*find_packages(include=["o1p_jax", "o1p_jax.*"]), "o1p_jax.configs"],
+    package_dir={"o1p_jax.configs": "configs"},  # beside the package, where people look for them
     package_data={"o1p_jax": ["*/templates/*", "embedded/model/*", "planning/hub.json", "planning/h100.txtpb"]},
     install_requires=REQUIRES,
+    entry_points={"console_scripts": ["o1p = o1p_jax.commands.main:main"]},
     extras_require=EXTRAS,
 )

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.stages import cli
 
 
@@ -20,30 +21,23 @@ class Arguments:
 
 def command(argv: list[str]) -> None:
     args = cli.parse(Arguments, argv)
-    from dataclasses import replace
-
-    from o1p_jax.config.tree import ComputeConfig, ProblemConfig, RunConfig, VllmConfig
+    from o1p_jax.config.tree import ProblemConfig, SamplingConfig, VllmConfig
     from o1p_jax.data.problems import load_problems
     from o1p_jax.data.prompts import Prompter
     from o1p_jax.data.records import Request
     from o1p_jax.models.hf.hub import resolve_model
     from o1p_jax.sampling import SamplingParams, make_sampler
 
-    cfg = RunConfig(
-        mesh="1x1",
-        problems=ProblemConfig(prompt_column=args.prompt_column),
-        compute=ComputeConfig(dtype="float32"),
-    )
-    vllm = VllmConfig(dtype="float32", kv_cache_gib=1.0)
-    cfg = replace(cfg, sampling=replace(cfg.sampling, max_tokens=args.tokens, slots=args.prompts, vllm=vllm))
-    cfg = replace(cfg, evaluation=replace(cfg.evaluation, max_tokens=args.tokens))
+    problems, vllm = ProblemConfig(prompt_column=args.prompt_column), VllmConfig(dtype="float32", kv_cache_gib=1.0)
     folder = resolve_model(args.model)
-    prompter = Prompter(folder, cfg.problems)
-    prompts = [prompter.prompt_ids(p) for p in load_problems(args.problems, cfg.problems, args.prompts)]
+    prompter = Prompter(folder, problems)
+    prompts = [prompter.prompt_ids(p) for p in load_problems(args.problems, problems, args.prompts)]
+    longest = max(map(len, prompts)) + args.tokens
     params = SamplingParams(temperature=0.0, max_tokens=args.tokens, stop_ids=prompter.eos_ids)
     expected = _transformers(str(folder), prompts, args.tokens, prompter.eos_ids)
     for kind in ("vllm", "jax"):
-        sampler = make_sampler(kind, folder, cfg, max(map(len, prompts)))
+        config = SamplingConfig(sampler=kind, slots=args.prompts, vllm=vllm)
+        sampler = make_sampler(config, folder, mesh="1x1", dtype="float32", max_length=longest)
         got = [c.token_ids for c in sampler.sample([Request(p, 0) for p in prompts], params, lambda _: None)]
         sampler.close()
         same = sum(a == b for a, b in zip(got, expected, strict=True))
@@ -71,4 +65,4 @@ def _transformers(folder: str, prompts: list[tuple[int, ...]], tokens: int, eos:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.stages import cli
 
 _LAYER_BYTES = 2**26  # of the model made here, about
@@ -98,4 +99,4 @@ def measure(model: Path, out: Path, mesh: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

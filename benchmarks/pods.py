@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.progress import track
 from o1p_jax.stages import cli
 
@@ -91,6 +92,7 @@ def command(argv: list[str]) -> None:
                     [
                         sys.executable, launch, f"--config={config}", f"--model={_MODELS[model]}",
                         f"--topology={topology}", f"--mesh={mesh}", f"--batch.row_length={length}",
+                        "--batch.too_long=drop",
                         f"--batch.rows_per_microbatch={rows}", f"--batch.sequences={rows}", f"--json={file}",
                     ],
                     capture_output=True, text=True, check=False,
@@ -117,4 +119,4 @@ def _row(plan: dict) -> str:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -1,6 +1,6 @@
 """The whole job over several seeds, and what came out of each: does the method hold, or was it luck?
 
-    python benchmarks/seeds.py --seeds 0 1 2 --mesh=8x1
+    python benchmarks/seeds.py --seeds=0,1,2 --mesh=8x1
 
 Other flags are those of launch/train.py. Each seed has a run folder, RUN-seed0 and so on; finished ones are skipped.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from o1p_jax.evaluation.table import OVERALL
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import O1pError
 from o1p_jax.stages import cli
 
@@ -20,10 +21,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def command(argv: list[str]) -> None:
-    seeds, rest = cli.take_values(argv, "seeds")
+    seeds, rest = cli.take_flag(argv, "seeds")
     cfg = cli.parse_run_config(rest)
     changes = []
-    for seed in seeds or ["0", "1", "2"]:
+    for seed in (seeds or "0,1,2").split(","):
         run = f"{cfg.run}-seed{seed}"
         done = subprocess.run([sys.executable, ROOT / "launch" / "train.py", *rest, f"--run={run}", f"--seed={seed}"])
         if done.returncode:
@@ -52,4 +53,4 @@ def _line(figures: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

@@ -1,30 +1,6 @@
-"""Writes a run's newest checkpoint, or the one of `--step`, as a Hugging Face folder with a model card.
+"""The command `o1p export`, from a checkout; `python launch/export.py --help` says what it does."""
 
-python launch/export.py --run=runs/embedded --out=hf_model
-"""
-
-from dataclasses import dataclass
-from pathlib import Path
-
-from o1p_jax.stages import cli
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arguments:
-    run: str
-    """The run folder."""
-    out: str
-    """The folder to write."""
-    step: int | None = None
-    """The step of the checkpoint; left out: the newest whole checkpoint."""
-
-
-def command(argv: list[str]) -> None:
-    args = cli.parse(Arguments, argv)
-    from o1p_jax.stages.pipeline import export_run
-
-    export_run(Path(args.run), Path(args.out), args.step)
-
+from o1p_jax.commands.main import run
 
 if __name__ == "__main__":
-    cli.main(command)
+    run("export")

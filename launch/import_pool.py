@@ -1,21 +1,6 @@
-"""Makes a pool of solutions that another program sampled (TRL, verl, Open-R1, or anything that writes token ids).
+"""The command `o1p import-pool`, from a checkout; `python launch/import_pool.py --help` says what it does."""
 
-    python launch/import_pool.py --rollouts samples.jsonl --model=Qwen/Qwen3-0.6B --pool=pools/mine
-    python launch/train.py --pool=pools/mine --model=Qwen/Qwen3-0.6B
-
-A column that is called otherwise is named by a flag (`--answer_column=gold`). docs/pools.md says what the files need.
-"""
-
-from o1p_jax.config.imports import ImportConfig
-from o1p_jax.stages import cli
-
-
-def command(argv: list[str]) -> None:
-    cfg = cli.parse(ImportConfig, argv)
-    from o1p_jax.stages.import_pool import import_pool
-
-    print(f"pool {import_pool(cfg).path}")
-
+from o1p_jax.commands.main import run
 
 if __name__ == "__main__":
-    cli.main(command)
+    run("import-pool")

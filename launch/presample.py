@@ -1,19 +1,6 @@
-"""Samples, grades and weighs K solutions of each problem: a pool that any number of runs can be trained from.
+"""The command `o1p presample`, from a checkout; `python launch/presample.py --help` says what it does."""
 
-python launch/presample.py --config=configs/embedded.py --run=runs/mine
-python launch/presample.py --config=configs/r1_distill_qwen_7b.py --pool=pools/r1_7b
-"""
-
-from o1p_jax.stages import cli
-
-
-def command(argv: list[str]) -> None:
-    restart, argv = cli.take_flag(argv, "restart")
-    cfg = cli.parse_run_config(argv)
-    from o1p_jax.stages.pipeline import samples_only
-
-    samples_only(cfg, restart)
-
+from o1p_jax.commands.main import run
 
 if __name__ == "__main__":
-    cli.main(command)
+    run("presample")

@@ -1,31 +1,6 @@
-"""Does the whole job: presample, grade, weigh, train, export, evaluate. What the run folder holds is not done again.
+"""The command `o1p train`, from a checkout; `python launch/train.py --help` says what it does."""
 
-python launch/train.py --mesh=8x1
-python launch/train.py --config=configs/smollm2_135m.py --run=runs/mine --optim.learning_rate=1e-6
-
---pool=pools/mine trains on other samples than the run's own. A run with a changed configuration goes on with all that
-the change does not touch; work that the change would throw away stays, unless --restart=training (or samples) has it
-set aside and made again.
-
-The same command on every host of a pod does the job together: under SLURM and on TPUs without further flags,
-elsewhere with --coordinator=HOST:PORT --processes=N --process=I (docs/processes.md).
-"""
-
-from o1p_jax.runtime.place import find_place
-from o1p_jax.runtime.supervisor import in_worker, supervise
-from o1p_jax.stages import cli
-
-
-def command(argv: list[str]) -> None:
-    place, argv = find_place(argv)
-    restart, argv = cli.take_flag(argv, "restart")
-    cfg = cli.parse_run_config(argv)
-    if place and not in_worker():
-        return supervise(place)
-    from o1p_jax.stages.pipeline import whole_job
-
-    whole_job(cfg, place, restart)
-
+from o1p_jax.commands.main import run
 
 if __name__ == "__main__":
-    cli.main(command)
+    run("train")

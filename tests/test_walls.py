@@ -23,6 +23,7 @@ FOLDERS = (
     "training",
     "stages",
     "planning",
+    "commands",
 )
 WITHOUT_JAX = FOLDERS[: FOLDERS.index("devices")]
 WITH_JAX_ALL_THE_SAME = "o1p_jax.methods.objectives"

@@ -8,6 +8,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import atomic_folder
 from o1p_jax.stages import cli
@@ -59,4 +60,4 @@ def _find(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

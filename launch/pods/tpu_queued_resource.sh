@@ -23,7 +23,11 @@ cd o1p_jax
 python3 -m pip install --quiet --user uv
 [ -x .venv/bin/python ] || "$HOME/.local/bin/uv" venv --quiet --seed --python 3.11 .venv
 .venv/bin/pip install --quiet -c constraints.txt -e '.[tpu]'
-# vLLM (docs/install.md) on the four chips of a v5p host alone, not on the whole slice.
+# vLLM has its own versions of most packages: of this project's, its environment gets what sampling needs.
+[ -x "$HOME/venv-vllm/bin/python" ] || "$HOME/.local/bin/uv" venv --quiet --seed --python 3.12 "$HOME/venv-vllm"
+"$HOME/venv-vllm/bin/pip" install --quiet vllm-tpu jaxtyping pyarrow rich
+"$HOME/venv-vllm/bin/pip" install --quiet --no-deps -e .
+# It runs on the four chips of a v5p host alone, not on the whole slice.
 cat > vllm_python << 'VLLM'
 #!/bin/bash
 export TPU_PROCESS_BOUNDS=1,1,1 TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1 TPU_VISIBLE_CHIPS=0,1,2,3

@@ -41,6 +41,7 @@ class ImportConfig:
     finish_reason_column: str | None = None
     """Column that says how the solution ended: stop or length."""
     step_column: str | None = None
+    """Column of the trainer's step, by which `steps` chooses."""
     mask_column: str | None = None
     """Column with 1 for each token of the solution that the model sampled, 0 for others (a tool's output)."""
     level_column: str | None = None

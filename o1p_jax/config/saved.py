@@ -5,10 +5,10 @@ from pathlib import Path
 from o1p_jax.config.text import from_dict, to_dict
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import read_json, write_json
+from o1p_jax.runtime.files import read_object, write_json
 
 CONFIG = "config.json"
-_FORMAT = 2
+_FORMAT = 3
 
 
 def save_config(path: Path, cfg: RunConfig, commit: str | None) -> None:
@@ -21,13 +21,13 @@ def load_saved(path: Path) -> tuple[RunConfig, str | None]:
 
     Raises BadInput for the file of an older version, CorruptData for a file that is not as it was written.
     """
-    values = read_json(path)
-    if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
-        raise BadInput(
-            f"run={path.parent}: made by an older version of this program; name another folder, or remove this one"
-        )
+    values = read_object(path)
+    if values.pop("format", None) != _FORMAT:
+        raise BadInput(f"run={path.parent}: not a run, or one of an older version of this program; name another folder")
     commit = values.pop("commit", None)
     try:
         return from_dict(RunConfig, values), commit
     except BadInput as e:
         raise CorruptData(f"{path}: {e}") from None
+    except (AttributeError, LookupError, TypeError):
+        raise CorruptData(f"{path}: holds a value of another kind than was written; restore the file") from None

@@ -11,18 +11,19 @@ _SAMPLED = (SAMPLES, EVALUATION)
 """The results that a sampler makes."""
 
 
-def fields_of(config: Any, *results: str, sampler: str | None = None) -> dict[str, Any]:
+def fields_of(config: Any, *results: str) -> dict[str, Any]:
     """Returns dotted name -> value of the fields in `config` that the `results` directly depend on.
 
-    `config` is a run's configuration or a part of one. Samples and evaluation do not depend on the fields of another
-    sampler than `sampler`; None stands for the sampler that `config` uses.
+    `config` is a run's configuration or a part of one. Samples and evaluation do not depend on the fields of other
+    samplers than those that a run's `config` uses for them.
     """
-    if sampler is None and isinstance(config, RunConfig):
-        sampler = config.sampling.sampler
+    samplers = {}
+    if isinstance(config, RunConfig):
+        samplers = {SAMPLES: config.sampling.sampler, EVALUATION: config.evaluation_sampler}
     return {
         name: value
         for name, value, metadata in _leaves(config)
-        if any(r in metadata["affects"] and not _of_another(metadata, r, sampler) for r in results)
+        if any(r in metadata["affects"] and not _of_another(metadata, r, samplers.get(r)) for r in results)
     }
 
 

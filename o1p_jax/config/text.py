@@ -26,8 +26,10 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
         raise BadInput(f"{prefix}{unknown[0]}: no such field in this version")
     built = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            part: Any = fields[name].default_factory
+        part: Any = fields[name].default_factory
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            if not isinstance(value, dict):
+                raise BadInput(f"{prefix}{name}: holds {value!r:.60} instead of fields of its own")
             if issubclass(part, Params):
                 part, value = params_of(value)
             value = from_dict(part, value, f"{prefix}{name}.")

@@ -7,13 +7,24 @@ other processes, do without.
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
+from o1p_jax.config.export import ExportConfig
 from o1p_jax.config.mesh import parse_mesh
 from o1p_jax.config.sampling import EvaluationConfig, GradingConfig, ProblemConfig, SamplingConfig, VllmConfig
 from o1p_jax.config.training import BatchConfig, CheckpointConfig, ComputeConfig, OptimConfig, TrainingConfig
 from o1p_jax.methods.base import Params
 from o1p_jax.methods.o1_pruner import O1PrunerParams
-from o1p_jax.runtime.fields import EVALUATION, SAMPLES, TRAINING, WEIGHTS, check, option
+from o1p_jax.runtime.fields import (
+    EVALUATION,
+    LARGEST_SEED,
+    SAMPLES,
+    TRAINING,
+    WEIGHTS,
+    check,
+    check_numbers,
+    option,
+)
 
 __all__ = [
     "EMBEDDED",
@@ -21,6 +32,7 @@ __all__ = [
     "CheckpointConfig",
     "ComputeConfig",
     "EvaluationConfig",
+    "ExportConfig",
     "GradingConfig",
     "OptimConfig",
     "ProblemConfig",
@@ -37,13 +49,16 @@ EMBEDDED = "embedded"  # the model and the problem sets that ship with the packa
 class RunConfig:
     """Everything that a run depends on."""
 
+    FLAG: ClassVar[str] = ""
+
     run: str = option("runs/embedded")
     """The run folder: every stage's result lies in it."""
     pool: str | None = option(None)
     """The folder of samples and grades, which many runs can share; left out: pool/ in the run folder."""
     mesh: str = option("8x1")
     """Data-parallel (FSDP) x tensor-parallel devices, axes by name (fsdp:-1,tensor:4), or a pod (v5p-64, h100x8)."""
-    seed: int = option(0, SAMPLES, WEIGHTS, TRAINING, EVALUATION)
+    seed: int = option(0, SAMPLES, WEIGHTS, TRAINING, EVALUATION, least=0, most=LARGEST_SEED)
+    """Seed of everything that is drawn: samples, choice of samples, order of training, evaluation."""
     model: str = option(EMBEDDED)
     """Hugging Face folder, hub name, or `embedded`. What depends on the model depends on the contents of its files."""
     revision: str | None = option(None)
@@ -57,18 +72,52 @@ class RunConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        samples = self.sampling.samples_per_problem
-        check(self.method, "m", self.method.m <= samples, f"m can't exceed sampling.samples_per_problem={samples}")
+        check_numbers(self)
         parse_mesh(self.mesh)
+        check(
+            self.evaluation,
+            "sampler",
+            (self.sampling.sampler, self.evaluation_sampler) != ("jax", "vllm"),
+            "an accelerator's memory stays JAX's after sampling.sampler=jax; set sampling.sampler=vllm as well",
+        )
+        if self.pool is None:  # a pool that was imported has its own number of samples
+            self.check_samples()
+        longest = self.problems.max_prompt_tokens + self.sampling.max_tokens
+        check(
+            self.batch,
+            "row_length",
+            self.batch.row_length >= longest or self.batch.too_long == "drop",
+            f"must be at least {longest}, problems.max_prompt_tokens={self.problems.max_prompt_tokens} + "
+            f"sampling.max_tokens={self.sampling.max_tokens}; change one of them, or say batch.too_long=drop, which "
+            "leaves longer samples out",
+        )
+
+    def check_samples(self) -> None:
+        """Raises BadInput where the method asks for other samples than `sampling` draws for each problem."""
+        samples, method = self.sampling.samples_per_problem, self.method
+        check(method, "m", method.m <= samples, f"m can't exceed sampling.samples_per_problem={samples}")
+        check(
+            self.sampling,
+            "samples_per_problem",
+            samples >= method.fewest_samples,
+            f"method={method.name} compares a problem's samples with one another; take at least "
+            f"{method.fewest_samples}",
+        )
 
     @property
     def training(self) -> TrainingConfig:
         """The part of the configuration that training works by."""
         names = ("seed", "method", "batch", "compute", "optim", "checkpoint")
         return TrainingConfig(**{name: getattr(self, name) for name in names})
+
+    @property
+    def evaluation_sampler(self) -> Literal["jax", "vllm", "server"]:
+        """The sampler that models are compared by."""
+        return self.evaluation.sampler or self.sampling.sampler
 
     @property
     def sampling_seed(self) -> int:

@@ -12,12 +12,13 @@ solution.
 None of the three trainers writes token ids unless told to, and text alone is refused: docs/pools.md says why.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from o1p_jax.data.row_files import SUFFIXES, read_rows
+from o1p_jax.data.problems import lone_answer
+from o1p_jax.data.row_files import SUFFIXES, is_absent, read_rows, value_at
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import sha256_file
 
@@ -140,7 +141,10 @@ def read_solutions(
 
 def _unfold(row: dict[str, Any], columns: Mapping[str, str], where: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Yields each solution of a row: what a column holds -> the solution's value, and its place in the file."""
-    values = {role: row[name] for role, name in columns.items() if name in row}
+    values = {}
+    for role, name in columns.items():
+        with suppress(KeyError):
+            values[role] = value_at(row, name)
     for role in ("prompt_ids", "completion_ids"):
         if role not in values:
             raise _without_ids(role, row, columns, where)
@@ -176,9 +180,9 @@ def _without_ids(role: str, row: dict[str, Any], columns: Mapping[str, str], whe
 
 def _step(values: dict[str, Any], columns: Mapping[str, str], where: str, needed: bool) -> str:
     step = values.get("step")
-    if needed and _absent(step):
+    if needed and is_absent(step):
         raise BadInput(f"{where}: column {columns['step']} holds no step; leave --steps out, or name --step_column")
-    return "" if _absent(step) else str(step)  # verl has written numbers as text
+    return "" if is_absent(step) else str(step)  # verl has written numbers as text
 
 
 def _solution(values: dict[str, Any], columns: Mapping[str, str], where: str, path: Path) -> Solution:
@@ -188,7 +192,7 @@ def _solution(values: dict[str, Any], columns: Mapping[str, str], where: str, pa
         raise BadInput(f"{where}: column {columns['prompt_ids']} is empty; log the prompt's token ids too")
     mask = values.get("mask")
     sampled = isinstance(mask, list) and len(mask) == len(completion_ids) and all(mask)
-    if not (sampled or _absent(mask)):
+    if not (sampled or is_absent(mask)):
         raise BadInput(
             f"{where}: column {columns['mask']} marks tokens that the model did not sample; padding must be cut off, "
             "and solutions with a tool's output can't be trained on"
@@ -219,7 +223,7 @@ def _ids(values: dict[str, Any], role: str, columns: Mapping[str, str], where: s
 def _text(values: dict[str, Any], role: str, columns: Mapping[str, str], where: str) -> str | None:
     """Returns a column's text, or its number as text; None where the column has neither."""
     value = values.get(role)
-    if _absent(value):
+    if is_absent(value):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadInput(f"{where}: column {columns[role]} holds no text; write some, or leave the column out")
@@ -229,7 +233,8 @@ def _text(values: dict[str, Any], role: str, columns: Mapping[str, str], where: 
 def _answer(values: dict[str, Any], columns: Mapping[str, str], where: str) -> str:
     if "answer" not in values:
         raise BadInput(f"{where}: no column {columns['answer']}; name the gold answers' with --answer_column")
-    answer = (_text(values, "answer", columns, where) or "").rpartition("####")[2].strip()
+    alone = {"answer": lone_answer(values["answer"], columns["answer"], where)}
+    answer = (_text(alone, "answer", columns, where) or "").rpartition("####")[2].strip()
     if not answer:
         raise BadInput(f"{where}: column {columns['answer']} holds no gold answer; fill it in or remove the row")
     return answer
@@ -237,16 +242,11 @@ def _answer(values: dict[str, Any], columns: Mapping[str, str], where: str) -> s
 
 def _end(values: dict[str, Any], columns: Mapping[str, str], where: str) -> str | None:
     end = values.get("finish_reason")
-    if _absent(end):
+    if is_absent(end):
         return None
     if not isinstance(end, str) or end not in _ENDS:
         raise BadInput(
-            f"{where}: column {columns['finish_reason']} says {end}; stop and length can be used: remove the row, or "
-            "the column, so that the last token tells"
+            f"{where}: column {columns['finish_reason']} says {end!r:.60}; stop and length can be used: remove the "
+            "row, or the column, so that the last token tells"
         )
     return _ENDS[end]
-
-
-def _absent(value: Any) -> bool:
-    """Returns whether `value` stands for a missing one, which pandas writes as NaN."""
-    return value is None or (isinstance(value, float) and math.isnan(value))

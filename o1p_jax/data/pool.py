@@ -20,7 +20,7 @@ from o1p_jax.config.text import fingerprint, plain
 from o1p_jax.data.records import Problem
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import read_json, write_json
+from o1p_jax.runtime.files import read_summed_json, sum_path, write_json_with_sum
 
 PROBLEMS = pa.schema(
     [
@@ -31,6 +31,7 @@ PROBLEMS = pa.schema(
         ("problem", pa.string()),
         ("answer", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
+        ("inside_thought", pa.bool_()),  # the prompt ends inside a thought
     ]
 )
 SAMPLES = pa.schema(
@@ -52,9 +53,16 @@ GRADES = pa.schema(
     ]
 )
 
+CONTENTS = {
+    "model_sha256": "the model's weights",
+    "problems_sha256": "the problems",
+    "imported_sha256": "the imported solutions",
+    "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template, date, ...)",
+}
+"""Names of digests in an identity -> what they are digests of."""
 _KEY_COLUMNS = ("problem_id", "sample_idx")
 _FACTS = "pool.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Pool:
@@ -65,7 +73,7 @@ class Pool:
         self.path = Path(path)
         if not (self.path / _FACTS).is_file():
             raise BadInput(f"{self.path}: no pool here ({_FACTS} is missing); launch/presample.py makes one")
-        self.facts: dict[str, Any] = read_json(self.path / _FACTS)
+        self.facts: dict[str, Any] = read_summed_json(self.path / _FACTS)
         if self.facts.get("format") != _FORMAT:
             raise BadInput(f"{self.path}: a pool of another version; name another folder, or remove this one")
         self.problems = ShardedTable(self.path / "problems", PROBLEMS)
@@ -80,23 +88,29 @@ class Pool:
         facts: Mapping[str, Any],
         problems: Sequence[Problem],
         prompts: Mapping[str, Sequence[int]],
+        inside_thought: Collection[str] = (),
         problems_per_shard: int,
     ) -> "Pool":
         """Makes an empty pool for `problems`, or opens the pool that lies at `path`, if its identity is the same.
 
         `identity` is all that the samples depend on (JSON values); `facts` are further values to remember; `prompts`
-        are token ids by problem_id. Raises BadInput that names the first value of the identity that differs.
+        are token ids by problem_id, `inside_thought` the problem_ids whose prompt ends inside a thought. Raises
+        BadInput that names the first value of the identity that differs.
         """
         path = Path(path)
         identity = plain(identity)
         if not Pool.lies_in(path):
             # Any number of processes may do this at once: all of them write the same.
             table = ShardedTable.create(path / "problems", PROBLEMS, identity, 1)
-            rows = [asdict(p) | {"prompt_ids": list(prompts[p.problem_id])} for p in problems]
+            rows = [
+                asdict(p)
+                | {"prompt_ids": list(prompts[p.problem_id]), "inside_thought": p.problem_id in inside_thought}
+                for p in problems
+            ]
             table.write_shard(0, rows)
             ShardedTable.create(path / "samples", SAMPLES, identity, -(-len(problems) // problems_per_shard))
             layout = {"format": _FORMAT, "problems": len(problems), "problems_per_shard": problems_per_shard}
-            write_json(path / _FACTS, {**layout, **facts, "identity": identity})
+            write_json_with_sum(path / _FACTS, {**layout, **facts, "identity": identity})
         pool = cls(path)
         pool.check(identity)
         return pool
@@ -105,12 +119,12 @@ class Pool:
     def lies_in(path: Path) -> bool:
         """Returns whether a pool lies in `path`.
 
-        A folder that is empty, or was being made when its maker was killed, holds no pool. Raises BadInput where
-        something else lies there.
+        A folder that is empty, was being made when its maker was killed, or has lost its pool.json holds no pool.
+        Raises BadInput where something else lies there.
         """
         if (path / _FACTS).is_file():
             return True
-        parts = {"problems", "samples"}
+        parts = {"problems", "samples", "grades", sum_path(path / _FACTS).name}
         if path.exists() and (
             not path.is_dir() or any(f.name[0] != "." and f.name not in parts for f in path.iterdir())
         ):
@@ -140,10 +154,12 @@ class Pool:
     def check(self, identity: Mapping[str, Any]) -> None:
         """Raises BadInput that names the first value of `identity` which the pool's samples were not made with."""
         for name in self.differences(identity):
-            raise BadInput(
-                f"{self.path}: its samples were made with {name}={self.identity.get(name)}, not "
-                f"{identity.get(name)}; set it back, or name another pool"
+            made_with = (
+                f"another {name}, by a change of {CONTENTS[name]}"
+                if name in CONTENTS
+                else f"{name}={self.identity.get(name)}, not {identity.get(name)}"
             )
+            raise BadInput(f"{self.path}: its samples were made with {made_with}; set it back, or name another pool")
 
     def grades(self, made_by: Mapping[str, Any]) -> ShardedTable:
         """Returns the table of grades by the grader that `made_by` (JSON values) describes; it may be empty as yet."""
@@ -181,7 +197,24 @@ class Pool:
         return pa.table({name: found[name] for name in columns})
 
     def read(self, columns: Collection[str], *others: ShardedTable) -> pa.Table:
-        """Returns the `columns` of all solutions, in shard order; see `read_shard`."""
+        """Returns the `columns` of all solutions, in shard order; see `read_shard`.
+
+        A table that is not in the samples' shards, as a run's weights are, is joined by problem and sample.
+        """
         problems = self.problems.read() if set(columns) & set(PROBLEMS.names) - set(_KEY_COLUMNS) else None
+        sharded = [table for table in others if table.shards == self.samples.shards]
+        whole = [table for table in others if table.shards != self.samples.shards]
+        of_whole = {name: table for table in reversed(whole) for name in table.schema.names if name in columns}
+        here = [*_KEY_COLUMNS, *(n for n in columns if n not in (*_KEY_COLUMNS, *of_whole))]
         shards = range(self.samples.shards)
-        return pa.concat_tables([self.read_shard(i, columns, *others, problems=problems) for i in shards])
+        table = pa.concat_tables([self.read_shard(i, here, *sharded, problems=problems) for i in shards])
+        found = {name: table[name] for name in table.column_names}
+        keys = list(zip(*(found[name].to_pylist() for name in _KEY_COLUMNS), strict=True))
+        for other in whole:
+            part = other.read()
+            row = {key: i for i, key in enumerate(zip(*(part[n].to_pylist() for n in _KEY_COLUMNS), strict=True))}
+            if row.keys() != set(keys):
+                raise CorruptData(f"{other.path}: not the rows of {self.samples.path}")
+            rows = pa.array([row[key] for key in keys], pa.int64())
+            found |= {n: part[n].take(rows) for n, owner in of_whole.items() if owner is other and n not in found}
+        return pa.table({name: found[name] for name in columns})

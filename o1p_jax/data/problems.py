@@ -1,21 +1,29 @@
 """The module reads problem sets from files, the `datasets` library, or the embedded sets."""
 
+import heapq
+import json
+import math
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from o1p_jax.config.tree import ProblemConfig
 from o1p_jax.data.records import Problem, problem_id
-from o1p_jax.data.row_files import SUFFIXES, read_rows
+from o1p_jax.data.row_files import SUFFIXES, is_absent, read_rows, value_at
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
 
+_ROLES = ("system", "developer", "user", "assistant")
+
 
 def load_problems(spec: str, cfg: ProblemConfig, limit: int | None = None) -> list[Problem]:
-    """Returns the problems that `spec` names, at most the first `limit`.
+    """Returns the problems that `spec` names, in their order; with `limit`, so many of them.
 
     `spec` is a .jsonl or .parquet file, embedded:SPLIT, or a `datasets` name, NAME[@SUBSET]:SPLIT. The same problem
-    with the same answer counts once. Raises BadInput that names file, row and remedy.
+    with the same answer counts once. A limit takes the problems of the smallest ids, which are hashes, so that a set
+    sorted by level gives some of every level; an embedded set has its levels in turn and gives its first problems.
+    Raises BadInput that names file, row and remedy.
     """
     if spec.startswith("embedded:"):
         from o1p_jax.data.embedded import embedded_problems
@@ -24,17 +32,18 @@ def load_problems(spec: str, cfg: ProblemConfig, limit: int | None = None) -> li
     rows, split = _rows(spec)
     found: dict[str, Problem] = {}
     read = 0
-    for number, row in enumerate(rows, 1):
-        if len(found) == limit:
-            break
-        problem = _problem(row, f"{spec}, row {number}", cfg, spec, split)
+    for read, row in enumerate(rows, 1):
+        problem = _problem(row, f"{spec}, row {read}", cfg, spec, split)
         found.setdefault(problem.problem_id, problem)
-        read = number
     if not found:
         raise BadInput(f"{spec}: holds no problems; name a file or split that has some")
     if len(found) < read:
         say(f"{spec}: {read - len(found)} of {read} rows repeat a problem and are left out")
-    return list(found.values())
+    if limit is None or limit >= len(found):
+        return list(found.values())
+    say(f"{spec}: {limit} of {len(found)} problems are used, chosen by their hash: the same for every seed")
+    chosen = set(heapq.nsmallest(limit, found))
+    return [problem for name, problem in found.items() if name in chosen]
 
 
 def _rows(spec: str) -> tuple[Iterable[dict[str, Any]], str]:
@@ -68,27 +77,92 @@ def _hub(name: str, split: str) -> Iterable[dict[str, Any]]:
 
 
 def _problem(row: dict[str, Any], where: str, cfg: ProblemConfig, source: str, split: str) -> Problem:
-    problem = _text(row, cfg.prompt_column, where, "prompt_column")
-    answer = _text(row, cfg.answer_column, where, "answer_column").rpartition("####")[2].strip()
+    prompt = _value(row, cfg.prompt_column, where, "prompt_column")
+    is_chat = isinstance(prompt, list) and any(isinstance(turn, dict) for turn in prompt)
+    chat = _chat(prompt, cfg, where) if is_chat else ()
+    problem = _shown(chat) if chat else _text(prompt, cfg.prompt_column, where)
+    gold = lone_answer(_value(row, cfg.answer_column, where, "answer_column"), cfg.answer_column, where)
+    answer = _text(gold, cfg.answer_column, where).rpartition("####")[2].strip()
     if not answer:
         raise BadInput(f"{where}: nothing stands behind '####' in column {cfg.answer_column}; add the answer")
-    level = row.get(cfg.level_column)
     return Problem(
         problem_id=problem_id(problem, answer),
         source=source,
         split=split,
         problem=problem,
         answer=answer,
-        level="-" if level is None else str(level),
+        level=_level(row, cfg.level_column),
+        chat=chat,
     )
 
 
-def _text(row: dict[str, Any], column: str, where: str, field: str) -> str:
-    if column not in row:
-        raise BadInput(f"{where}: no column {column}, only {', '.join(map(str, row)) or 'none'}; set problems.{field}")
-    value = row[column]
-    if isinstance(value, int | float) and not isinstance(value, bool):
+def _value(row: dict[str, Any], column: str, where: str, field: str) -> Any:
+    try:
+        return value_at(row, column)
+    except KeyError:
+        there = ", ".join(map(str, row)) or "none"
+        raise BadInput(f"{where}: no column {column}, only {there}; set problems.{field}") from None
+
+
+def _level(row: dict[str, Any], column: str) -> str:
+    try:
+        level = value_at(row, column)
+    except KeyError:
+        level = None
+    return "-" if is_absent(level) else str(level)
+
+
+def _text(value: Any, column: str, where: str) -> str:
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if is_number and (isinstance(value, int) or math.isfinite(value)):
         return str(value)
     if not isinstance(value, str) or not value.strip():
         raise BadInput(f"{where}: column {column} holds no text; fill it in or remove the row")
     return value
+
+
+def lone_answer(answer: Any, column: str, where: str) -> Any:
+    """Returns the answer that a list, perhaps written as JSON (["207"]), holds alone; other answers as they are."""
+    if isinstance(answer, str) and answer.startswith('["') and answer.endswith('"]'):
+        try:
+            answer = json.loads(answer)
+        except ValueError:
+            return answer
+    if not isinstance(answer, list):
+        return answer
+    if len(answer) != 1:
+        raise BadInput(f"{where}: column {column} holds a list of {len(answer)} answers; one is needed")
+    return answer[0]
+
+
+def _chat(turns: list[Any], cfg: ProblemConfig, where: str) -> tuple[dict[str, str], ...]:
+    """Returns the turns of a prompt that is a chat. Raises BadInput for what can't be used as it is."""
+    chat = []
+    for number, turn in enumerate(turns, 1):
+        given = {name: value for name, value in turn.items() if value is not None} if isinstance(turn, dict) else {}
+        if given.keys() != {"role", "content"} or not isinstance(given["content"], str) or given["role"] not in _ROLES:
+            raise BadInput(
+                f"{where}: turn {number} of column {cfg.prompt_column} must hold a role ({', '.join(_ROLES)}) and a "
+                "content of text, and nothing else; change it or remove the row"
+            )
+        chat.append(given)
+    if chat[-1]["role"] == "assistant" or not chat[-1]["content"].strip():
+        raise BadInput(
+            f"{where}: column {cfg.prompt_column} must end with a turn that the model is to answer; remove an "
+            "assistant's last turn, or the row"
+        )
+    defaults = ProblemConfig()
+    for field in ("system_prompt", "user_template"):
+        if getattr(cfg, field) != getattr(defaults, field):
+            raise BadInput(
+                f"problems.{field}={getattr(cfg, field)}: {where} holds a chat, which is used as it is; leave the "
+                "field out, or name a column of text"
+            )
+    return tuple(chat)
+
+
+def _shown(chat: tuple[dict[str, str], ...]) -> str:
+    """Returns a chat as the text that people see: a single turn's content, or all turns under their roles."""
+    if len(chat) == 1:
+        return chat[0]["content"]
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in chat)

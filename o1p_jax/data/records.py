@@ -17,6 +17,8 @@ class Problem:
     level: str
     problem: str
     answer: str
+    chat: tuple[dict[str, str], ...] = ()
+    """The prompt's turns (role, content) where the file holds a chat; without one, `problem` is the user's turn."""
 
 
 def problem_id(problem: str, answer: str) -> str:

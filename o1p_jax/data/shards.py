@@ -1,8 +1,9 @@
 """A table on disk is a folder of Parquet shards, each of which is written whole or not at all.
 
-`meta.json` and each shard's key-value metadata say what the rows were made with; a folder is never mixed with rows made
-otherwise. Beside each shard lies its SHA-256, in the form that `sha256sum -c` reads, because Parquet lets a flipped bit
-in a header pass.
+`_meta.json` and each shard's key-value metadata say what the rows were made with; a folder is never mixed with rows
+made otherwise. Beside each shard lies its SHA-256, in the form that `sha256sum -c` reads, because Parquet lets a
+flipped bit in a header pass. All files but the shards have names that begin with `_` or `.`, so that pyarrow, pandas
+and `datasets` open the folder as one table.
 """
 
 import io
@@ -16,9 +17,9 @@ import pyarrow.parquet as pq
 
 from o1p_jax.config.text import plain
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import read_json, sha256_bytes, write_atomic, write_json
+from o1p_jax.runtime.files import read_summed, read_summed_json, write_json_with_sum, write_with_sum
 
-META = "meta.json"
+META = "_meta.json"
 _KEY = b"o1p_jax"
 
 
@@ -30,7 +31,7 @@ class ShardedTable:
         self.path, self.schema = Path(path), schema
         if not (self.path / META).is_file():
             raise BadInput(f"{self.path}: nothing here ({META} is missing); run the stage that writes it first")
-        self.metadata: dict[str, Any] = read_json(self.path / META)
+        self.metadata: dict[str, Any] = read_summed_json(self.path / META)
 
     @classmethod
     def create(cls, path: Path | str, schema: pa.Schema, metadata: Mapping[str, Any], shards: int) -> "ShardedTable":
@@ -41,7 +42,7 @@ class ShardedTable:
         path = Path(path)
         wanted = plain({**metadata, "shards": shards})
         if not (path / META).exists():
-            write_json(path / META, wanted)
+            write_json_with_sum(path / META, wanted)
         table = cls(path, schema)
         for name in [*wanted, *table.metadata]:
             if table.metadata.get(name) != wanted.get(name):
@@ -76,19 +77,15 @@ class ShardedTable:
         table = table.cast(self.schema).replace_schema_metadata({_KEY: json.dumps(self.metadata, sort_keys=True)})
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        data = buffer.getvalue()
-        write_atomic(_digest_path(path), f"{sha256_bytes(data)}  {path.name}\n")
-        write_atomic(path, data)  # last: its name makes the shard complete
+        write_with_sum(path, buffer.getvalue())
 
     def read_shard(self, index: int, columns: list[str] | None = None) -> pa.Table:
         """Returns the rows of shard `index`. Raises CorruptData when they do not read back as written."""
         path = self.shard_path(index)
         try:
-            data, digest = path.read_bytes(), _digest_path(path).read_text().split()[0]
+            data = read_summed(path)
         except FileNotFoundError:
             raise BadInput(f"{path}: not written yet; run the stage that writes it to its end") from None
-        if sha256_bytes(data) != digest:
-            raise CorruptData(f"{path}: not as it was written; remove the file and run its stage again")
         table = pq.read_table(pa.BufferReader(data), columns=columns)
         if json.loads(table.schema.metadata[_KEY]) != self.metadata:
             raise CorruptData(
@@ -100,7 +97,3 @@ class ShardedTable:
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """Returns all rows, in shard order. Raises BadInput when one is missing, CorruptData when one is damaged."""
         return pa.concat_tables([self.read_shard(i, columns) for i in range(self.shards)])
-
-
-def _digest_path(shard: Path) -> Path:
-    return shard.with_name(shard.name + ".sha256")

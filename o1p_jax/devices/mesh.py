@@ -7,16 +7,20 @@ All axes are in Auto mode: the compiler places intermediate results, and every a
 import glob
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
-from jax.experimental.mesh_utils import create_device_mesh
+import numpy as np
+from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
 from o1p_jax.config.mesh import MESH_AXES, parse_mesh
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import DATA_AXES
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.place import first_platform
 from o1p_jax.runtime.progress import say
 
 
@@ -65,6 +69,11 @@ def check_mesh(spec: str, devices: int, platform: str) -> tuple[int, ...]:
 def devices_for(spec: str) -> int:
     """Returns the number of devices that JAX sees; raises `BadInput` where the mesh `spec` does not suit them."""
     devices = jax.devices()
+    if jax.process_count() != processes.count():  # a TPU tells of its pod's hosts by itself
+        raise BadInput(
+            f"this process is one of {jax.process_count()} of its pod, and they did not find each other; start it on "
+            "all hosts with --coordinator=HOST:PORT --processes=N --process=I (docs/processes.md)"
+        )
     check_mesh(spec, len(devices), devices[0].platform)
     return len(devices)
 
@@ -74,7 +83,7 @@ def gpus_of_job() -> int | None:
 
     None where there are none that can be counted: a CPU's devices are simulated, a TPU's known to JAX alone.
     """
-    if os.environ.get("JAX_PLATFORMS") == "cpu":
+    if first_platform(os.environ) in ("cpu", "tpu"):
         return None
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     seen = len(glob.glob("/dev/nvidia[0-9]*")) if visible is None else len(list(filter(None, visible.split(","))))
@@ -95,12 +104,31 @@ def local_mesh(spec: str) -> Mesh:
 
 
 def mesh_of(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> Mesh:
-    """Returns a mesh of these devices with MESH_AXES, of the given shape.
+    """Returns a mesh of these devices with MESH_AXES, of the given shape; see `laid_out`."""
+    return Mesh(laid_out(devices, shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
 
-    Neighbours along an axis are neighbours on the torus, as far as that can be done.
+
+def laid_out(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the devices as an array of the given shape.
+
+    Neighbours along an axis are neighbours on the torus, as far as that can be done. Where the devices are of several
+    TPU slices, the slices lie along the first axes, those with the least to send. Raises `BadInput` where the devices
+    are not as many of each slice.
     """
-    placed = create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+    slices = Counter(getattr(device, "slice_index", 0) for device in devices)
+    if len(slices) == 1 or devices[0].platform != "tpu":
+        return create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    if len(set(slices.values())) > 1:
+        raise BadInput(
+            f"mesh: {len(devices)} devices are not as many of each of the {len(slices)} TPU slices "
+            f"({', '.join(map(str, slices.values()))}); ask for all devices, such as fsdp:-1"
+        )
+    left, between = len(slices), []
+    for size in shape:
+        between.append(math.gcd(size, left))
+        left //= between[-1]
+    within = tuple(size // count for size, count in zip(shape, between, strict=True))
+    return create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
 
 
 def devices_along(mesh: Mesh, axes: Iterable[str] = DATA_AXES) -> int:

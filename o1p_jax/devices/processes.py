@@ -19,8 +19,8 @@ from jax._src.distributed import global_state  # the only way to the coordinatio
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from o1p_jax.runtime import errors, progress
-from o1p_jax.runtime.errors import O1pError
-from o1p_jax.runtime.place import JobPlace
+from o1p_jax.runtime.errors import BadInput, O1pError
+from o1p_jax.runtime.place import JobPlace, several_tpu_hosts
 from o1p_jax.runtime.supervisor import in_worker, tell_supervisor
 
 T = TypeVar("T")
@@ -44,7 +44,12 @@ def start(place: JobPlace | None) -> None:
     if place.coordinator is None:
         try:
             jax.distributed.initialize(initialization_timeout=_JOINING_S, heartbeat_timeout_seconds=_HEARTBEAT_S)
-        except ValueError:  # no pod: JAX found no coordinator
+        except ValueError as e:  # JAX found no coordinator
+            if several_tpu_hosts(os.environ):
+                raise BadInput(
+                    "TPU_WORKER_HOSTNAMES: names several hosts, and JAX finds no coordinator among them "
+                    f"({' '.join(str(e).split())}); give --coordinator, --processes and --process"
+                ) from None
             return
     else:
         progress.say(f"process {place.index} of {place.count}: joining the others at {place.coordinator}")

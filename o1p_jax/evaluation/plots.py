@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -12,6 +12,16 @@ from matplotlib.figure import Figure
 from o1p_jax.evaluation.summary import Result, Summary
 
 LIGHT, DARK = "light", "dark"
+_HEIGHT = 3.6
+_SIDES = [
+    (x * far, y * far, aligned)
+    for far in (5, 10, 16)
+    for x, y, aligned in (
+        (-1, 0.4, "right"), (1, 0.4, "left"), (0, 1.2, "center"),
+        (-1, -1, "right"), (1, -1, "left"), (0, -1.4, "center"),
+    )
+]  # fmt: skip
+"""Where a point's name may stand, in points of print from the point, and how the name is aligned there."""
 _INK = {LIGHT: "#3f4753", DARK: "#b6bfcc"}
 _GRID = {LIGHT: "#e3e7ec", DARK: "#2c333d"}
 _MODELS = {  # the base first; the last colour serves all further models
@@ -39,46 +49,38 @@ def color(index: int, scheme: str) -> str:
 def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
     """Draws all models on one problem set.
 
-    The whole set is large, with its intervals; each level is small; arrows lead from the base to the other models.
+    The whole set is large, with its intervals; each level is small, with its name at the last model's dot where there
+    is room for the name; arrows lead from the base to the other models.
     """
 
     def draw(ax: Axes, scheme: str) -> None:
         base = results[0]
+        names: dict[str, tuple[float, float]] = {}
         for level in base.levels if len(base.levels) > 1 else ():
             before = point = _point(base.levels[level])
             for i, result in enumerate(results):
                 point = _point(result.levels[level])
-                ax.plot(*point, "o", color=color(i, scheme), markersize=4, alpha=0.7, markeredgewidth=0)
+                ax.plot(*point, "o", color=color(i, scheme), markersize=4, alpha=0.7, markeredgewidth=0, clip_on=False)
                 if i:
                     _arrow(ax, before, point, color(i, scheme), width=0.8, alpha=0.5)
-            ax.annotate(
-                _short(level), point, (-5, 2), textcoords="offset points", ha="right", color=_INK[scheme], fontsize=8
-            )
+            names[level] = point
         for i, result in enumerate(results):
             summary = result.overall
             x, y = _point(summary)
-            errors = [
-                [[at - scale * e.low], [scale * e.high - at]]
-                for at, e, scale in ((x, summary.tokens, 1), (y, summary.accuracy, 100))
-            ]
-            ax.errorbar(
-                x,
-                y,
-                xerr=errors[0],
-                yerr=errors[1],
-                fmt="o",
-                color=color(i, scheme),
-                markersize=9,
-                elinewidth=1.4,
-                capsize=3,
-                zorder=3,
-            )
+            style: Any = {"color": color(i, scheme), "zorder": 3, "clip_on": False}
+            tokens, accuracy = summary.tokens, summary.accuracy
+            ax.plot([tokens.low, tokens.high], [y, y], marker="|", **style)
+            ax.plot([x, x], [100 * accuracy.low, 100 * accuracy.high], marker="_", **style)
+            ax.plot(x, y, "o", markersize=9, **style)
             if i:
                 _arrow(ax, _point(base.overall), (x, y), color(i, scheme), width=1.8, alpha=0.9)
         ax.set_xlabel("mean tokens of a solution (left is shorter)")
         ax.set_ylabel("accuracy %")
         ax.margins(0.1)
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, 1.05 * ax.dataLim.x1)
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(min(low, high - 5), 0), min(max(high, low + 5), 100))
+        _name_points(ax, names, _INK[scheme])
 
     return _plot(draw, "Accuracy against mean tokens: " + _spoken(results))
 
@@ -95,16 +97,15 @@ def tokens_by_level(results: Sequence[Result]) -> Plot:
                 ax.plot(x, y, "o", color=color(i, scheme), markersize=8, zorder=3)
         ax.set_yticks(range(len(levels)), [_short(level) for level in levels])
         ax.set_ylim(len(levels) - 0.4, -0.6)
-        ax.margins(x=0.1)
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, 1.05 * ax.dataLim.x1)
         ax.set_ylabel("level")
         ax.set_xlabel("mean tokens of a solution")
 
-    return _plot(draw, "Mean tokens by level.")
+    return _plot(draw, "Mean tokens by level.", height=max(_HEIGHT, 1 + 0.2 * len(results[0].levels)))
 
 
-def _plot(draw: Callable[[Axes, str], None], alt: str) -> Plot:
-    """Runs `draw(axes, scheme)` for both colour schemes."""
+def _plot(draw: Callable[[Axes, str], None], alt: str, height: float = _HEIGHT) -> Plot:
+    """Runs `draw(axes, scheme)` for both colour schemes; `height` is in inches."""
     uris = {}
     for scheme in (LIGHT, DARK):
         style: Any = {
@@ -122,7 +123,7 @@ def _plot(draw: Callable[[Axes, str], None], alt: str) -> Plot:
             "axes.spines.right": False,
         }
         with matplotlib.rc_context(style):
-            figure = Figure(figsize=(4.9, 3.6), layout="constrained")
+            figure = Figure(figsize=(4.9, height), layout="constrained")
             axes = figure.subplots()
             axes.grid(True, linewidth=0.7)
             axes.set_axisbelow(True)
@@ -142,6 +143,25 @@ def _point(summary: Summary) -> tuple[float, float]:
 def _arrow(ax: Axes, start, end, color: str, *, width: float, alpha: float) -> None:
     style = {"arrowstyle": "-|>", "color": color, "linewidth": width, "alpha": alpha, "shrinkA": 5, "shrinkB": 5}
     ax.annotate("", end, start, arrowprops=style, zorder=2)
+
+
+def _name_points(ax: Axes, names: Mapping[str, tuple[float, float]], ink: str) -> None:
+    """Writes each name beside its point, where it lies over no point, interval or other name, or not at all."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # the layout decides where the points are
+    taken = [drawn.get_window_extent().padded(1) for drawn in ax.lines]
+    for name, point in names.items():
+        for x, y, aligned in _SIDES:
+            text = ax.annotate(
+                _short(name), point, (x, y), textcoords="offset points", ha=aligned, va="center", color=ink, fontsize=8
+            )
+            box = text.get_window_extent()
+            inside = ax.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and ax.bbox.y0 <= box.y0
+            if inside and not box.count_overlaps(taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def _short(name: str) -> str:

@@ -200,7 +200,8 @@ def _at_level(rows: pa.Table, level: str | None) -> pa.Table:
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:
     """A sort key under which 'level 10' follows 'level 9'."""
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", text)]
+    parts = [(part, part.lstrip("0") if part.isdecimal() else "") for part in re.split(r"(\d+)", text)]
+    return [(not part.isdecimal(), len(digits), digits or part) for part, digits in parts]
 
 
 def _per_problem(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,227 +1,204 @@
-r"""Short answers are compared without algebra, which suffices for most pairs and takes a tenth of a millisecond.
+r"""Answers are compared: structure by structure, down to leaves, which are numbers with units, words or expressions.
 
-An answer is read as a value with a unit, or as words; what is neither is left to the grader's workers. The module
-evaluates no text.
+`quick_equal` settles most pairs without algebra, in about a tenth of a millisecond or less. What it leaves open goes to
+the grader's workers, which compare the same structures by the same rules, with algebra for the leaves
+(`grading.algebra`). docs/grading.md has the rules. The module evaluates no text.
 """
 
 import re
-from fractions import Fraction
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
-_CHARACTERS = str.maketrans(
-    {
-        "\N{MINUS SIGN}": "-",
-        "\N{EN DASH}": "-",
-        "\N{MULTIPLICATION SIGN}": r"\times ",
-        "\N{MIDDLE DOT}": r"\cdot ",
-        "\N{INFINITY}": r"\infty ",
-        "\N{GREEK SMALL LETTER PI}": r"\pi ",
-        "\N{SQUARE ROOT}": r"\sqrt ",
-        "\N{LESS-THAN OR EQUAL TO}": r"\le ",
-        "\N{GREATER-THAN OR EQUAL TO}": r"\ge ",
-        "\N{NOT EQUAL TO}": r"\ne ",
-        "\N{ALMOST EQUAL TO}": r"\approx ",
-        "\N{DEGREE SIGN}": "",
-        "\N{EURO SIGN}": "",
-        "\N{POUND SIGN}": "",
-        "$": "",
-        "~": " ",
-        "\N{NO-BREAK SPACE}": " ",
-        "\N{THIN SPACE}": " ",
-        "\N{NARROW NO-BREAK SPACE}": " ",
-    }
-)
-_DECORATION = re.compile(
-    r"\\(?:left|right|big|Big|bigg|Bigg|displaystyle|quad|qquad|degree|pounds|euro)(?![A-Za-z])"
-    r"|(?<!\\)\\[!,;:>() \[\]$]|\^\s*\{?\s*\\circ\s*\}?"
-)
-_WRAPPER = re.compile(r"\\(?:boxed|fbox|mathbf|boldsymbol|bm|mathit)\s*\{([^{}]*)\}")
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
-_ASSIGNMENT = re.compile(r"\s*[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?\s*(?:=|\\approx|\\in(?![A-Za-z]))\s*")
+from o1p_jax.grading.figures import same_figures
+from o1p_jax.grading.groups import any_of, in_order, same_groups
+from o1p_jax.grading.leaves import in_base_units, is_empty, is_radians, read_leaf, same_values
+from o1p_jax.grading.notation import clean
+from o1p_jax.grading.numbers import read_number
+from o1p_jax.grading.structure import assignment, read
+from o1p_jax.grading.tree import Answer, Verdict, plain_text
 
-_DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
-_NUMBERS = tuple(
-    re.compile(rf"(?P<sign>[-+]?)\s*{body}")
-    for body in (
-        rf"(?P<plain>{_DECIMAL})",
-        r"(?P<grouped>[1-9]\d{0,2}(?:[ ,]\s?\d{3})+(?:\.\d+)?)",
-        rf"(?P<whole>\d+)?\s*\\frac\s*(?:\{{\s*(?P<over>[-+]?{_DECIMAL})\s*\}}|(?P<over_digit>\d))"
-        rf"\s*(?:\{{\s*(?P<under>[-+]?{_DECIMAL})\s*\}}|(?P<under_digit>\d))",
-        rf"(?:(?P<whole>\d+)\s+)?(?P<over>{_DECIMAL})\s*/\s*(?P<under>{_DECIMAL})",
-        rf"(?P<plain>{_DECIMAL})\s*(?:(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*|[eE])\{{?\s*(?P<exponent>[-+]?\d{{1,3}})\s*\}}?",
-        r"(?P<head>\d+\.\d*)\\(?:overline|bar|dot)\s*\{?(?P<period>\d+)\}?",
-    )
-)
-_NEAR = Fraction(1, 1000)
-
-_UNIT = re.compile(r"(?P<number>.*[\d})])(?P<gap>\s*)(?P<unit>\\?%|[A-Za-z][A-Za-z ./]*(?:\^\s*\{?\d\}?)?)", re.DOTALL)
-_PERCENT = {"%", "percent", "percentage", "pct", "per cent"}
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_MEASURES = {
-    alias: name
-    for name, aliases in {
-        "mm": "millimeter millimetre",
-        "cm": "centimeter centimetre",
-        "m": "meter metre",
-        "km": "kilometer kilometre",
-        "in": "inch inche",
-        "ft": "foot feet",
-        "yd": "yard",
-        "mi": "mile",
-        "mg": "milligram",
-        "g": "gram",
-        "kg": "kilogram",
-        "lb": "pound",
-        "oz": "ounce",
-        "s": "sec second",
-        "min": "minute",
-        "h": "hr hour",
-        "day": "",
-        "week": "",
-        "month": "",
-        "year": "yr",
-        "ml": "milliliter millilitre",
-        "l": "liter litre",
-        "cent": "",
-        "dollar": "",
-        "rad": "radian",
-        "degree": "deg",
-        "mi/h": "mph",
-        "am": "",
-        "pm": "",
-    }.items()
-    for alias in (name, *aliases.split())
-}
-
-_WORDS = re.compile(r"[A-Za-z][A-Za-z ,.'-]*")
+MAX_ANSWER = 1000
+"""Characters of the longest answer; what is longer is none."""
 
 
-class _Answer(NamedTuple):
-    text: str
-    """The answer without spaces and unit."""
-    unit: str
-    """The answer's unit: 'cm', 'cm^2', 'km/h', 'apple', '%', or ''."""
-    value: Fraction | None
-    words: str
-    """The answer in lower case when it is words; else ''."""
+class Algebra(NamedTuple):
+    """What decides where the texts don't: each function takes the answer's text and the gold text."""
+
+    expressions: Callable[[str, str], Verdict]
+    equations: Callable[[str, str], Verdict]
+    regions: Callable[[Answer, Answer], Verdict]
 
 
-def quick_equal(pred: str, gold: str) -> bool | None:
+_UNDECIDED = Algebra(*[lambda *_: None] * 3)
+_PLAIN = re.compile(r"\$?(-?)\$?(\d{1,15}|\d{1,3}(?:,\d{3}){1,4})(?:\.0{0,9})?\$?\.?")
+
+
+def quick_equal(pred: str, gold: str) -> Verdict:
     r"""Returns whether two answers are equal; None when telling needs algebra.
 
     Numbers compare by value, however written (1,234; 3 1/2; 1.2e5; 0.\overline{3}); a missing unit is no fault, two
-    measures that differ (cm, m) are; 50% equals 50 and 0.5; words compare as words, whatever their case.
+    quantities that differ (5 cm, 5 m) are; 50% equals 50 and 0.5; words compare as words, whatever their case.
     """
-    pred, gold = clean(pred), clean(gold)
-    if bool(_ASSIGNMENT.match(pred)) != bool(_ASSIGNMENT.match(gold)):  # x=5 and 5
-        pred, gold = _ASSIGNMENT.sub("", pred, count=1), _ASSIGNMENT.sub("", gold, count=1)
-    a, b = _read(pred), _read(gold)
-    if not a.text or not b.text:
+    plain_pred, plain_gold = _PLAIN.fullmatch(pred.strip()), _PLAIN.fullmatch(gold.strip())
+    if plain_pred and plain_gold:  # most of the answers there are
+        return _integer(plain_pred) == _integer(plain_gold)
+    return equal(pred, gold, _UNDECIDED)
+
+
+def _integer(match: re.Match[str]) -> int:
+    return int(match[1] + match[2].replace(",", ""))
+
+
+def equal(pred: str, gold: str, algebra: Algebra) -> Verdict:
+    """Returns whether an answer equals the gold answer, by the rules and by the algebra that is given."""
+    pred, gold = _cleaned(pred), _cleaned(gold)
+    if not pred or not gold:
         return False
-    if a.unit != b.unit and _is_measure(a.unit) and _is_measure(b.unit):
-        return False
-    if a.value is not None and b.value is not None:
-        return _same_value(a, b)
-    if (a.text, a.unit) == (b.text, b.unit):
+    if pred == gold:
         return True
-    if a.words or b.words:  # algebra would multiply their letters: least = slate
-        return a.words == b.words
-    return None
+    return _same(read(pred), read(gold), algebra)
 
 
-def clean(answer: str) -> str:
-    r"""Returns the answer without what only decorates it: $, \left, \boxed, spacing, degrees, a closing dot."""
-    answer = _DECORATION.sub(" ", answer.replace("{,}", ",")).translate(_CHARACTERS)
-    answer = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", answer)
-    answer = re.sub(r"(?<=\d)  ?(?=\d{3}(?!\d))", ",", answer)  # 12\,345
-    while answer != (unwrapped := _WRAPPER.sub(r"\1", answer)):
-        answer = unwrapped
-    return answer.strip().rstrip(".,;: ")
+@lru_cache(maxsize=4096)
+def _cleaned(answer: str) -> str:
+    return clean(answer) if len(answer) <= MAX_ANSWER else ""
 
 
-def _read(answer: str) -> _Answer:
-    number = plain = _TEXT.sub(r" \1 ", answer).strip().rstrip(".,;: ")
-    unit, scale = "", 1
-    if (tail := _UNIT.fullmatch(plain)) and _is_unit(tail["unit"], bool(tail["gap"]), answer != plain):
-        first, _, rest = tail["unit"].partition(" ")
-        scale = _SCALES.get(first.lower(), 1)
-        name = _canonical(tail["unit"] if scale == 1 else rest)
-        # Behind an expression other words than measures may belong to it: 'x and y'.
-        if _value(tail["number"]) is not None or _is_measure(name) or name == "%":
-            number, unit = tail["number"], name
-    value = _value(number)
-    words = ""
-    if value is None and _WORDS.fullmatch(plain) and any(map(_is_word, re.findall("[A-Za-z]+", plain))):
-        words = re.sub(r"[\s,.'-]+", " ", plain).strip().lower()
-    text = re.sub(r"\s+", "", number)
-    if choice := re.fullmatch(r"\(([A-Z])\)", text):
-        text = choice[1]
-    return _Answer(text, unit, None if value is None else value * scale, words)
-
-
-def _is_unit(unit: str, gap: bool, marked: bool) -> bool:
-    r"""Returns whether letters behind a number are a unit, not variables. `marked`: the letters stood in a \text."""
-    words = re.findall("[A-Za-z]+", unit)
-    if marked or not words:
+def _same(pred: Answer, gold: Answer, algebra: Algebra) -> Verdict:
+    """Compares two answers by the first rule that knows their kinds."""
+    if pred.text and pred.text == gold.text:
         return True
-    if len(words) == 1 and len(words[0]) == 1:
-        return gap and words[0] in _MEASURES
-    return all(_is_measure(_canonical(w)) or _is_word(w) or w in ("of", "sq", "cu") for w in words)
+    for rule in _RULES:
+        if (verdict := rule(pred, gold, algebra)) is not NotImplemented:
+            return verdict
+    return False
 
 
-def _canonical(unit: str) -> str:
-    """Returns a unit's short form: 'cm^2' for 'square centimeters', 'mi/h' for 'miles per hour'."""
-    unit = " ".join(re.sub(r"[{}\\.]", "", unit).lower().split())
-    if unit in _PERCENT:
-        return "%"
-    power = re.fullmatch(r"(.*?)\s*\^\s*(\d)", unit) or re.fullmatch(r"(?:square|sq|(cubic|cu)) (.*)", unit)
-    if power:
-        base, exponent = (power[1], power[2]) if "^" in unit else (power[2], "3" if power[1] else "2")
-        return f"{_canonical(base)}^{exponent}"
-    parts = re.split(r"\s*/\s*| per ", unit)
-    names = [_MEASURES.get(p) or _MEASURES.get(p.removesuffix("s")) or p.removesuffix("s") for p in parts]
-    return "/".join(names)
+# The rules. Each returns NotImplemented for kinds of answers that it does not know.
 
 
-def _is_measure(unit: str) -> bool:
-    return all(part in _MEASURES for part in unit.partition("^")[0].split("/"))
+def _choices(pred: Answer, gold: Answer, algebra: Algebra) -> Any:
+    """A choice's letter may come with its text: 'B', '(B)', 'B. 17' and '(B) 17' are one."""
+    mine, theirs = _choice(pred.text), _choice(gold.text)
+    if mine and theirs:
+        if "(" in gold.text[:7]:
+            return mine[0].upper() == theirs[0].upper()
+        return mine[0] == theirs[0]
+    if theirs and theirs[1]:
+        return _same(pred, read(theirs[1]), algebra)
+    if mine and mine[1] and not theirs:
+        return _same(read(mine[1]), gold, algebra)
+    return NotImplemented
 
 
-def _value(text: str) -> Fraction | None:
-    """Returns the exact number that `text` is, or None."""
-    for pattern in _NUMBERS:
-        if found := pattern.fullmatch(text.strip()):
-            part = {name: value for name, value in found.groupdict().items() if value}
-            break
-    else:
+_CHOICE = re.compile(
+    r"(?:(?:the )?(?:option|choice|answer|letter)\s+)?"
+    r"(?:\((?P<a>[A-Za-z])\)|(?P<b>[A-Za-z])\s?\)|(?P<c>[A-Z])(?=\s*[.:]\s|\Z)|(?P<d>[A-Z])(?=\s+-\s))"
+    r"(?!\s*(?:[+*/^=<>,(]|-\S|and\b|or\b|\\(?:cdot|times|le|ge|pm|cup|cap|in)\b))[.:-]?\s*(?P<rest>.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def _choice(text: str) -> tuple[str, str] | None:
+    """Returns the letter of a choice and the text behind it, or None."""
+    if not (found := _CHOICE.fullmatch(plain_text(text))):
         return None
-    if "period" in part:
-        places = len(part["head"].partition(".")[2])
-        nines = 10 ** len(part["period"]) - 1
-        value = Fraction(part["head"]) + Fraction(int(part["period"]), nines * 10**places)
-    elif "grouped" in part:
-        value = Fraction(re.sub("[ ,]", "", part["grouped"]))
-    elif "plain" in part:
-        value = Fraction(part["plain"]) * Fraction(10) ** int(part.get("exponent", 0))
-    else:
-        over, under = (Fraction(part.get(f"{side}_digit") or part[side]) for side in ("over", "under"))
-        if under == 0:
-            return None
-        value = int(part.get("whole", 0)) + over / under
-    return -value if part.get("sign") == "-" else value
+    letter = found["a"] or found["b"] or found["c"] or found["d"]
+    if letter.islower() and not (found["a"] or found["b"]):
+        return None
+    return letter, found["rest"].strip(" .:-")
 
 
-def _same_value(a: _Answer, b: _Answer) -> bool | None:
-    assert a.value is not None and b.value is not None
-    percents = (b.unit == "%") - (a.unit == "%")
-    readings = (a.value, a.value * 100 if percents > 0 else a.value / 100 if percents < 0 else a.value)
-    if b.value in readings:
+def _equations(pred: Answer, gold: Answer, algebra: Algebra) -> Any:
+    """x = 5 is 5 where only one side names it; a chain's last side counts: 6 * 7 = 42."""
+    if gold.kind == "equation":
+        if gold.mark is not None:
+            return any_of(_same(pred, side, algebra) for side in (gold.parts[gold.mark], gold.parts[gold.mark - 1]))
+        name, value = assignment(gold)
+        if pred.kind != "equation":
+            return _same(pred, value, algebra) if name is not None else False
+        pred_name, pred_value = assignment(pred)
+        if name and pred_name:
+            argument, pred_argument = name.partition("(")[2], pred_name.partition("(")[2]
+            if not _one_name(pred_name, name):
+                return algebra.equations(pred.text, gold.text)
+            if argument != pred_argument and argument and pred_argument:
+                letter = rf"(?<![A-Za-z\\]){re.escape(pred_argument[0])}(?![A-Za-z])"
+                pred_value = read(re.sub(letter, argument[0], pred_value.text))
+            return _same(pred_value, value, algebra)
+        return algebra.equations(pred.text, gold.text)
+    if pred.kind == "equation" and gold.kind not in ("list", "set"):
+        if pred.mark is None:
+            name, value = assignment(pred)
+            if name == "" and read_number(value.text) is None and read_number(pred.parts[0].text) is not None:
+                value = pred.parts[0]  # 42 = 6 * 7
+            return _same(value, gold, algebra)
+        sides = (pred.parts[-1], pred.parts[max(pred.mark - 1, 0)])
+        return any_of(_same(side, gold, algebra) for side in sides)
+    return NotImplemented
+
+
+def _one_name(mine: str, theirs: str) -> bool:
+    """Returns whether two names of values may be one: f(x), f(t) and y are, x and y are not."""
+    mine, theirs = mine.partition("(")[0], theirs.partition("(")[0]
+    one_of_them_is_y = "y" in (mine, theirs) and bool({mine, theirs} & {"f", "g", "h"})
+    return mine == theirs or one_of_them_is_y or len(mine) > 1 < len(theirs)
+
+
+def _regions(pred: Answer, gold: Answer, algebra: Algebra) -> Any:
+    """Inequalities, intervals, unions and set builders are sets of real numbers."""
+    if "region" not in (pred.kind, gold.kind):
+        return NotImplemented
+    others = {"region", "sequence", "set", "list", "leaf", "equation"}
+    return algebra.regions(pred, gold) if {pred.kind, gold.kind} <= others else False
+
+
+def _figures(pred: Answer, gold: Answer, algebra: Algebra) -> Any:
+    """Ratios, times, dates, bases and congruences have their own rules; the parts of a ratio may need algebra."""
+    verdict = same_figures(pred, gold)
+    if verdict is None and len(pred.parts) == 2:
+        return algebra.expressions(*(rf"\frac{{{one.parts[0].text}}}{{{one.parts[1].text}}}" for one in (pred, gold)))
+    return in_order(pred.parts, gold.parts, partial(_same, algebra=algebra)) if verdict is None else verdict
+
+
+def _groups(pred: Answer, gold: Answer, algebra: Algebra) -> Any:
+    """Answers of several parts compare part by part."""
+    return same_groups(pred, gold, partial(_same, algebra=algebra))
+
+
+def _yes_or_no(pred: Answer, gold: Answer, algebra: Algebra) -> Any:
+    """An answer may begin with the yes or no that the gold answer is, and explain it further."""
+    word = plain_text(gold.text).lower()
+    if word not in ("yes", "no", "true", "false"):
+        return NotImplemented
+    said = re.match(r"([a-z]+)(?:\s*[,.;:!]\s|\s-+\s|\s+(?:because|since|as)\b|\Z)", plain_text(pred.text).lower())
+    return said is not None and said[1] == word
+
+
+def _leaves(pred: Answer, gold: Answer, algebra: Algebra) -> Any:
+    """Numbers with units, words, and what needs algebra."""
+    if pred.kind != "leaf" or gold.kind != "leaf":
+        return NotImplemented
+    mine, theirs = read_leaf(pred.text), read_leaf(gold.text)
+    if mine.value is not None and theirs.value is not None:
+        return same_values(mine, theirs)
+    if is_empty(pred.text) and is_empty(gold.text):
         return True
-    # A decimal may be the other number rounded: math-verify decides how many digits are enough.
-    near = any(abs(v - b.value) <= _NEAR * max(abs(b.value), _NEAR) for v in readings)
-    return None if near and ("." in a.text) != ("." in b.text) else False
+    if mine.words or theirs.words:  # algebra would multiply their letters: least = slate
+        return mine.words == theirs.words
+    angles = [one.unit.dimensions == (("angle", 1),) for one in (mine, theirs)]
+    if angles[0] != angles[1]:  # an angle without a unit may be in degrees or radians
+        texts = [one.text + r"^\circ" * angle for one, angle in zip((mine, theirs), angles, strict=True)]
+        in_radians = algebra.expressions(*texts)
+        radians = is_radians(mine) or is_radians(theirs)
+        return in_radians if radians else any_of((algebra.expressions(mine.text, theirs.text), in_radians))
+    if mine.unit.dimensions and theirs.unit.dimensions:
+        if mine.unit.dimensions != theirs.unit.dimensions:
+            return False
+        if mine.unit.factor != theirs.unit.factor:
+            return algebra.expressions(in_base_units(mine), in_base_units(theirs))
+    return True if mine.text == theirs.text else algebra.expressions(mine.text, theirs.text)
 
 
-def _is_word(letters: str) -> bool:
-    """Returns whether the letters are a word: three or more with a vowel, other than a product of a, b and c."""
-    return len(letters) >= 3 and bool(set(letters.lower()) & set("aeiou")) and not set(letters) <= set("abc")
+_RULES = (_yes_or_no, _choices, _figures, _equations, _regions, _groups, _leaves)

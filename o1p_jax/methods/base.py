@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from o1p_jax.runtime.fields import TRAINING, WEIGHTS, check, option
+from o1p_jax.runtime.fields import TRAINING, WEIGHTS, check_numbers, option
 from o1p_jax.runtime.user_code import split
 
 P = TypeVar("P", bound="Params")
@@ -25,6 +25,11 @@ class Group(NamedTuple):
     """Booleans: the sample was graded correct."""
     truncated_K: np.ndarray
     """Booleans: max_tokens cut the sample off."""
+
+    @property
+    def counted_K(self) -> Int[np.ndarray, " K"]:
+        """The lengths that means and ratios are made of: an empty completion counts as one token, its unwritten end."""
+        return np.maximum(self.length_K, 1)
 
 
 class Sequences(NamedTuple):
@@ -56,13 +61,18 @@ class Params:
     """The name of the method that the other parameters are for; --method=NAME is short for this flag."""
     reward: str | None = option(None, WEIGHTS)
     """FILE.py:NAME, a function (group, params) -> K rewards that takes the place of the method's own reward."""
-    m: int = option(2, WEIGHTS)
+    m: int = option(2, WEIGHTS, least=1)
     """m of the paper: how many of a problem's K samples are trained on."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.reward is not None:
             split(f"{self.FLAG}reward", self.reward)
-        check(self, "m", self.m >= 1, "must be at least 1")
+
+    @property
+    def fewest_samples(self) -> int:
+        """The least K from which a reward can differ from sample to sample: 2 where samples are compared."""
+        return 2 if self.reward is None else 1
 
     def resolved(self) -> dict[str, Any]:
         """Returns the values in force of fields that may be left out; the model card shows these values."""
@@ -90,8 +100,9 @@ class Method:
     ) -> Int[np.ndarray, "U S"]:
         """Returns which of a problem's samples are trained on, as U units of S samples that must share a row.
 
-        `lot_K` is each sample's place in the problem's seeded shuffle, 0 to K - 1. S is 1 for a method that trains on
-        single samples. No sample may be chosen twice, and none that is empty.
+        The K samples are those that a row has room for. `lot_K` is each one's place in the problem's seeded shuffle, 0
+        to K - 1. S is 1 for a method that trains on single samples. No sample may be chosen twice, and none that is
+        empty.
         """
         raise NotImplementedError
 

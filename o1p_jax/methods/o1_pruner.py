@@ -27,10 +27,11 @@ class O1PrunerParams(Params):
     """Length-harmonizing reward and clipped objective (arXiv 2501.12570, section 4)."""
 
     name: str = option("o1_pruner", WEIGHTS, TRAINING, init=False)
+    """The method's name; --method=NAME, or --method.name, chooses another method and its defaults."""
     mode: Literal["code", "paper"] = option("code", WEIGHTS, TRAINING)
     """`code`: what produced the authors' checkpoints (geometric ratio, clipped and z-scored rewards).
     `paper`: the formulas as printed (whole-sequence ratio, raw rewards). Fields left out follow the mode."""
-    lam: float = option(2.0, WEIGHTS)
+    lam: float = option(2.0, WEIGHTS, least=0, most=1e6)
     """lambda, the weight of correctness against length; the authors: 2 for Marco-o1-7B, 5 for QwQ-32B-Preview."""
     epsilon: float = option(0.2, TRAINING)
     """Clip range of the ratio: 1 - epsilon to 1 + epsilon."""
@@ -38,9 +39,10 @@ class O1PrunerParams(Params):
     """geometric: exp of the mean log-ratio a token; sequence: exp of its sum. Left out: as `mode` says."""
     normalize: Literal["zscore", "none"] | None = option(None, WEIGHTS)
     """zscore: z-scores over all kept samples' rewards, standard deviation with ddof 0. Left out: as `mode` says."""
-    reward_low: float = option(-2.0, WEIGHTS)
+    reward_low: float = option(-2.0, WEIGHTS, least=-1e6)
     """Rewards are clipped to [reward_low, reward_high] before normalisation, in `code` mode only."""
-    reward_high: float = option(4.0, WEIGHTS)
+    reward_high: float = option(4.0, WEIGHTS, most=1e6)
+    """The upper limit of that range."""
     truncated: Literal["keep", "drop"] = option("keep", WEIGHTS)
     """Samples cut off by max_tokens: trained on like others, or dropped (they count in the means either way)."""
     max_log_ratio: float = option(20.0, TRAINING)
@@ -48,7 +50,6 @@ class O1PrunerParams(Params):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, "lam", self.lam >= 0, "must not be negative")
         check(self, "epsilon", 0 < self.epsilon < 1, "must lie in (0, 1)")
         check(self, "reward_low", self.reward_low < self.reward_high, f"must be below reward_high={self.reward_high}")
         check(self, "max_log_ratio", 0 < self.max_log_ratio <= 80, "must lie in (0, 80]: float32 holds no exp of more")
@@ -79,9 +80,9 @@ class O1Pruner(Method):
     def reward(self, group: Group, params: O1PrunerParams) -> Float[np.ndarray, " K"]:
         """Returns R of each sample of a problem (arXiv 2501.12570, section 4), the sample itself included in the means.
 
-        An empty completion counts as one token, so that R stays finite.
+        An empty completion counts as one token, in its own length and in the mean alike, so that R stays finite.
         """
-        length_K = np.maximum(group.length_K, 1).astype(np.float64)
+        length_K = group.counted_K.astype(np.float64)
         correct_K = group.correct_K.astype(np.float64)
         return length_K.mean() / length_K - 1.0 + params.lam * (correct_K - correct_K.mean())
 

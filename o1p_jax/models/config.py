@@ -119,6 +119,9 @@ class DecoderConfig:
     """The factor on what attention and feed-forward add."""
     logit_scale: float = 1.0
 
+    recomputed_past: int | None = None
+    """The length past which a text that grows gets all keys and values anew, once, while it is sampled; None: never."""
+
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
@@ -133,10 +136,31 @@ class DecoderConfig:
         for kind in self.kinds:
             if kind.rope is not None and int(self.head_dim * kind.rope.partial_rotary_factor) % 2:
                 raise BadInput(f"config.json: head_dim={self.head_dim}: must be even, RoPE rotates pairs")
+            if kind.rope is not None:
+                self._check_divisors(kind.rope)
             if kind.window is not None and not (isinstance(kind.window, int) and kind.window >= 1):
                 raise BadInput(f"config.json: sliding_window={kind.window}: must be a whole number of at least 1")
         if self.pattern is not None and len(self.pattern) != self.layers:
             raise ValueError(f"pattern={self.pattern}: must name a kind for each of {self.layers} layers")
+
+    @property
+    def context(self) -> int:
+        """The longest text, in tokens, that every layer's rotary embedding is made for, rescaled ones included."""
+
+        def reach(rope: RopeConfig) -> int:
+            if rope.rope_type not in ("linear", "dynamic", "yarn") or rope.factor is None:
+                return self.max_positions
+            unscaled = rope.original_max_position_embeddings if rope.rope_type == "yarn" else self.max_positions
+            return max(self.max_positions, int(rope.factor * (unscaled or self.max_positions)))
+
+        return min((reach(kind.rope) for kind in self.kinds if kind.rope is not None), default=self.max_positions)
+
+    def _check_divisors(self, rope: RopeConfig) -> None:
+        pairs = int(self.head_dim * rope.partial_rotary_factor) // 2
+        for name in ("short_factor", "long_factor"):
+            divisors = getattr(rope, name)
+            if divisors is not None and len(divisors) != pairs:
+                raise BadInput(f"config.json: {name}: {len(divisors)} numbers for {pairs} rotated pairs of a head")
 
     def axis_sizes(self) -> dict[str, tuple[str, int]]:
         """Returns the dimensions that a mesh must divide, for `axes.check_divides`.

@@ -148,7 +148,9 @@ class Norm(NamedTuple):
         x32 = x.astype(jnp.float32)
         over = tuple(range(-axes, 0))
         normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=over, keepdims=True) + self.eps)
-        weight = (scale[...] + self.offset).reshape((1,) * (x.ndim - axes) + x.shape[x.ndim - axes :])
+        # Weights may be bfloat16, whose numbers around 1 lie 2^-7 apart.
+        weight = scale[...].astype(jnp.float32) + self.offset
+        weight = weight.reshape((1,) * (x.ndim - axes) + x.shape[x.ndim - axes :])
         if self.in_float32:
             return (normed * weight).astype(x.dtype)
         return normed.astype(x.dtype) * weight.astype(x.dtype)

@@ -18,6 +18,7 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph
 from o1p_jax.models.hf.hub import load_config, resolve_model
 from o1p_jax.models.hf.load import load_params
+from o1p_jax.models.precision import products_of
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say, track
 
@@ -98,6 +99,7 @@ def check_parity(model: str, revision: str | None = None) -> Parity:
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
     @jax.jit
+    @products_of(jnp.float32)
     def logits(ids_BL, positions_BL):
         return ours.logits(ours(ids_BL, positions_BL, jnp.ones_like(ids_BL)) @ ours.head_DV())
 
@@ -108,9 +110,13 @@ def check_parity(model: str, revision: str | None = None) -> Parity:
             n = min(span, _TOKENS)
             positions_BL = np.linspace(0, span - 1, n, dtype=np.int32)[None]
             ids_BL = rng.integers(0, cfg.vocab_size, (1, n), dtype=np.int32)
+            torch_ids = torch.tensor(ids_BL, dtype=torch.long)
             with torch.no_grad():
                 expected_BLV = theirs(
-                    torch.tensor(ids_BL, dtype=torch.long), position_ids=torch.tensor(positions_BL, dtype=torch.long)
+                    torch_ids,
+                    # Without a mask, positions with gaps are taken for those of several packed texts.
+                    attention_mask=torch.ones_like(torch_ids),
+                    position_ids=torch.tensor(positions_BL, dtype=torch.long),
                 ).logits.numpy()
             rows.append(compare(span, np.asarray(logits(jnp.asarray(ids_BL), jnp.asarray(positions_BL))), expected_BLV))
             bar.advance()

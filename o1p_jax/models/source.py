@@ -8,9 +8,11 @@ from typing import Any
 from o1p_jax.config.text import fingerprint
 from o1p_jax.devices import processes
 from o1p_jax.models.config import DecoderConfig
-from o1p_jax.models.hf.hub import load_config, resolve_model
+from o1p_jax.models.hf.folder import INDEX
+from o1p_jax.models.hf.hub import CONFIG, COPIED, load_config, resolve_model
 from o1p_jax.runtime.digests import kept_sha256, state
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.sums import check_sums, read_sums, sum_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +53,19 @@ def find_model(name: str, revision: str | None = None) -> SourceModel:
 
     The processes of a job must all call the function: each reads a share of the weight files. Files whose digest is
     known from an earlier start are not read. Raises BadInput where the model is not to be had, or this project's
-    decoder can't compute it.
+    decoder can't compute it; CorruptData where files that this program exported are no longer as they were.
     """
     folder = resolve_model(name, revision)
+    check_sums(folder, {CONFIG: sum_of(folder / CONFIG)})  # the cheap checks first
     decoder = load_config(folder)
     files = [file.name for file in _files(folder)]
-    digests = processes.share(files, lambda file: kept_sha256(folder / file))
+    exported = [file for file in read_sums(folder) if file in (*COPIED, INDEX) or file.endswith(".safetensors")]
+    found = processes.share(
+        sorted({*files, *exported}),
+        lambda file: kept_sha256(folder / file) if (folder / file).is_file() else None,
+    )
+    check_sums(folder, found)
+    digests = {file: found[file] for file in files}
     return SourceModel(
         name=name,
         folder=folder,
@@ -68,7 +77,7 @@ def find_model(name: str, revision: str | None = None) -> SourceModel:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")])
+    return sorted([*folder.glob("*.safetensors"), *folder.glob(CONFIG)])
 
 
 def _state(folder: Path) -> str:

@@ -14,6 +14,9 @@ from o1p_jax.config.tree import ComputeConfig, RunConfig
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params
 
+_STATE_BYTES = 12
+"""Bytes of a trained parameter in float32 with its two moments."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
@@ -112,3 +115,17 @@ def activation_bytes(model: DecoderConfig, cfg: RunConfig, mesh: Mapping[str, in
         products = 2 * (model.heads + model.kv_heads) * model.head_dim + 2 * experts * model.mlp_size
         width += products / mesh["tensor"] * (1 if cfg.compute.remat == "light" else 2)
     return tokens * model.layers * width * (2 if cfg.compute.dtype == "bfloat16" else 4)
+
+
+def device_bytes(cfg: RunConfig, model: DecoderConfig, mesh: Mapping[str, int]) -> float:
+    """Returns the bytes of a device that a training step takes, as if all layers were trained.
+
+    These are the state, gradients, activations (a compiler holds about half as much again beside them), the gathered
+    weights of three layers, and the projection to words.
+    """
+    sizes = model_sizes(model)
+    head = 2 * model.vocab_size * model.hidden_size
+    layers = 3 * 2 * (sizes.total - head / 2) / model.layers
+    gathered = (layers / mesh["expert"] + 2 * head) / mesh["tensor"]
+    state = _STATE_BYTES * sizes.total / (math.prod(mesh.values()) / mesh["context"])
+    return 4 / 3 * state + 1.5 * activation_bytes(model, cfg, mesh) + gathered

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from o1p_jax.config.chips import GIB, Topology
 from o1p_jax.config.mesh import parse_mesh
@@ -12,28 +12,26 @@ from o1p_jax.devices.axes import check_divides
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.planning.compile import PodPlan, model_config, plan
 from o1p_jax.planning.hlo import Collective
-from o1p_jax.planning.roofline import activation_bytes, computed_flops, model_sizes
+from o1p_jax.planning.roofline import computed_flops, device_bytes, model_sizes
 from o1p_jax.planning.step_time import link_seconds
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say, track
 from o1p_jax.stages.preflight import mesh_sizes
 
 _REMATS: tuple[Literal["light", "full"], ...] = ("light", "full")
-_STATE_BYTES = 12
-"""Bytes of a trained parameter in float32 with its two moments."""
 
 
-def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6) -> list[PodPlan]:
+def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6, **job: Any) -> list[PodPlan]:
     """Returns plans of the most promising variants, that with the most tokens a second first.
 
-    Raises `BadInput` if none fits.
+    `job` is what `plan` is told of the whole job. Raises `BadInput` if no variant fits.
     """
     chosen = candidates(cfg, topology)[:compiled]
     found = []
     with track("sweep", total=len(chosen), unit="plans") as bar:
         for candidate in chosen:
             try:
-                found.append(plan(candidate.config, topology))
+                found.append(plan(candidate.config, topology, **job))
             except BadInput as e:
                 say(str(e))
             bar.advance()
@@ -45,13 +43,17 @@ def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6) -> list[PodP
 
 def table(plans: list[PodPlan]) -> list[str]:
     """Returns the sweep's plans as lines for people."""
-    shown = [f"{'mesh':44}{'remat':8}{'rows':>6}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}  without overlap"]
+    shown = [
+        f"{'mesh':44}{'remat':8}{'rows':>6}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}{'without overlap':>17}"
+        f"{'job hours':>11}{'dollars':>10}"
+    ]
     for p in plans:
         mesh = ",".join(f"{axis}:{n}" for axis, n in p.mesh.items() if n > 1)
         rate = p.tokens / p.estimate.step / p.chips
+        dollars = "-" if p.job.dollars is None else f"{p.job.dollars:,.0f}"
         shown.append(
             f"{mesh:44}{p.remat:8}{p.rows // p.microbatches:>6}{p.memory.peak / GIB:>10.1f}{rate:>15,.0f}"
-            f"{p.estimate.mfu:>6.0%}  {p.estimate.mfu_without_overlap:.0%}"
+            f"{p.estimate.mfu:>6.0%}{p.estimate.mfu_without_overlap:>17.0%}{p.job.hours:>11.2f}{dollars:>10}"
         )
     return shown
 
@@ -74,6 +76,7 @@ def candidates(cfg: RunConfig, topology: Topology) -> list[Candidate]:
 def _variants(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> Iterator[RunConfig]:
     """The variants of `cfg` that divide the model and should fit the pod's memory."""
     experts = (1,) if model.experts is None else (1, 2, 4, 8, 16)
+    usable = topology.chip.memory * topology.chip.usable / topology.chip.devices
     for tensor, context, expert, remat, rows in itertools.product(
         (1, 2, 4, 8), (1, 2, 4, 8), experts, _REMATS, (1, 2, 4)
     ):
@@ -90,22 +93,8 @@ def _variants(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> Itera
             check_divides(variant.mesh, mesh_sizes(variant, model), topology.devices)
         except BadInput:
             continue
-        if _bytes(variant, model, topology) < topology.chip.memory * topology.chip.usable / topology.chip.devices:
+        if device_bytes(variant, model, parse_mesh(variant.mesh)) < usable:
             yield variant
-
-
-def _bytes(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:
-    """Bytes of a device, by formula.
-
-    These are the state, gradients, activations (a compiler holds about half as much again beside them), the gathered
-    weights of three layers, and the projection to words.
-    """
-    shape, sizes = parse_mesh(cfg.mesh), model_sizes(model)
-    head = 2 * model.vocab_size * model.hidden_size
-    layers = 3 * 2 * (sizes.total - head / 2) / model.layers
-    gathered = (layers / shape["expert"] + 2 * head) / shape["tensor"]
-    state = _STATE_BYTES * sizes.total / (topology.devices / shape["context"])
-    return 4 / 3 * state + 1.5 * activation_bytes(model, cfg, shape) + gathered
 
 
 def _seconds(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:

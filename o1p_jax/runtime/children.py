@@ -5,6 +5,7 @@ raised in the parent as the parent's own would be, SIGTERM and SIGINT are passed
 when its parent does, even by kill -9.
 """
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,18 +24,28 @@ from o1p_jax.runtime.errors import BadInput, O1pError, Preempted, SamplerGone
 from o1p_jax.runtime.files import read_json, write_json
 from o1p_jax.runtime.progress import say
 from o1p_jax.runtime.signals import preemptible
-from o1p_jax.runtime.supervisor import await_verdict, leave
+from o1p_jax.runtime.supervisor import AGAIN, how_it_ended, leave
+from o1p_jax.runtime.traces import explained
 
 _GRACE_S = 30.0
 """How long a child whose parent is gone may take to save its state."""
 
 
-def run_child(module: str, job: Any, python: str | None = None) -> None:
-    """Runs `module` on `job` (a JSON value) in a child process, under the interpreter `python` or the parent's own."""
-    run_children(module, job, [{}], python)
+def run_child(module: str, job: Any, python: str | None = None, died: type[O1pError] = SamplerGone) -> None:
+    """Runs `module` on `job` (a JSON value) in a child process, under the interpreter `python` or the parent's own.
+
+    `died` is the class of the error for a child that ended without saying why.
+    """
+    run_children(module, job, [{}], python, died)
 
 
-def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], python: str | None = None) -> None:
+def run_children(
+    module: str,
+    job: Any,
+    environments: Sequence[dict[str, str]],
+    python: str | None = None,
+    died: type[O1pError] = SamplerGone,
+) -> None:
     """Runs `module` on the same `job` in several processes at a time, which share the work out among themselves.
 
     `environments` holds a dictionary for each process: the variables in which its environment differs from this
@@ -56,20 +68,30 @@ def run_children(module: str, job: Any, environments: Sequence[dict[str, str]], 
                 what = f"sampling.vllm.python={python}: can't be run ({e.strerror}); name an interpreter"
                 raise BadInput(what) from None
             children.append((stack.enter_context(child), file))
-        with preemptible():
-            try:
-                codes = [child.wait() for child, _ in children]
-            except Preempted:
-                for child, _ in children:
-                    child.terminate()
-                for child, _ in children:  # before their stdin is closed, which ends them at once
-                    child.wait()
-                raise
-        failures = [_failure(module, file, code) for (_, file), code in zip(children, codes, strict=True) if code]
+        try:
+            codes = [child.wait() for child, _ in children]
+        except Preempted:
+            for child, _ in children:
+                child.terminate()
+            for child, _ in children:  # before their stdin is closed, which ends them at once
+                child.wait()
+            raise
+        failures = [_failure(module, file, code, died) for (_, file), code in zip(children, codes, strict=True) if code]
     if len(failures) == len(codes):
         raise failures[0]
     for failure in failures:
         say(f"{failure} (the others did its share)")
+
+
+def check_semaphores() -> None:
+    """Raises BadInput where processes can't share semaphores, which lie in /dev/shm and the grader needs."""
+    try:
+        multiprocessing.get_context("fork").Semaphore()  # which forks nothing, and leaves nothing behind
+    except OSError as e:
+        raise BadInput(
+            f"/dev/shm: can't be written ({e.strerror}), and the grader's processes need it; mount it "
+            "(docker run --shm-size=1g, in Kubernetes a volume of memory)"
+        ) from None
 
 
 def child_main(run: Callable[[Any], Any]) -> None:
@@ -77,27 +99,28 @@ def child_main(run: Callable[[Any], Any]) -> None:
 
     A failure is left beside the job's file for the parent to raise.
     """
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     path = Path(sys.argv[1])
     try:
-        run(read_json(path))
-    except O1pError as e:
-        write_json(_failure_path(path), [type(e).__name__, str(e)])
-        leave(e.exit_code)
-    except Exception:
-        await_verdict()
-        raise
+        with preemptible():
+            threading.Thread(target=_die_with_parent, daemon=True).start()
+            run(read_json(path))
+    except (O1pError, Preempted) as e:
+        error: O1pError | Preempted = e
+    except Exception as e:
+        traceback.print_exc()
+        error = explained(e)
+    else:
+        return
+    write_json(_failure_path(path), [type(error).__name__, str(error)])
+    leave(error.exit_code)
 
 
-def _failure(module: str, job: Path, code: int) -> O1pError:
+def _failure(module: str, job: Path, code: int, died: type[O1pError]) -> O1pError | Preempted:
     """The error that the parent raises for a child that ended with `code`."""
     if _failure_path(job).exists():
         name, message = read_json(_failure_path(job))
         return getattr(errors, name)(message)
-    return SamplerGone(
-        f"{module}: its process ended with exit code {code}; its last lines say why, and a code of "
-        "-9 is most often too little memory"
-    )
+    return died(f"{module}: its process {how_it_ended(code)}; its last lines may say why; {AGAIN}")
 
 
 def _failure_path(job: Path) -> Path:

@@ -1,26 +1,39 @@
-"""Any number of processes, on any hosts, fill one folder shard by shard, with nothing but files between them.
+"""Any number of processes, on any hosts, share work out among themselves with nothing but files between them.
 
-A claim is a file beside the shard, which only one process can make; its owner keeps the file fresh while it lives, and
-the claims of a lost owner are taken over by the others. Should two processes make the same shard all the same (a clock
-or a file system at fault), they write rows of the same seeds, whole or not at all: claims save work, they guard
-nothing.
+A claim is a file, which only one process can make; its owner keeps the file fresh while it lives and makes progress,
+and the claims of a lost owner are taken over by the others. On one machine a lost owner is known at once. Elsewhere it
+is one whose claim another process has seen unchanged for two minutes by its own clock: the clocks of two hosts are
+never compared.
+
+Claims on shards save work and guard nothing: should two processes make the same shard all the same, they write rows of
+the same seeds, whole or not at all. The owner of a run's folder (`sole_owner`) looks whether the claim is still its own
+before it writes what another owner could spoil.
 """
 
 import json
 import os
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from o1p_jax.runtime import owner, progress
+from o1p_jax.runtime.errors import ProcessLost
 from o1p_jax.runtime.files import disk_errors
 from o1p_jax.runtime.progress import say
 
+CLAIM = ".claim"
+"""How the names of claims end."""
+SHARD = ".parquet"
+"""How the names of shards' files end."""
 _BEAT_S = 10.0
 _STALE_S = 120.0  # file systems of many hosts show a file's time up to a minute late
+_STALLED_S = 3600.0
+"""An owner that has shown no progress for so long gives its claims up. A solution may take many minutes."""
 _LOOK_S = 2.0
 
 
@@ -43,6 +56,7 @@ def shards_to_make(folder: Shards, by_others: Callable[[int], None]) -> Generato
     each shard that another process finished meanwhile.
     """
     left, waiting = set(folder.missing_shards()), False
+    claims = {shard: Claim(_path(folder.shard_path(shard))) for shard in left}
     while left:
         there = left - set(folder.missing_shards())
         for shard in sorted(there):
@@ -51,11 +65,11 @@ def shards_to_make(folder: Shards, by_others: Callable[[int], None]) -> Generato
         if not left:
             return
         for shard in sorted(left):
-            with _claim(_path(folder, shard)) as made:
-                if made and not folder.shard_path(shard).exists():
-                    yield shard
-                    left.remove(shard)
-            if made:
+            if claims[shard].taken():
+                with claims[shard].kept():
+                    if not folder.shard_path(shard).exists():
+                        yield shard
+                        left.remove(shard)
                 break
         else:
             if not waiting:
@@ -64,105 +78,143 @@ def shards_to_make(folder: Shards, by_others: Callable[[int], None]) -> Generato
             time.sleep(_LOOK_S)
 
 
-def _path(folder: Shards, shard: int) -> Path:
-    """The path of a shard's claim."""
-    return folder.path / f".{folder.shard_path(shard).stem}.claim"
+def _path(path: Path) -> Path:
+    """Returns the path of the claim on the file or folder `path`."""
+    return path.with_name(f".{path.name.removesuffix(SHARD)}{CLAIM}")
 
 
 @contextmanager
-def _claim(path: Path) -> Iterator[bool]:
-    """Yields whether the claim could be made; the claim is given up at the end of the block."""
-    if not _make(path) and not (_lost(path) and _make(path)):
-        yield False
-        return
-    ended = threading.Event()
-    beat = threading.Thread(target=_keep_fresh, args=(path, ended), daemon=True)
-    beat.start()
-    try:
-        yield True
-    finally:
-        ended.set()
-        beat.join()
-        path.unlink(missing_ok=True)
+def sole_owner(folder: Path, what: str) -> Iterator["Claim"]:
+    """Waits until no other process owns `folder`, and makes this process its owner inside the block.
+
+    `what` says to people what an owner does.
+    """
+    claim = Claim(folder / f".owner{CLAIM}")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    waiting = False
+    while not claim.taken():
+        if not waiting:
+            say(f"{folder}: {claim.by_whom()} {what} there; waiting for it")
+            waiting = True
+        time.sleep(_LOOK_S)
+    with claim.kept():
+        yield claim
 
 
-def _make(path: Path) -> bool:
-    """Makes the claim, and returns False where another process holds it."""
-    with disk_errors(path):
+class Claim:
+    """The claim in the file `path`, which this process may make, and watches while it is another's."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._text = ""
+        self._seen: tuple[Any, float] = (None, 0.0)
+        """The state in which another's claim was first seen, and when that was by this process's clock."""
+
+    def taken(self) -> bool:
+        """Makes the claim, if it is free or its owner is lost; returns whether it is this process's now."""
+        return self._make() or (self.lost() and self._make())
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keeps the claim fresh inside the block, and gives it up at the end."""
+        ended = threading.Event()
+        beat = threading.Thread(target=self._keep_fresh, args=(ended,), daemon=True)
+        beat.start()
         try:
-            with path.open("x") as file:
-                json.dump({"host": socket.gethostname(), "process": os.getpid()}, file)
-        except FileExistsError:
+            yield
+        finally:
+            ended.set()
+            beat.join()
+            if self._is_own():
+                self.path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raises `ProcessLost` where another process has taken this process's claim over."""
+        if not self._is_own():
+            raise ProcessLost(
+                f"{self.path.parent}: {self.by_whom()} has taken it over, because this process stood still for long; "
+                "what is saved stays"
+            )
+
+    def by_whom(self) -> str:
+        """Returns, in words, whose the claim is."""
+        owned_by = _read(self.path)
+        return f"process {owned_by.get('process', '?')} on {owned_by.get('host', 'another host')}"
+
+    def _make(self) -> bool:
+        text = json.dumps(
+            {
+                "host": socket.gethostname(),
+                "process": os.getpid(),
+                "owner": owner.this_process(),
+                "token": secrets.token_hex(8),
+            }
+        )
+        with disk_errors(self.path):
+            try:
+                with self.path.open("x") as file:
+                    file.write(text)
+            except FileExistsError:
+                return False
+        self._text = text
+        return True
+
+    def _is_own(self) -> bool:
+        try:
+            return self.path.read_text() == self._text
+        except FileNotFoundError:
             return False
-    return True
+        except OSError:  # a network's file system: it will say later
+            return True
 
+    def _keep_fresh(self, ended: threading.Event) -> None:
+        """Touches the claim's file until the event `ended`, or this process stands still; runs in a thread."""
+        began = time.monotonic()
+        while not ended.wait(_BEAT_S):
+            if time.monotonic() - max(began, progress.last_advance) > _STALLED_S or not self._is_own():
+                continue
+            with suppress(OSError):
+                os.utime(self.path)
 
-def _keep_fresh(path: Path, ended: threading.Event) -> None:
-    """Touches the claim's file until the event `ended`; runs in a thread."""
-    while not ended.wait(_BEAT_S):
+    def lost(self) -> bool:
+        """Returns whether the claim is free now, removing it if its owner is lost: dead, or silent for long."""
         try:
-            os.utime(path)
-        except FileNotFoundError:  # taken away: the worst of it is a shard made twice
-            return
+            state = self._state(self.path)
+        except FileNotFoundError:  # given up just now
+            return True
         except OSError:
-            continue
+            return False
+        lives = owner.alive(str(_read(self.path).get("owner")))
+        now = time.monotonic()
+        if state != self._seen[0]:
+            self._seen = state, now
+        silent = now - self._seen[1] > _STALE_S
+        return (lives is False or silent) and self._removed(state)
+
+    def _removed(self, state: Any) -> bool:
+        """Removes the claim if it is still in this state: another process may have taken it over."""
+        aside = self.path.with_name(f"{self.path.name}.{owner.this_process()}")
+        try:
+            self.path.rename(aside)
+            unchanged = self._state(aside) == state
+            if not unchanged:
+                with suppress(FileExistsError):
+                    os.link(aside, self.path)
+            aside.unlink()
+        except OSError:
+            return False
+        return unchanged
+
+    @staticmethod
+    def _state(path: Path) -> tuple[int, bytes]:
+        return path.stat().st_mtime_ns, path.read_bytes()
 
 
-def _lost(path: Path) -> bool:
-    """Returns whether the claim is free now, removing it if its owner is gone (dead on this host, or silent)."""
+def _read(path: Path) -> dict[str, Any]:
+    """Returns what stands in a claim; nothing where it can't be read, is being written, or was cut off."""
     try:
-        then = path.stat().st_mtime
-        text = path.read_text()
-    except FileNotFoundError:  # given up just now
-        return True
-    except OSError:  # a network's file system, about the same
-        return False
-    try:
-        owner = json.loads(text)
-    except ValueError:  # being written, or its owner was lost then
-        owner = {}
-    # A container that was started again has its processes' numbers again, this one's too.
-    on_this_host = owner.get("host") == socket.gethostname()
-    gone = on_this_host and (owner["process"] == os.getpid() or not _alive(owner["process"]))
-    gone = gone or _file_system_time(path.parent) - then > _STALE_S
-    return gone and _removed(path, then)
-
-
-def _removed(path: Path, then: float) -> bool:
-    """Removes the claim if it is still the one with the time `then`: another process may have taken it over."""
-    aside = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
-    try:
-        path.rename(aside)
-        unchanged = aside.stat().st_mtime == then
-        if not unchanged:
-            with suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink()
-    except OSError:
-        return False
-    return unchanged
-
-
-def _alive(process: int) -> bool:
-    """Returns whether the process with this number runs on this host."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:  # a child that ended and was not waited for yet is still listed
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return True
-
-
-def _file_system_time(folder: Path) -> float:
-    """The time by the clock that stamps the folder's files, because hosts' own clocks differ."""
-    probe = folder / f".clock.{socket.gethostname()}.{os.getpid()}"
-    with disk_errors(probe):
-        probe.touch()
-    try:
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -18,17 +18,22 @@ def state(path: Path) -> list:
 
 def kept_sha256(path: Path) -> str:
     """Returns the SHA-256 of the file's bytes, in hex; the file is read again only when its state has changed."""
-    now = state(path)
+    now = _own_state(path)
     kept = _folder() / f"{hashlib.sha256(now[0].encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
         found = json.loads(kept.read_text())
         if found["state"] == now:
             return found["sha256"]
     digest = sha256_file(path)
-    if state(path) == now:  # else it was being written: nothing to keep
+    if _own_state(path) == now:  # else it was being written: nothing to keep
         with suppress(Exception):  # a cache that can't be written costs time only
             write_json(kept, {"state": now, "sha256": digest})
     return digest
+
+
+def _own_state(path: Path) -> list:
+    """Returns the file's state, with the time (ns) of its last change of any kind, which nobody can set."""
+    return [*state(path), path.stat().st_ctime_ns]
 
 
 def _folder() -> Path:

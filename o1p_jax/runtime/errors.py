@@ -1,6 +1,6 @@
 """The failures that a user can act on, and the exit code that each of them ends a process with (BSD sysexits).
 
-An error's message is one line that names the field or file and the remedy; `cli.main` prints the line on stderr.
+An error's message is one line that names the field or file and the remedy; `entry.main` prints the line on stderr.
 """
 
 
@@ -34,6 +34,18 @@ class NonFinite(O1pError):
     exit_code = 70
 
 
+class InternalError(O1pError):
+    """A fault of this program; the message says where its trace lies."""
+
+    exit_code = 70
+
+
+class OutOfMemory(O1pError):
+    """A device's memory, or the host's, did not suffice."""
+
+    exit_code = 71
+
+
 class DiskError(O1pError):
     """A file could not be written: disk full, quota, permission."""
 
@@ -46,7 +58,10 @@ class ProcessLost(O1pError):
     exit_code = 75
 
 
-class Preempted(O1pError):
-    """SIGTERM or SIGINT asked the process to stop: the state was saved, and the same command goes on from it."""
+class Preempted(KeyboardInterrupt):
+    """SIGTERM or SIGINT asked the process to stop: the state was saved, and the same command goes on from it.
+
+    As a KeyboardInterrupt the stop passes through every `except Exception`, in libraries too.
+    """
 
     exit_code = 75

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.nodes import hostnames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,26 +74,42 @@ def _in_slurm(variables: os._Environ | dict[str, str]) -> JobPlace | None:
         return None
     if count == 1:
         return None
-    # "node[003-010,012],other" begins with node003.
-    prefix, first = re.match(r"([^,\[]+)(?:\[([^,\-\]]+))?", nodes).groups(default="")  # type: ignore[union-attr]
     several_here = int(variables.get("SLURM_NTASKS_PER_NODE", "0") or 0) > 1 or count > int(
         variables.get("SLURM_STEP_NUM_NODES", count)
     )
     sees_one = len(variables.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")) == 1
     return JobPlace(
-        coordinator=f"{prefix}{first}:{20000 + int(job) % 20000}",
+        coordinator=f"{hostnames(nodes)[0]}:{20000 + _number(job) % 20000}",
         count=count,
         index=int(index),
         local_device=int(variables["SLURM_LOCALID"]) if several_here and not sees_one else None,
     )
 
 
+def _number(job: str) -> int:
+    """Returns the number of a SLURM job; of a heterogeneous one (77+1), the number that its parts share."""
+    match = re.match(r"\d+", job)
+    if match is None:
+        raise BadInput(f"SLURM_JOB_ID={job}: not a job's number; give --coordinator, --processes and --process")
+    return int(match[0])
+
+
+def first_platform(variables: os._Environ | dict[str, str]) -> str:
+    """Returns the platform whose devices JAX takes as far as JAX_PLATFORMS says so (`tpu` of tpu,cpu), or nothing."""
+    return variables.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
+
+
+def several_tpu_hosts(variables: os._Environ | dict[str, str]) -> bool:
+    """Returns whether the variables name several hosts of a TPU pod."""
+    hosts = [variables.get(name, "") for name in ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")]
+    return any("," in names for names in hosts) or "MEGASCALE_COORDINATOR_ADDRESS" in variables
+
+
 def _on_tpu(variables: os._Environ | dict[str, str]) -> JobPlace | None:
     """The place of one of several TPU hosts, which JAX finds out from variables (GKE) or the machine's metadata."""
-    if variables.get("JAX_PLATFORMS", "tpu") not in ("", "tpu"):
+    if first_platform(variables) not in ("", "tpu"):
         return None
-    several = [variables.get(name, "") for name in ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")]
-    if any("," in hosts for hosts in several) or "MEGASCALE_COORDINATOR_ADDRESS" in variables:
+    if several_tpu_hosts(variables):
         return JobPlace(coordinator=None)
     if "TPU_SKIP_MDS_QUERY" in variables:
         return None

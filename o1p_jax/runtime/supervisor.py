@@ -21,7 +21,9 @@ from typing import NoReturn
 
 from o1p_jax.runtime.errors import O1pError, ProcessLost
 from o1p_jax.runtime.place import JobPlace
+from o1p_jax.runtime.signals import ignore_stops
 
+AGAIN = "run the same command again to go on from what is saved"
 _WORKER = "O1P_WORKER"
 """A variable in a worker's environment: the folder where the worker leaves the hosts' names for its supervisor."""
 _VERDICT_S = 30.0
@@ -61,21 +63,31 @@ def supervise(place: JobPlace) -> None:
         return f"process {index}" + (f" ({hosts[index]})" if index < len(hosts) else "")
 
     own = hosts.index(socket.gethostname()) if place.coordinator is None and hosts else place.index
-    again = "run the same command again to go on from what is saved"
     if code == 0:
         return
     if words.error and words.error_first:
         raise _Ended(f"{name(own)}: {words.error}" if own else words.error, code)
+    if own in words.lost:
+        raise ProcessLost(
+            f"{name(own)}: stood still for so long (stopped, or starved of processor time) that the job's other "
+            f"processes gave it up; {AGAIN}"
+        )
     if words.lost:
         who = " and ".join(map(name, sorted(words.lost)))
-        raise ProcessLost(f"{who} of this job was lost: its own last line may say why; {again}")
+        raise ProcessLost(f"{who} of this job was lost: its own last line may say why; {AGAIN}")
     if words.error:
         raise _Ended(words.error, code)
     if code == -signal.SIGABRT:
-        raise ProcessLost(f"{name(own)}: aborted, most often because another process ended or never came; {again}")
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        raise ProcessLost(f"{name(own)}: aborted, most often because another process ended or never came; {AGAIN}")
+    raise ProcessLost(f"{name(own)} {how_it_ended(code)}; {AGAIN}")
+
+
+def how_it_ended(code: int) -> str:
+    """Returns, in words, how a process ended whose exit code, as `subprocess` has it, is `code`."""
+    if code >= 0:
+        return f"ended with exit code {code}"
     why = " (most often: too little memory)" if code == -signal.SIGKILL else ""
-    raise ProcessLost(f"{name(own)} {how}{why}; {again}")
+    return f"was killed by {signal.Signals(-code).name}{why}"
 
 
 def in_worker() -> bool:
@@ -109,10 +121,9 @@ def await_verdict() -> None:
 
 def leave(exit_code: int) -> NoReturn:
     """Ends a process that failed; a worker ends without waiting for the other processes of its job."""
+    ignore_stops()
     if not in_worker():
         sys.exit(exit_code)
-    for number in (signal.SIGTERM, signal.SIGINT):  # it is ending; a second one must not change how
-        signal.signal(number, signal.SIG_IGN)
     sys.stdout.flush()
     time.sleep(_LAST_WORDS_S)
     os._exit(exit_code)  # the interpreter's own end would wait for the job's other processes

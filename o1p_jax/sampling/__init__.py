@@ -1,5 +1,6 @@
 """Samplers: the embedded JAX one, vLLM in this process, OpenAI-compatible servers. Each is imported when asked for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from o1p_jax.config.tree import SamplingConfig
@@ -9,12 +10,12 @@ __all__ = ["Sampler", "SamplingParams", "make_sampler"]
 
 
 def make_sampler(
-    config: SamplingConfig, folder: Path, *, model: str, mesh: str, dtype: str, max_length: int
+    config: SamplingConfig, folder: Path, *, others: Sequence[Path] = (), mesh: str, dtype: str, max_length: int
 ) -> Sampler:
     """Makes the sampler that `config` names, for the Hugging Face folder `folder`.
 
-    Prompt and completion have at most `max_length` tokens together. `mesh` and `dtype` are for the embedded sampler;
-    `model` is the name that a server is asked for where it holds several, whatever the folder.
+    Prompt and completion have at most `max_length` tokens together. `mesh` is for the embedded sampler. A server is
+    checked against the folder's model, computed in `dtype`; `others` are the folders that it might serve by mistake.
     """
     if config.sampler == "jax":
         from o1p_jax.sampling.engine import JaxSampler
@@ -23,7 +24,7 @@ def make_sampler(
     if config.sampler == "vllm":
         from o1p_jax.sampling.vllm import VllmSampler
 
-        return VllmSampler(folder, config.vllm, max_length=max_length)
+        return VllmSampler(folder, config.vllm, max_length=max_length, timeout_s=config.timeout_s)
     from o1p_jax.sampling.server import ServerSampler
 
-    return ServerSampler(config, model)
+    return ServerSampler(config, folder, dtype, others)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from o1p_jax.data.records import Completion, Request
 
@@ -33,6 +33,15 @@ class SamplingParams:
         return cls(**chosen | {"stop_ids": tuple(chosen["stop_ids"])})
 
 
+class Answer(NamedTuple):
+    """A greedy completion that a server gave to show what it serves."""
+
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] | None
+    """The log-probability of each token, in nats, by the server; None where it tells none."""
+
+
 @runtime_checkable
 class Sampler(Protocol):
     """A sampler draws completions from one model."""
@@ -41,14 +50,17 @@ class Sampler(Protocol):
     """'jax', 'vllm' or 'server'."""
     version: str
     """Library and version, for the rollouts' metadata."""
+    seeds_each: bool
+    """Whether each sample is drawn by its request's seed; if not, a call's requests share one."""
 
     def sample(
         self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
     ) -> list[Completion]:
         """Returns one completion a request, in the requests' order.
 
-        `on_done(n)` is called in the caller's thread whenever `n` more requests are finished. Raises SamplerGone when
-        the engine or server fails for good.
+        `on_done(n)` is called in the caller's thread whenever `n` more requests are finished, and with 0 as a sign that
+        the engine is at work: a solution may take many minutes. Raises SamplerGone when the engine or server fails for
+        good.
         """
 
     def close(self) -> None:

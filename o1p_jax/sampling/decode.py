@@ -26,6 +26,7 @@ from o1p_jax.models.attention.packed import packed_attention
 from o1p_jax.models.attention.scoring import MASKED, Scoring, window_of
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import rules_for
+from o1p_jax.models.precision import products_of
 from o1p_jax.sampling.draw import Draw, draw_tokens
 
 _ROWS, _ROWS_SECOND = PartitionSpec(SAMPLING_AXES), PartitionSpec(None, SAMPLING_AXES)
@@ -57,6 +58,7 @@ class Layout:
 
     def on_rows(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
         """The function `f`, run by every data-parallel device on its own rows."""
+        f = products_of(self.dtype)(f)
         return jax.shard_map(
             f, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=set(SAMPLING_AXES), check_vma=False
         )
@@ -92,7 +94,7 @@ def prefill(
     """Writes the prompts' keys and values into the cache, from position 0 on.
 
     Each device takes the first `used_D` of its rows of `ids_BP`, of each row the first `lengths_B` tokens, and puts row
-    b into `slots_B[b]` of the device's slots.
+    b into `slots_B[b]` of the device's slots. A prompt has one more token, its last, which `decode` reads first.
     """
 
     def on_device(params, cache, ids_BP, lengths_B, slots_B, used_D):
@@ -102,7 +104,7 @@ def prefill(
         _, new = model.forward_cached(
             ids_BP,
             positions_BP,
-            jnp.broadcast_to(lengths_B[:, None], ids_BP.shape),
+            jnp.broadcast_to(lengths_B[:, None] + 1, ids_BP.shape),
             lambda q, k, v, sinks, kind, _: packed_attention(
                 q, k, v, segments_BP, model.windows, kind, model.scoring, sinks
             ),

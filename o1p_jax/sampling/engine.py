@@ -34,7 +34,7 @@ _STEPS = 16
 """How many tokens a row decodes in a call."""
 _CPU_GROUP = 4
 """How many rows a CPU device reads to a common length."""
-_FIRST_CAPACITY = 1024
+FIRST_CAPACITY = 1024
 """Positions of the cache at first; doubled when a row outgrows them."""
 
 
@@ -47,6 +47,7 @@ class JaxSampler:
 
     name = "jax"
     version = f"jax {jax.__version__}"
+    seeds_each = True
 
     def __init__(self, cfg: DecoderConfig, params: nnx.State, mesh: Mesh, *, dtype: str, slots: int):
         splits = stack_lengths(params)
@@ -74,15 +75,17 @@ class JaxSampler:
         self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
     ) -> list[Completion]:
         """See `Sampler.sample`; raises `NonFinite` where the logits are not finite."""
-        slots = _Slots(requests, params, self._slots, self._devices)
+        slots = _Slots(requests, params, self._slots, self._devices, self._cfg.recomputed_past)
         needed = bucket(slots.longest_prompt + params.max_tokens + _STEPS)
         cache = empty_cache(
-            self._cfg, self._slots, min(needed, max(_FIRST_CAPACITY, bucket(slots.longest_prompt))), self._layout
+            self._cfg, self._slots, min(needed, max(FIRST_CAPACITY, bucket(slots.longest_prompt))), self._layout
         )
         draw = Draw(params.temperature, params.top_p, params.top_k)
         while slots.busy:
             while slots.worth_filling:
-                cache = prefill(self._params, cache, *self._on_rows(*slots.fill()), layout=self._layout)
+                ids_BP, *places = slots.fill()
+                cache = self._with_room(cache, ids_BP.shape[1])
+                cache = prefill(self._params, cache, *self._on_rows(ids_BP, *places), layout=self._layout)
             if (order := slots.better_order(self._layout.group, cache.capacity)) is not None:
                 cache = reorder(cache, *self._on_rows(order), layout=self._layout)
             cache = self._with_room(cache, int(slots.length.max()) + _STEPS)
@@ -94,8 +97,7 @@ class JaxSampler:
                 raise NonFinite(
                     "sampling: the model's logits are not finite; check its weights, or set compute.dtype=float32"
                 )
-            if done := slots.take(tokens_TB):
-                on_done(done)
+            on_done(slots.take(tokens_TB))
         return slots.completions()
 
     def close(self) -> None:
@@ -116,10 +118,17 @@ class JaxSampler:
 
 
 class _Slots:
-    """A table of which request decodes in which slot, and how far it is. The slots of a device lie side by side."""
+    """A table of which request decodes in which slot, and how far it is. The slots of a device lie side by side.
 
-    def __init__(self, requests: Sequence[Request], params: SamplingParams, slots: int, devices: int):
+    A text that grows past `recomputed_past` tokens leaves its slot there and waits, before all others, to be filled in
+    anew with what it has become.
+    """
+
+    def __init__(
+        self, requests: Sequence[Request], params: SamplingParams, slots: int, devices: int, recomputed_past: int | None
+    ):
         self._requests, self._params, self._devices = requests, params, devices
+        self._recomputed_past = recomputed_past
         self._waiting = deque(range(len(requests)))
         self._tokens: list[list[int]] = [[] for _ in requests]
         self.request = np.full(slots, -1)
@@ -152,7 +161,7 @@ class _Slots:
             for d in range(self._devices)
             for slot in np.flatnonzero(self.request[d * share : (d + 1) * share] < 0)[row : row + 1]
         ]
-        prompts = [self._requests[i].prompt_ids for i in list(self._waiting)[: len(chosen)]]
+        prompts = [self._requests[i].prompt_ids + tuple(self._tokens[i]) for i in list(self._waiting)[: len(chosen)]]
         longest = max(map(len, prompts)) - 1
         width = max(16, min(bucket(longest), 1 << (longest - 1).bit_length()))
         ids = np.zeros((self._devices, rows, width), np.int32)
@@ -199,16 +208,23 @@ class _Slots:
     def take(self, tokens_TB: np.ndarray) -> int:
         """Hands the decoded tokens out to their requests; returns how many requests that finished."""
         stops_TB = np.isin(tokens_TB, self._params.stop_ids)
-        done = 0
+        done, decoded = 0, len(tokens_TB)
         for b in np.flatnonzero(self.request >= 0):
             tokens = self._tokens[self.request[b]]
-            stop = int(stops_TB[:, b].argmax()) + 1 if stops_TB[:, b].any() else len(tokens_TB) + 1
-            tokens += tokens_TB[: min(stop, self._params.max_tokens - len(tokens)), b].tolist()
-            if stop <= len(tokens_TB) or len(tokens) == self._params.max_tokens:
-                self.request[b], self.length[b] = -1, 0
+            stop = int(stops_TB[:, b].argmax()) + 1 if stops_TB[:, b].any() else decoded + 1
+            room = decoded + 1 if self._recomputed_past is None else self._recomputed_past - int(self.length[b])
+            outgrows = 0 < room <= decoded
+            good = room if outgrows else decoded
+            tokens += tokens_TB[: min(stop, good, self._params.max_tokens - len(tokens)), b].tolist()
+            if stop <= good or len(tokens) == self._params.max_tokens:
                 done += 1
+            elif outgrows:
+                self._waiting.appendleft(int(self.request[b]))
+            else:
+                continue
+            self.request[b], self.length[b] = -1, 0
         active = self.request >= 0
-        self.length[active] += len(tokens_TB)
+        self.length[active] += decoded
         self._last = tokens_TB[-1].copy()
         return done
 

@@ -1,4 +1,4 @@
-"""vLLM's offline engine: token ids in, token ids out, one seed a sample.
+"""vLLM's offline engine: token ids in, token ids out, one seed a sample (on a TPU, one for all samples of a call).
 
 The engine is meant to run in a child process (`runtime.children`), so that its memory is free for training afterwards
 and so that it may be installed in another environment.
@@ -6,14 +6,18 @@ and so that it may be installed in another environment.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from o1p_jax.config.tree import VllmConfig
 from o1p_jax.data.records import Completion, Request
-from o1p_jax.runtime.errors import BadInput, SamplerGone
+from o1p_jax.runtime.errors import BadInput, O1pError, Preempted, SamplerGone
+from o1p_jax.runtime.progress import say
 from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.deadline import Deadline
 
 _CPU_KV_CACHE_GIB = 4.0
 """The cache's size on a CPU, where vLLM would otherwise take most of the host's memory."""
@@ -24,6 +28,7 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # the model is a folder
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine in this process: one to stop, and per-sample seeds reproduce
 }
 _CPU_ENVIRONMENT = {
@@ -38,19 +43,26 @@ _CPU_ENVIRONMENT = {
 class VllmSampler:
     """A sampler that runs vLLM's offline engine over the Hugging Face folder `folder`.
 
-    `max_length` is the length of the longest prompt plus completion, in tokens. Variables of the environment that are
-    set already are left as they are.
+    `max_length` is the length of the longest prompt plus completion, in tokens; an engine that takes longer than
+    `timeout_s` for a step is given up, and the process with it. Variables of the environment that are set already are
+    left as they are.
     """
 
     name = "vllm"
 
-    def __init__(self, folder: Path, config: VllmConfig, *, max_length: int):
+    def __init__(self, folder: Path, config: VllmConfig, *, max_length: int, timeout_s: float = 600.0):
         cpu = _is_cpu_build()
         for key, value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if cpu else {})).items():
             os.environ.setdefault(key, value)
+        warnings.filterwarnings("ignore", category=FutureWarning)  # PyTorch warns vLLM, not the user
         import vllm
+        from vllm.platforms import current_platform
 
         self.version = f"vllm {vllm.__version__}"
+        self.seeds_each = not current_platform.is_tpu()
+        if not self.seeds_each:
+            say("vLLM on a TPU takes no seed for each sample: the first sample's seeds all of a shard")
+        self._timeout_s = timeout_s
         cache_gib = config.kv_cache_gib or (_CPU_KV_CACHE_GIB if cpu else None)
         try:
             self._engine = vllm.LLMEngine.from_engine_args(
@@ -67,9 +79,11 @@ class VllmSampler:
                     skip_tokenizer_init=True,
                     trust_remote_code=False,
                     disable_log_stats=True,
+                    use_tqdm_on_load=False,
                 )
             )
         except Exception as e:
+            _raise_own(e)
             why = " ".join(str(e).split())[:_SHOWN] or type(e).__name__  # pydantic's first line says nothing
             raise SamplerGone(f"vLLM did not start on {folder}: {why}") from e
 
@@ -81,6 +95,8 @@ class VllmSampler:
 
         completions: dict[int, Completion] = {}
         try:
+            if requests and not self.seeds_each:
+                self._engine.collective_rpc(_seed_worker, args=(requests[0].seed,))
             for i, request in enumerate(requests):
                 self._engine.add_request(
                     str(i),
@@ -89,26 +105,48 @@ class VllmSampler:
                         temperature=params.temperature,
                         top_p=params.top_p,
                         top_k=params.top_k,
-                        seed=request.seed,
+                        seed=request.seed if self.seeds_each else None,
                         max_tokens=params.max_tokens,
                         stop_token_ids=list(params.stop_ids),
                         detokenize=False,
                     ),
                 )
-            while self._engine.has_unfinished_requests():
-                finished = [output for output in self._engine.step() if output.finished]
-                for output in finished:
-                    [result] = output.outputs
-                    completions[int(output.request_id)] = Completion(tuple(result.token_ids), result.finish_reason)
-                if finished:
+            with Deadline(self._timeout_s, "vLLM's engine") as deadline:
+                while self._engine.has_unfinished_requests():
+                    finished = [output for output in self._engine.step() if output.finished]
+                    deadline.put_off()
+                    for output in finished:
+                        [result] = output.outputs
+                        completions[int(output.request_id)] = Completion(tuple(result.token_ids), result.finish_reason)
                     on_done(len(finished))
         except Exception as e:
+            _raise_own(e)
             raise SamplerGone(f"vLLM stopped: {_first_line(e)}; run the command again to go on") from e
         return [completions[i] for i in range(len(requests))]
 
     def close(self) -> None:
         """Drops the engine; its memory is free for certain only once the process ends."""
         del self._engine
+
+
+def _seed_worker(worker: Any, seed: int) -> None:
+    """Gives the sampler of vLLM's TPU worker another seed, as the worker does at its start; runs in the worker."""
+    import jax
+    from flax import nnx
+
+    runner = worker.model_runner
+    if not hasattr(runner, "rng_params_for_sampling"):
+        raise SamplerGone("vLLM on this TPU can't be seeded: another version of tpu-inference; use another sampler")
+    runner.rng_params_for_sampling = nnx.Rngs(jax.random.key(seed)).params()
+
+
+def _raise_own(error: BaseException) -> None:
+    """Raises the error of this project's that vLLM's own `except` has wrapped, such as Preempted, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, O1pError | Preempted):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _is_cpu_build() -> bool:

@@ -8,6 +8,7 @@ The folder appears whole or not at all and tells no paths of the machine; `launc
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from o1p_jax.config.saved import CONFIG, load_saved
 from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
 from o1p_jax.data.shards import META, ShardedTable
+from o1p_jax.runtime.apart import check_apart
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import atomic_folder, public_path, read_json, write_atomic, write_json
 from o1p_jax.runtime.progress import say, track
@@ -35,7 +37,7 @@ _COLUMNS = {
     "prompt_ids": "the prompt's token ids, the chat template's included",
     "sample_idx": "0, 1, ... within the problem",
     "seed": "the sample's own seed",
-    "completion": "the solution's text, without special tokens",
+    "completion": "the solution's text, without special tokens other than those that mark thoughts",
     "completion_ids": "the solution's token ids as they were sampled, with the end token where the model gave one",
     "finish_reason": "`stop`: the model ended it; `length`: a limit did",
     "pred": "final answer found in the solution; null: none",
@@ -60,8 +62,9 @@ def export_pool(path: Path | None, out: Path, run: Path | None = None, grades: s
     if path is None:
         if run is None:
             raise BadInput("--pool: missing; name a pool, or a run with --run")
-        path = pool_path(load_saved(run / CONFIG)[0])
+        path = pool_path(replace(load_saved(run / CONFIG)[0], run=str(run)))  # the folder may have been moved
     pool = Pool(path)
+    check_apart("out", out, path, "the pool")
     if missing := len(pool.samples.missing_shards()):
         raise BadInput(f"pool={path}: {missing} of {pool.samples.shards} shards are not sampled yet; sample them first")
     weights = None if run is None else _weights(pool, run)

@@ -34,7 +34,9 @@ def of_samples(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Ident
 
 def of_evaluation(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Identity:
     """Returns the identity of the samples that one model gives on one set of test problems."""
-    return {"model_sha256": source.digest, **prompts.identity, **_without_contents(fields_of(cfg, EVALUATION))}
+    fields = _without_contents(fields_of(cfg, EVALUATION)) | {"sampling.sampler": cfg.evaluation_sampler}
+    del fields["evaluation.sampler"]
+    return {"model_sha256": source.digest, **prompts.identity, **fields}
 
 
 def of_grades(grading: GradingConfig) -> Identity:

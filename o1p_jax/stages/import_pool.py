@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,10 +22,10 @@ from o1p_jax.data.pool import Pool
 from o1p_jax.data.prompts import Prompter
 from o1p_jax.data.records import Problem, problem_id
 from o1p_jax.models.source import SourceModel, find_model
+from o1p_jax.runtime.apart import check_apart
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.files import atomic_folder, disk_errors
 from o1p_jax.runtime.progress import say, track
-from o1p_jax.runtime.signals import preemptible
 
 IMPORTED = "imported"
 """The `origin` of an imported pool, and the entry of its facts that says what was imported."""
@@ -45,8 +46,9 @@ def import_pool(cfg: ImportConfig) -> Pool:
     files = check_files(cfg.rollouts)
     form = find_format(files[0]) if cfg.format == "auto" else cfg.format
     source = find_model(cfg.model, cfg.revision)
+    check_apart("pool", path, source.folder, f"model={cfg.model}")
     gathering = _Gathering(source, Prompter(source.folder), cfg.problems_per_shard)
-    with preemptible(), _spool_beside(path) as folder:
+    with _spool_beside(path) as folder:
         spool = _Spool(folder)
         with _reading(files) as on_read:
             for solution in read_solutions(files, {**FORMATS[form], **cfg.columns}, cfg.steps, on_read):
@@ -75,6 +77,7 @@ def import_pool(cfg: ImportConfig) -> Pool:
                 },
                 problems=[known.problem for known in gathering.problems.values()],
                 prompts={name: known.prompt_ids for name, known in gathering.problems.items()},
+                inside_thought=gathering.inside_thought,
                 problems_per_shard=cfg.problems_per_shard,
             )
             with track("write pool", total=pool.samples.shards, unit="shards") as bar:
@@ -226,6 +229,12 @@ class _Gathering:
                     f"{solution.where}: token id {wrong} of the {what} is not among the {vocabulary} of "
                     f"model={self._source.name}; name the model that made the samples"
                 )
+        length, context = len(solution.prompt_ids) + len(solution.completion_ids), self._source.decoder.context
+        if length > context:
+            raise BadInput(
+                f"{solution.where}: prompt and completion have {length} tokens, and the context of "
+                f"model={self._source.name} has {context}; leave the row out"
+            )
         if solution.prompt_ids[0] == self._prompter.pad_id:
             raise BadInput(f"{solution.where}: the prompt ids begin with padding; cut it off")
         if not self._ends.isdisjoint(solution.completion_ids[:-1]):
@@ -252,11 +261,9 @@ class _Gathering:
         if recorded is None:
             return
         self._counts["compared"] += 1
-        # Some programs cut white space off, and some leave special tokens in.
-        whole = (
-            self._prompter.decode(solution.completion_ids, special=True) if recorded.strip() != text.strip() else text
-        )
-        if recorded.strip() not in (text.strip(), whole.strip()):
+        # Some programs cut white space off, and they leave special tokens in or out.
+        others = (self._prompter.decode(solution.completion_ids, special=special) for special in (True, False))
+        if all(form.strip() != recorded.strip() for form in chain([text], others)):
             self._counts["other text"] += 1
             self._first_other_text = self._first_other_text or solution.where
 
@@ -276,6 +283,11 @@ class _Gathering:
     @property
     def _samples(self) -> list[int]:
         return [known.samples for known in self.problems.values()]
+
+    @property
+    def inside_thought(self) -> set[str]:
+        """The problem_ids whose prompt ends inside a thought."""
+        return {name for name, known in self.problems.items() if self._prompter.opens_thought(known.prompt_ids)}
 
     def identity(self, form: str) -> dict[str, Any]:
         """Returns all that the pool's samples depend on; how the files mix the problems' rows does not matter."""

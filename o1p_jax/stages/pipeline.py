@@ -15,16 +15,19 @@ from o1p_jax.devices.mesh import make_mesh, simulate_devices
 from o1p_jax.evaluation import table
 from o1p_jax.evaluation.summary import Result
 from o1p_jax.models.source import find_model
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.files import public_path
+from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
+from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.place import JobPlace
-from o1p_jax.runtime.signals import preemptible
-from o1p_jax.stages import identity, where
+from o1p_jax.stages import identity, remedies, where
 from o1p_jax.stages.card import write_card
 from o1p_jax.stages.evaluate import compare_models
 from o1p_jax.stages.export import export, newest_checkpoint
 from o1p_jax.stages.grade import grade
-from o1p_jax.stages.pool import imported_pool, training_pool
+from o1p_jax.stages.pool import imported_pool, pool_path, training_pool
 from o1p_jax.stages.preflight import Inputs, preflight
-from o1p_jax.stages.run_folder import open_run
+from o1p_jax.stages.run_folder import dated, open_run, owned
 from o1p_jax.stages.train import is_done
 from o1p_jax.stages.weigh import weigh
 
@@ -38,6 +41,7 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     the result whose earlier work may be set aside where the configuration has no more use for it.
     """
     processes.start(place)
+    cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
     inputs = preflight(cfg, ("train", "test"), restart)
     run = open_run(cfg, inputs.source.commit)
     _weighed_samples(cfg, inputs, run)
@@ -48,9 +52,9 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     results = compare_models(
         cfg,
         models,
-        {(name, cfg.problems.test): inputs.test for name in models},
+        {(name, public_path(cfg.problems.test)): inputs.test for name in models},
         run / "evaluation",
-        title=f"{cfg.model}, before and after",
+        title=f"{public_path(cfg.model)}, before and after",
     )
     processes.once(lambda: _show(cfg, run, results))
 
@@ -61,8 +65,10 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     Where `cfg` names a pool beside the run, that pool alone is made: it belongs to no run, and weights do.
     """
     alone = cfg.pool is not None
-    inputs = preflight(cfg, ("train",), restart, pool_alone=alone)
+    cfg = dated(cfg, [pool_path(cfg)], None if alone else Path(cfg.run))
+    inputs = preflight(cfg, ("train",), restart, pool_alone=alone, training=False)
     if alone:
+        processes.once(lambda: remove_leftovers(hidden_below(pool_path(cfg))))
         pool, _ = _graded_pool(cfg, inputs)
         print(f"pool    {pool.path}")
         return
@@ -71,26 +77,34 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     print(f"pool    {pool.path}\nweights {run / 'weights'}")
 
 
-def export_run(run: Path, out: Path, step: int | None) -> None:
-    """Writes the model of the run's checkpoint `step` (None: of the newest whole checkpoint) to the folder `out`."""
+def export_run(run: Path, out: Path, step: int | None, dtype: str | None = None) -> None:
+    """Writes the model of the run's checkpoint `step` (None: of the newest whole checkpoint) to the folder `out`.
+
+    `dtype` is the type of its weights; None: what the run's export.dtype says.
+    """
+    if not (run / CONFIG).is_file():
+        raise BadInput(f"run={run}: no run there ({CONFIG} is missing); name a run's folder")
     cfg, commit = load_saved(run / CONFIG)
     simulate_devices(cfg.mesh)
     folder = newest_checkpoint(run, step)
-    export(folder, out, make_mesh(cfg.mesh), find_model(cfg.model, commit or cfg.revision))
+    remove_leftovers(out.parent.glob(f".{out.name}.*"))
+    with memory_errors("export", remedies.of_export(cfg.mesh)):
+        source = find_model(cfg.model, commit or cfg.revision)
+        export(folder, out, make_mesh(cfg.mesh), source, dtype or cfg.export.dtype)
     print(f"model {out}")
 
 
 def _weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
     pool, grades = _graded_pool(cfg, inputs)
     made_by = identity.of_weights(cfg, pool.identity)
-    with preemptible():
-        processes.once(lambda: asdict(weigh(pool, grades, cfg.method, cfg.seed, made_by, run / "weights")))
+    with owned(run), memory_errors("weigh", remedies.of_host("--problems.limit_train")):
+        processes.once(lambda: asdict(weigh(pool, grades, cfg.training, made_by, run / "weights")))
     return pool
 
 
 def _graded_pool(cfg: RunConfig, inputs: Inputs) -> tuple[Pool, ShardedTable]:
     pool = _pool(cfg, inputs)
-    where.sample(cfg, inputs.source, pool, title="train")
+    where.sample(cfg, cfg.sampling, inputs.source, pool, title="train")
     return pool, grade(pool, cfg.grading)
 
 

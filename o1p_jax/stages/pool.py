@@ -17,17 +17,21 @@ def pool_path(cfg: RunConfig) -> Path:
     return Path(cfg.run) / "pool" if cfg.pool is None else Path(cfg.pool)
 
 
+def brings_problems(cfg: RunConfig) -> bool:
+    """Returns whether the pool that `cfg` names was imported, so that it has problems of its own."""
+    path = pool_path(cfg)
+    return Pool.lies_in(path) and Pool(path).facts["origin"] == "imported"
+
+
 def imported_pool(cfg: RunConfig, source: SourceModel) -> Pool | None:
     """Returns the pool that `cfg` names, if its samples were made elsewhere, else None.
 
     An imported pool brings its own problems and parameters. Raises BadInput where it was imported for another model.
     """
+    if not brings_problems(cfg):
+        return None
     path = pool_path(cfg)
-    if not Pool.lies_in(path):
-        return None
     pool = Pool(path)
-    if pool.facts["origin"] != "imported":
-        return None
     if pool.identity["model_sha256"] != source.digest:
         raise BadInput(
             f"pool={path}: its samples were imported as those of {pool.facts['model']}, whose weights are not those of "
@@ -38,8 +42,24 @@ def imported_pool(cfg: RunConfig, source: SourceModel) -> Pool | None:
     return pool
 
 
+def pool_revision(cfg: RunConfig) -> str | None:
+    """Returns the commit of the hub's model that the samples of the pool were drawn from, or `cfg.revision`.
+
+    A pool knows the commit only where it was made for the model and revision that `cfg` asks for now.
+    """
+    path = pool_path(cfg)
+    if not Pool.lies_in(path):
+        return cfg.revision
+    facts = Pool(path).facts
+    same = (facts.get("model"), facts.get("revision")) == (cfg.model, cfg.revision)
+    return facts.get("commit") or cfg.revision if same else cfg.revision
+
+
 def check_imported(cfg: RunConfig, pool: Pool) -> None:
-    """Says which settings an imported pool takes the place of. Raises BadInput where its prompts are too long."""
+    """Says which settings an imported pool takes the place of.
+
+    Raises BadInput where its prompts are too long, or no problem has as many samples as the method needs.
+    """
     found, longest = pool.facts["imported"], cfg.problems.max_prompt_tokens
     if found["longest_prompt"] > longest:
         raise BadInput(
@@ -47,6 +67,11 @@ def check_imported(cfg: RunConfig, pool: Pool) -> None:
             f"problems.max_prompt_tokens={longest}, or import without it"
         )
     fewest, most = found["fewest_samples"], found["most_samples"]
+    if most < cfg.method.fewest_samples:
+        raise BadInput(
+            f"pool={pool.path}: its problems have one sample each, and method={cfg.method.name} compares a problem's "
+            "samples with one another; import more of them"
+        )
     say(
         f"pool={pool.path}: imported; it brings its own {pool.facts['problems']} problems with {fewest} to {most} "
         "samples each, so that problems.train and limit_train, and what sampling.* says of drawing, do not count for "
@@ -92,9 +117,12 @@ def _pool(
             "origin": "sampled",
             "model": source.name,
             "commit": source.commit,
+            "date": cfg.problems.date,
+            "revision": cfg.revision,
             "draw": {name: getattr(draw, name) for name in names} | {"seed": seed, "stop_ids": prompts.stop_ids},
         },
         problems=prompts.problems,
         prompts=prompts.prompt_ids,
+        inside_thought=prompts.inside_thought,
         problems_per_shard=cfg.sampling.problems_per_shard,
     )

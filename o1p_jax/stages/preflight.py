@@ -4,8 +4,9 @@ import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.prompts import PromptSet, read_prompts
+from o1p_jax.config.tree import EvaluationConfig, RunConfig, SamplingConfig
+from o1p_jax.data.problems import load_problems
+from o1p_jax.data.prompts import PromptSet, make_prompts
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import check_divides
 from o1p_jax.devices.mesh import check_mesh, devices_for, gpus_of_job, simulate_devices
@@ -13,11 +14,17 @@ from o1p_jax.grading.grader import Grader
 from o1p_jax.methods import method_of
 from o1p_jax.methods.own_reward import check_reward
 from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.hf.hub import check_config_tells_all
 from o1p_jax.models.hf.load import check_weights
 from o1p_jax.models.source import SourceModel, find_model
+from o1p_jax.runtime.apart import check_apart
+from o1p_jax.runtime.children import check_semaphores
+from o1p_jax.runtime.determinism import fix_bits
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.stages import identity
-from o1p_jax.stages.pool import check_imported, check_pool, imported_pool
+from o1p_jax.runtime.fields import check
+from o1p_jax.stages import identity, where
+from o1p_jax.stages.memory import check_memory
+from o1p_jax.stages.pool import brings_problems, check_imported, check_pool, imported_pool, pool_revision
 from o1p_jax.stages.run_folder import kept_revision, make_room
 from o1p_jax.stages.where import apart
 
@@ -32,24 +39,40 @@ class Inputs:
     test: PromptSet | None
 
 
-def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None, *, pool_alone: bool = False) -> Inputs:
+def preflight(
+    cfg: RunConfig, parts: Iterable[str], restart: str | None = None, *, pool_alone: bool = False, training: bool = True
+) -> Inputs:
     """Finds the model and the problems ('train', 'test' in `parts`) of a run, and checks that they fit what `cfg` says.
 
     Raises BadInput for what would fail later: model, mesh, problems, prompts, sampler, and work in the run's folder
     that the configuration has no use for; `restart` names the work that may be set aside. With `pool_alone` the run's
-    folder is not looked at.
+    folder is not looked at; without `training` the mesh counts only where the embedded sampler needs it.
     """
-    source = find_model(cfg.model, cfg.revision if pool_alone else kept_revision(cfg))
-    check_model(cfg, source)
+    if cfg.compute.deterministic:
+        fix_bits()
+    if "test" in parts:
+        where.check_servers(cfg, models=2)
+    # The files of problems first: to read them takes a second, to read a model's weights minutes.
+    problems = {
+        part: load_problems(getattr(cfg.problems, part), cfg.problems, getattr(cfg.problems, f"limit_{part}"))
+        for part in parts
+        if part == "test" or not brings_problems(cfg)
+    }
+    revision = cfg.revision if pool_alone else kept_revision(cfg)
+    source = find_model(cfg.model, pool_revision(cfg) if revision == cfg.revision else revision)
+    for flag, folder in (("run", None if pool_alone else cfg.run), ("pool", cfg.pool)):
+        if folder is not None:
+            check_apart(flag, folder, source.folder, f"model={cfg.model}")
+    check_model(cfg, source, cfg.sampling.sampler, training=training)
     check_functions(cfg)
     imported = imported_pool(cfg, source)
     if imported is not None:
         check_imported(cfg, imported)
-    prompts = {}
-    for part in parts:
-        if part == "test" or imported is None:
-            spec, limit = getattr(cfg.problems, part), getattr(cfg.problems, f"limit_{part}")
-            prompts[part] = read_prompts(source.folder, spec, cfg.problems, limit)
+    elif cfg.pool is not None:
+        cfg.check_samples()
+    prompts = {part: make_prompts(source.folder, of_part, cfg.problems) for part, of_part in problems.items()}
+    for part, of_part in prompts.items():
+        check_context(source, of_part, cfg.sampling if part == "train" else cfg.evaluation)
     wanted = None
     if "train" in prompts:
         wanted = identity.of_samples(cfg, source, prompts["train"])
@@ -60,23 +83,43 @@ def preflight(cfg: RunConfig, parts: Iterable[str], restart: str | None = None, 
     return Inputs(source=source, train=prompts.get("train"), test=prompts.get("test"))
 
 
+def check_context(source: SourceModel, prompts: PromptSet, draw: SamplingConfig | EvaluationConfig) -> None:
+    """Raises BadInput where the longest prompt and the longest solution of `draw` exceed the model's context."""
+    longest, context = prompts.longest + draw.max_tokens, source.decoder.context
+    check(
+        draw,
+        "max_tokens",
+        longest <= context,
+        f"with the longest prompt of {prompts.problems[0].source} ({prompts.longest} tokens) that makes {longest} "
+        f"tokens, and the context of model={source.name} has {context}; lower it by {longest - context}",
+    )
+
+
 def check_functions(cfg: RunConfig) -> None:
-    """Raises BadInput where a user's own reward or grader can't be loaded, or fails on a trial."""
+    """Raises BadInput where a user's own reward or grader can't be loaded or fails on a trial, or no grader can run."""
+    check_semaphores()
     check_reward(method_of(cfg.method), cfg.method)
     with Grader(workers=1, timeout_s=cfg.grading.timeout_s, own=cfg.grading.grader) as grader:
         grader.check()
 
 
-def check_model(cfg: RunConfig, source: SourceModel) -> None:
-    """Raises BadInput where the model's files, the mesh, the trained layers or the sampler do not fit one another."""
+def check_model(cfg: RunConfig, source: SourceModel, sampler: str, *, training: bool) -> None:
+    """Raises BadInput where the model's files, the `sampler`, the mesh, the memory and the trained layers do not fit.
+
+    The mesh counts only in `training` and for the embedded sampler.
+    """
     check_weights(source.folder, source.decoder)
-    sizes = mesh_sizes(cfg, source.decoder)
-    check_divides(cfg.mesh, sizes)
-    check_divides(cfg.mesh, sizes, _devices(cfg))  # once more, because -1 in a mesh depends on the devices
+    if sampler != "jax":
+        check_config_tells_all(source.folder, source.decoder)
+    if training or sampler == "jax":
+        sizes = mesh_sizes(cfg, source.decoder)
+        check_divides(cfg.mesh, sizes)
+        check_divides(cfg.mesh, sizes, _devices(cfg))  # once more, because -1 in a mesh depends on the devices
+        check_memory(cfg, source.decoder, training=training, devices=not apart(cfg))
     wanted, layers = cfg.compute.trainable_layers, source.decoder.layers
     if wanted is not None and wanted > layers:
         raise BadInput(f"compute.trainable_layers={wanted}: the model has {layers} layers")
-    if cfg.sampling.sampler == "vllm" and cfg.sampling.vllm.python is None and not importlib.util.find_spec("vllm"):
+    if apart(cfg) and cfg.sampling.vllm.python is None and not importlib.util.find_spec("vllm"):
         raise BadInput(
             "sampling.sampler=vllm: vLLM is not installed here; install it (docs/install.md), or name the "
             "interpreter that has it as sampling.vllm.python"
@@ -85,8 +128,8 @@ def check_model(cfg: RunConfig, source: SourceModel) -> None:
 
 def _devices(cfg: RunConfig) -> int:
     """Returns the number of devices that there are for the mesh; raises BadInput where they are too few."""
-    if not apart(cfg.sampling):
-        simulate_devices(cfg.mesh)
+    simulate_devices(cfg.mesh)
+    if not apart(cfg):
         return devices_for(cfg.mesh)
     if (gpus := gpus_of_job()) is not None:
         check_mesh(cfg.mesh, gpus, "gpu")

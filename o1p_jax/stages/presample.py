@@ -21,10 +21,12 @@ from o1p_jax.data.prompts import Prompter
 from o1p_jax.data.records import Request
 from o1p_jax.runtime.children import child_main
 from o1p_jax.runtime.claims import shards_to_make
+from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.progress import track
-from o1p_jax.runtime.signals import preemptible
+from o1p_jax.runtime.traces import traces_in
 from o1p_jax.sampling import Sampler, SamplingParams
 from o1p_jax.sampling import make_sampler as default_sampler
+from o1p_jax.stages import remedies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +43,18 @@ class SampleJob:
     """The sampler and its settings."""
     mesh: str
     dtype: str
-    """The mesh and the type (`dtype`) of the embedded sampler's computation."""
+    """The mesh of the embedded sampler, and the type that it, and what a server is compared with, are computed in."""
+    others: tuple[str, ...] = ()
+    """Folders of models that a server might serve by mistake."""
 
 
 def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sampler) -> None:
     """Samples the solutions that the pool still lacks, and waits for those that other processes are sampling.
 
-    A sample's seed depends on (seed, problem, sample index) alone. Raises Preempted on SIGTERM or SIGINT; the finished
-    shards stay.
+    A sample's seed depends on (seed, problem, sample index) alone. Where the sampler can't draw each sample by its own
+    seed (vLLM on a TPU), all of a shard are drawn by the seed of its first one, and the seed is null in their rows.
+    Wherever the function is stopped, the finished shards stay. Raises OutOfMemory where a device has too little for
+    the sampler.
     """
     pool = Pool(job.pool)
     missing = pool.samples.missing_shards()
@@ -67,7 +73,7 @@ def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sam
     todo = samples * sum(map(problems_in, missing))
     total = samples * prompts.num_rows
     with (
-        preemptible(),
+        memory_errors(f"presample {job.title}", remedies.of_sampling(job.sampling, job.mesh)),
         ExitStack() as stack,
         track(f"presample {job.title}", total=total, unit="samples", done=total - todo) as bar,
     ):
@@ -78,7 +84,7 @@ def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sam
 
         for shard in stack.enter_context(closing(shards_to_make(pool.samples, made_by_another))):
             if sampler is None:  # where others make all that is missing, none is needed
-                sampler = stack.enter_context(closing(_made(job, pool, longest + params.max_tokens, make_sampler)))
+                sampler = stack.enter_context(closing(_made(job, longest + params.max_tokens, make_sampler)))
                 decode = Prompter(Path(job.folder)).decode
             assert decode is not None
             rows: list[dict[str, Any]] = []
@@ -89,6 +95,7 @@ def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sam
                     rows.append(row | {"seed": sample_seed(seed, problem["problem_id"], k)})
                     requests.append(Request(tuple(problem["prompt_ids"]), rows[-1]["seed"]))
             for row, completion in zip(rows, sampler.sample(requests, params, bar.advance), strict=True):
+                row |= {} if sampler.seeds_each else {"seed": None}
                 row |= {
                     "completion": decode(completion.token_ids),
                     "completion_ids": list(completion.token_ids),
@@ -97,11 +104,11 @@ def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sam
             pool.samples.write_shard(shard, rows)
 
 
-def _made(job: SampleJob, pool: Pool, max_length: int, make_sampler: Callable[..., Sampler]) -> Sampler:
+def _made(job: SampleJob, max_length: int, make_sampler: Callable[..., Sampler]) -> Sampler:
     return make_sampler(
         job.sampling,
         Path(job.folder),
-        model=pool.facts["model"],
+        others=list(map(Path, job.others)),
         mesh=job.mesh,
         dtype=job.dtype,
         max_length=max_length,
@@ -113,5 +120,11 @@ def sample_seed(seed: int, problem_id: str, sample: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{problem_id}/{sample}".encode()).digest()[:4]) >> 1
 
 
+def _in_a_process(values: dict[str, Any]) -> None:
+    job = from_dict(SampleJob, values)
+    with traces_in(Path(job.pool)):
+        presample(job)
+
+
 if __name__ == "__main__":
-    child_main(lambda values: presample(from_dict(SampleJob, values)))
+    child_main(_in_a_process)

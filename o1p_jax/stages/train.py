@@ -3,21 +3,25 @@
 `python -m o1p_jax.stages.train JOB.json` runs the stage in a process of its own, which is needed where vLLM samples.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from o1p_jax.config.text import flatten, from_dict
+from o1p_jax.config.text import flatten, from_dict, plain
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.devices import processes
-from o1p_jax.devices.mesh import make_mesh, simulate_devices
+from o1p_jax.devices.mesh import devices_along, make_mesh, simulate_devices
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.children import child_main
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.place import JobPlace
-from o1p_jax.runtime.signals import preemptible
-from o1p_jax.stages import identity
+from o1p_jax.runtime.traces import traces_in
+from o1p_jax.stages import identity, remedies
 from o1p_jax.stages.export import export, is_exported
 from o1p_jax.stages.pool import pool_path
+from o1p_jax.stages.run_folder import owned
 from o1p_jax.stages.weigh import read_report, read_weights
 from o1p_jax.training.loop import finished, train
 from o1p_jax.training.samples import TrainingSet
@@ -30,39 +34,55 @@ def is_done(cfg: RunConfig, source: SourceModel) -> bool:
 
     def check() -> bool:
         checkpoint = finished(run, made_by)
-        return checkpoint is not None and is_exported(checkpoint, run / "model")
+        return checkpoint is not None and is_exported(checkpoint, run / "model", cfg.export.dtype)
 
     return processes.once(check)
 
 
 def train_and_export(cfg: RunConfig, source: SourceModel) -> None:
-    """Trains `source` on the weighed samples of the run's pool, and exports the last checkpoint to model/."""
+    """Trains `source` on the weighed samples of the run's pool, and exports the last checkpoint to model/.
+
+    Where another job does so already, the function waits for it, and goes on from what it leaves.
+    """
     simulate_devices(cfg.mesh)
+    with owned(Path(cfg.run)) as still_own:
+        if not is_done(cfg, source):
+            _train_and_export(cfg, source, still_own)
+
+
+def _train_and_export(cfg: RunConfig, source: SourceModel, still_own: Callable[[], None]) -> None:
     run, mesh, pool = Path(cfg.run), make_mesh(cfg.mesh), Pool(pool_path(cfg))
+    weights = read_weights(run / "weights")
+    if weights.metadata != plain({**identity.of_weights(cfg, pool.identity), "shards": 1}):
+        raise BadInput(f"run={run}: another job weighs by other settings there; name another run, or run one at a time")
     report = read_report(run / "weights")
-    checkpoint = train(
-        cfg.training,
-        TrainingSet.of_pool(pool, read_weights(run / "weights")),
-        source,
-        mesh,
-        run,
-        made_by=identity.of_training(cfg, source, pool.identity),
-        notes={
-            "model": source.name,
-            "commit": source.commit,
-            "data": report.for_card(),
-            "imported": pool.facts.get("imported"),
-            "config": flatten(cfg),
-        },
-        constants={"wrong_positive": report.wrong_positive_share},
-    )
-    with preemptible():
-        export(checkpoint, run / "model", mesh, source)
+    with memory_errors("train", remedies.of_training(cfg, devices_along(mesh))):
+        checkpoint = train(
+            cfg.training,
+            TrainingSet.of_pool(pool, weights),
+            source,
+            mesh,
+            run,
+            made_by=identity.of_training(cfg, source, pool.identity),
+            notes={
+                "model": source.name,
+                "commit": source.commit,
+                "data": report.for_card(),
+                "imported": pool.facts.get("imported"),
+                "config": flatten(cfg),
+            },
+            constants=report.for_metrics(),
+            still_own=still_own,
+        )
+    with memory_errors("export", remedies.of_export(cfg.mesh)):
+        export(checkpoint, run / "model", mesh, source, cfg.export.dtype)
 
 
 def _in_a_process(job: dict[str, Any]) -> None:
-    processes.start(JobPlace(**job["place"]) if job["place"] else None)
-    train_and_export(from_dict(RunConfig, job["config"]), SourceModel.from_json(job["source"]))
+    cfg = from_dict(RunConfig, job["config"])
+    with traces_in(Path(cfg.run)):
+        processes.start(JobPlace(**job["place"]) if job["place"] else None)
+        train_and_export(cfg, SourceModel.from_json(job["source"]))
 
 
 if __name__ == "__main__":

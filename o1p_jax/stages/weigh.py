@@ -11,27 +11,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from o1p_jax.config.text import plain
+from o1p_jax.config.tree import TrainingConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.shards import META, ShardedTable
 from o1p_jax.methods import method_of
 from o1p_jax.methods.base import Group, Params
 from o1p_jax.methods.own_reward import reward_function
-from o1p_jax.runtime.errors import BadInput
-from o1p_jax.runtime.files import atomic_folder, read_json, write_json
+from o1p_jax.runtime.errors import BadInput, CorruptData
+from o1p_jax.runtime.files import atomic_folder, read_summed_json, write_json_with_sum
 from o1p_jax.runtime.progress import say
 
 WEIGHTS = pa.schema(
     [
         ("problem_id", pa.string()),
         ("sample_idx", pa.int32()),
-        ("ref_mean_len", pa.float64()),  # Lbar: mean tokens over the problem's samples
+        (
+            "ref_mean_len",
+            pa.float64(),
+        ),  # Lbar: mean tokens over the problem's samples; an empty one counts as one token
         ("ref_acc", pa.float64()),  # Abar: share of them that is correct
         ("reward", pa.float64()),  # as the method gives it, neither clipped nor normalised
         ("weight", pa.float64()),  # the advantage; null: not kept for training
     ]
 )
 
-_REPORT = "report.json"
+_REPORT = "_report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,9 @@ class WeightReport:
     truncated: int
     """Samples that max_tokens cut off."""
     empty: int
-    """Samples without a token, which are never kept."""
+    """Samples without a token: never kept, and one token long in the means."""
+    too_long: int
+    """Decided samples that a row has no room for: never kept, but counted in the means."""
     undecided: int
     """Samples whose grading timed out or whose gold answer can't be read; neither kept nor counted in the means."""
     all_right: int
@@ -71,7 +77,12 @@ class WeightReport:
             "solutions sampled": self.samples,
             "solutions trained on": self.kept,
             "of them wrong with a positive weight": f"{self.wrong_positive_share:.1%}",
+            "solutions left out because a row has no room for them": self.too_long,
         }
+
+    def for_metrics(self) -> dict[str, float]:
+        """Returns the figures that stand beside each step's metrics, by name."""
+        return {"wrong_positive": self.wrong_positive_share, "too_long": self.too_long}
 
     def line(self) -> str:
         """Returns the report as one line for people."""
@@ -79,34 +90,33 @@ class WeightReport:
             f"weigh: kept {self.kept} of {self.samples} samples of {self.problems} problems ({self.all_right} all "
             f"right, {self.all_wrong} all wrong), reward std {self.reward_std:.4f}, {self.wrong} wrong, "
             f"{self.wrong_positive} wrong with a positive weight ({self.wrong_positive_share:.1%} of the kept), "
-            f"{self.truncated} truncated, {self.empty} empty, {self.undecided} undecided by the grader"
+            f"{self.truncated} truncated, {self.empty} empty, {self.too_long} longer than a row, {self.undecided} "
+            "undecided by the grader"
         )
 
 
-def weigh(
-    pool: Pool, grades: ShardedTable, params: Params, seed: int, made_by: Mapping[str, Any], out: Path
-) -> WeightReport:
-    """Writes each sample's means, reward and weight by the method of `params` to the folder `out`.
+def weigh(pool: Pool, grades: ShardedTable, cfg: TrainingConfig, made_by: Mapping[str, Any], out: Path) -> WeightReport:
+    """Writes each sample's means, reward and weight by the method of `cfg` to the folder `out`.
 
-    The means Lbar and Abar are those of each problem's decided samples. The method chooses which samples are kept; the
-    lots that it may draw are a hash of (seed, problem, sample), so that neither order nor other problems matter. The
-    weights come from the rewards of all kept samples of the pool. A folder that was made by the same `made_by` (JSON
-    values) stays as it is. Raises BadInput when nothing can be kept, and where a user's reward fails.
+    The means Lbar and Abar are those of each problem's decided samples. The method chooses which samples are kept, of
+    those that a row has room for; the lots that it may draw are a hash of (seed, problem, sample), so that neither
+    order nor other problems matter. The weights come from the rewards of all kept samples of the pool. A folder that
+    was made by the same `made_by` (JSON values) stays as it is. Raises BadInput where samples are longer than a row and
+    may not be dropped, where nothing can be kept or all weights are 0, and where a user's reward fails.
     """
     if (report := _earlier(out, made_by)) is not None:
         say(report.line())
         return report
     data = _columns(pool, grades)
-    filled, report = _weigh(data, params, seed)
+    filled, report = _weigh(data, cfg.method, cfg.seed, data.tokens_N <= cfg.batch.row_length)
     say(report.line())
-    if report.kept == 0:
-        raise BadInput(f"{pool.path}: no sample can be trained on; look at its grades and completions")
+    _check_use(pool, data, filled, report, cfg)
     columns = {"problem_id": data.problem_N, "sample_idx": data.sample_N}
     columns |= {name: _nullable(column) for name, column in filled.items()}
     with atomic_folder(out) as temporary:
         table = ShardedTable.create(temporary, WEIGHTS, made_by, 1)
         table.write_shard(0, pa.table(columns, WEIGHTS))
-        write_json(temporary / _REPORT, asdict(report))
+        write_json_with_sum(temporary / _REPORT, asdict(report))
     return report
 
 
@@ -117,7 +127,36 @@ def read_weights(out: Path) -> ShardedTable:
 
 def read_report(out: Path) -> WeightReport:
     """Reads the report of what `weigh` found when it wrote the folder `out`."""
-    return WeightReport(**read_json(out / _REPORT))
+    try:
+        return WeightReport(**read_summed_json(out / _REPORT))
+    except FileNotFoundError:
+        raise CorruptData(f"{out / _REPORT}: is missing; remove {out}, which is made again within seconds") from None
+
+
+def _check_use(
+    pool: Pool, data: "_Columns", filled: Mapping[str, np.ndarray], report: WeightReport, cfg: TrainingConfig
+) -> None:
+    """Raises BadInput, with what to change, where the weights of the samples are not such as can be trained on."""
+    if report.too_long and cfg.batch.too_long == "refuse":
+        raise BadInput(
+            f"batch.row_length={cfg.batch.row_length}: {report.too_long} of {report.samples} samples are longer, up to "
+            f"{data.tokens_N.max()} tokens with their prompts; raise it, or say batch.too_long=drop, which leaves them "
+            "out"
+        )
+    if report.kept == 0:
+        raise BadInput(
+            f"{pool.path}: no sample can be trained on: of {report.samples}, {report.empty} are empty, "
+            f"{report.undecided} undecided by the grader, {report.too_long} longer than batch.row_length="
+            f"{cfg.batch.row_length}, {report.truncated} cut off by max_tokens; look at its grades and completions"
+        )
+    if not np.nan_to_num(filled["weight"]).any():
+        raise BadInput(
+            f"{pool.path}: the weights of all {report.kept} kept samples are 0, so that training would change nothing: "
+            f"no sample is better than another to method={cfg.method.name} ({report.truncated} of {report.samples} "
+            f"samples were cut off at max_tokens, {report.all_wrong} of {report.problems} problems have no right one, "
+            f"{report.all_right} no wrong one); sample with more max_tokens, a higher temperature or more samples a "
+            "problem, or take other problems"
+        )
 
 
 def _earlier(out: Path, made_by: Mapping[str, Any]) -> WeightReport | None:
@@ -134,9 +173,15 @@ class _Columns:
     problem_N: list[str]
     sample_N: list[int]
     length_N: np.ndarray
+    tokens_N: np.ndarray
+    """Tokens of prompt and completion together."""
     correct_N: np.ndarray
     decided_N: np.ndarray
     truncated_N: np.ndarray
+
+    def group(self, rows: list[int]) -> Group:
+        """Returns the samples with these numbers as a method sees them."""
+        return Group(self.length_N[rows], self.correct_N[rows], self.truncated_N[rows])
 
 
 def _columns(pool: Pool, grades: ShardedTable) -> _Columns:
@@ -146,14 +191,25 @@ def _columns(pool: Pool, grades: ShardedTable) -> _Columns:
     finish_N = np.array(table["finish_reason"].to_pylist(), object)
     bad_gold = set(np.array(table["problem_id"].to_pylist(), object)[grade_N == "bad_gold"])
     problem_N = table["problem_id"].to_pylist()
-    decided_N = (grade_N != "timeout") & np.array([p not in bad_gold for p in problem_N], bool)
+    problems = pool.problems.read(["problem_id", "prompt_ids"])
+    prompts = pc.list_value_length(problems["prompt_ids"]).to_pylist()
+    prompt_tokens = dict(zip(problems["problem_id"].to_pylist(), prompts, strict=True))
     return _Columns(
-        problem_N, table["sample_idx"].to_pylist(), length_N, grade_N == "correct", decided_N, finish_N == "length"
+        problem_N=problem_N,
+        sample_N=table["sample_idx"].to_pylist(),
+        length_N=length_N,
+        tokens_N=length_N + np.array([prompt_tokens[p] for p in problem_N]),
+        correct_N=grade_N == "correct",
+        decided_N=(grade_N != "timeout") & np.array([p not in bad_gold for p in problem_N], bool),
+        truncated_N=finish_N == "length",
     )
 
 
-def _weigh(data: _Columns, params: Params, seed: int) -> tuple[dict[str, np.ndarray], WeightReport]:
-    """Returns the four columns of `WEIGHTS` that weighing fills in (NaN stands for null), and the report."""
+def _weigh(data: _Columns, params: Params, seed: int, fits_N: np.ndarray) -> tuple[dict[str, np.ndarray], WeightReport]:
+    """Returns the four columns of `WEIGHTS` that weighing fills in (NaN stands for null), and the report.
+
+    `fits_N` says of each sample whether a row has room for it.
+    """
     method = method_of(params)
     reward = reward_function(method, params)
     groups: dict[str, list[int]] = {}
@@ -167,12 +223,14 @@ def _weigh(data: _Columns, params: Params, seed: int) -> tuple[dict[str, np.ndar
         decided = [row for row in rows if data.decided_N[row]]
         if not decided:
             continue
-        group = Group(data.length_N[decided], data.correct_N[decided], data.truncated_N[decided])
-        filled["ref_mean_len"][rows] = group.length_K.mean()
+        group = data.group(decided)
+        filled["ref_mean_len"][rows] = group.counted_K.mean()
         filled["ref_acc"][rows] = group.correct_K.mean()
-        reward_K = filled["reward"][decided] = reward(problem, group)
-        lot_K = _lots(seed, problem, [data.sample_N[row] for row in decided])
-        kept += [decided[k] for k in method.choose(group, reward_K, lot_K, params).ravel()]
+        filled["reward"][decided] = reward(problem, group)
+        fitting = [row for row in decided if fits_N[row]]
+        lot_K = _lots(seed, problem, [data.sample_N[row] for row in fitting])
+        chosen = method.choose(data.group(fitting), filled["reward"][fitting], lot_K, params)
+        kept += [fitting[k] for k in chosen.ravel()]
 
     # Sums in one fixed order, so that the same samples give the same bits wherever they lie.
     kept.sort(key=lambda row: (data.problem_N[row], data.sample_N[row]))
@@ -189,6 +247,7 @@ def _weigh(data: _Columns, params: Params, seed: int) -> tuple[dict[str, np.ndar
         wrong_positive=int((wrong_N & (np.nan_to_num(filled["weight"]) > 0)).sum()),
         truncated=int(data.truncated_N.sum()),
         empty=int((data.length_N == 0).sum()),
+        too_long=int((data.decided_N & ~fits_N).sum()),
         undecided=int((~data.decided_N).sum()),
         all_right=accuracy.count(1.0),
         all_wrong=accuracy.count(0.0),
@@ -198,7 +257,8 @@ def _weigh(data: _Columns, params: Params, seed: int) -> tuple[dict[str, np.ndar
 
 def _lots(seed: int, problem: str, samples: list[int]) -> np.ndarray:
     """Returns each sample's place, from 0, in its problem's shuffle."""
-    digests = [hashlib.sha256(f"{seed}/{problem}/{sample}".encode()).digest() for sample in samples]
+    # Another hash than the samples' seeds come from: those that are kept must not be those with the smallest seeds.
+    digests = [hashlib.sha256(f"lot/{seed}/{problem}/{sample}".encode()).digest() for sample in samples]
     lots = np.empty(len(samples), int)
     lots[sorted(range(len(samples)), key=digests.__getitem__)] = np.arange(len(samples))
     return lots

@@ -1,29 +1,34 @@
 """A stage runs in this process, or in a process of its own, so that an accelerator is free for vLLM meanwhile."""
 
 import os
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from o1p_jax.config.text import to_dict
 from o1p_jax.config.tree import RunConfig, SamplingConfig, VllmConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.devices import processes
+from o1p_jax.devices.mesh import gpus_of_job
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.children import run_child, run_children
-from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.errors import BadInput, ProcessLost
 from o1p_jax.stages.presample import SampleJob, presample
 from o1p_jax.stages.train import train_and_export
 
 
-def apart(sampling: SamplingConfig) -> bool:
+def apart(cfg: RunConfig) -> bool:
     """Returns whether stages run in processes of their own, at whose end an accelerator's memory is free again."""
-    return sampling.sampler == "vllm"
+    return "vllm" in (cfg.sampling.sampler, cfg.evaluation_sampler)
 
 
-def sample(cfg: RunConfig, source: SourceModel, pool: Pool, title: str) -> None:
+def sample(
+    cfg: RunConfig, sampling: SamplingConfig, source: SourceModel, pool: Pool, title: str, others: Sequence[Path] = ()
+) -> None:
     """Fills `pool` with solutions of the model `source`, in this process or in as many as vLLM has replicas.
 
-    `title` says to people what is sampled.
+    `title` says to people what is sampled; `others` are folders of models that a server might serve by mistake.
     """
     if pool.complete:
         return
@@ -31,35 +36,64 @@ def sample(cfg: RunConfig, source: SourceModel, pool: Pool, title: str) -> None:
         title=title,
         pool=str(pool.path),
         folder=str(source.folder),
-        sampling=cfg.sampling,
+        sampling=sampling,
         mesh=cfg.mesh,
         dtype=cfg.compute.dtype,
+        others=tuple(map(str, others)),
     )
-    if not apart(job.sampling):
-        return presample(job)
-    vllm = job.sampling.vllm
-    run_children("o1p_jax.stages.presample", to_dict(job), [_gpus(i, vllm) for i in range(vllm.replicas)], vllm.python)
+    if sampling.sampler == "vllm":
+        run_children("o1p_jax.stages.presample", to_dict(job), engines(sampling.vllm), sampling.vllm.python)
+    elif sampling.sampler == "server" and apart(cfg):
+        run_child("o1p_jax.stages.presample", to_dict(job))
+    else:
+        presample(job)
+
+
+def for_evaluation(cfg: RunConfig, *, base: bool) -> SamplingConfig:
+    """Returns how a model is sampled when models are compared: the base by `sampling.servers`, others by their own."""
+    if base or cfg.evaluation_sampler != "server":
+        return replace(cfg.sampling, sampler=cfg.evaluation_sampler)
+    own = cfg.evaluation
+    return replace(cfg.sampling, sampler="server", servers=own.servers, served_model=own.served_model)
+
+
+def check_servers(cfg: RunConfig, models: int) -> None:
+    """Raises BadInput where so many `models` are to be compared by servers, and one of them has no servers."""
+    if cfg.evaluation_sampler != "server":
+        return
+    if not cfg.sampling.servers:
+        raise BadInput("sampling.servers: left out; evaluation.sampler=server asks those of the base model there")
+    if models > 1 and not cfg.evaluation.servers:
+        raise BadInput(
+            "evaluation.servers: left out, and sampling.servers serve the base model alone; name the servers that will "
+            "serve the model that is compared with it (docs/serving.md), or set evaluation.sampler=jax or vllm"
+        )
 
 
 def train(cfg: RunConfig, source: SourceModel) -> None:
     """Trains and exports in this process, or in a new one, which joins the new ones of the job's other processes."""
-    if not apart(cfg.sampling):
+    if not apart(cfg):
         return train_and_export(cfg, source)
     place = processes.place_beside()
     job: dict[str, Any] = {"config": to_dict(cfg), "source": source.to_json(), "place": place and asdict(place)}
-    run_child("o1p_jax.stages.train", job)
+    run_child("o1p_jax.stages.train", job, died=ProcessLost)
 
 
-def _gpus(replica: int, vllm: VllmConfig) -> dict[str, str]:
-    """Returns the variable that gives an engine GPUs of its own; a single engine needs none."""
-    if vllm.replicas == 1:
-        return {}
-    seen_here = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    seen = seen_here.split(",") if seen_here else [str(i) for i in range(vllm.replicas * vllm.tensor_parallel)]
-    if len(seen) < vllm.replicas * vllm.tensor_parallel:
+def engines(vllm: VllmConfig) -> list[dict[str, str]]:
+    """Returns, for each engine on this host, the variables that give it GPUs of its own; a single engine needs none.
+
+    Raises BadInput where there are fewer GPUs than the engines take.
+    """
+    gpus = (gpus_of_job() or 0) // processes.count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    seen = visible.split(",") if visible else [str(i) for i in range(gpus)]
+    replicas = vllm.replicas or max(1, gpus // vllm.tensor_parallel)
+    if gpus and gpus < replicas * vllm.tensor_parallel:
         raise BadInput(
-            f"sampling.vllm.replicas={vllm.replicas}: x tensor_parallel={vllm.tensor_parallel} is more GPUs than the "
-            f"{len(seen)} of CUDA_VISIBLE_DEVICES={seen_here}"
+            f"sampling.vllm.tensor_parallel={vllm.tensor_parallel}: x {replicas} replicas is more GPUs than the {gpus} "
+            "that this host shows"
         )
-    first = replica * vllm.tensor_parallel
-    return {"CUDA_VISIBLE_DEVICES": ",".join(seen[first : first + vllm.tensor_parallel])}
+    if replicas == 1 or not gpus:
+        return [{}] * replicas
+    parts = [seen[i * vllm.tensor_parallel : (i + 1) * vllm.tensor_parallel] for i in range(replicas)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(part)} for part in parts]

@@ -10,11 +10,13 @@ damaged newest checkpoint gives way to the one before.
 """
 
 import hashlib
+import itertools
 import json
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from orbax.checkpoint import v1 as ocp
 from o1p_jax.devices import processes
 from o1p_jax.runtime import files, progress
 from o1p_jax.runtime.errors import CorruptData, DiskError
+from o1p_jax.runtime.sums import sum_of
 
 MANIFEST = "manifest.json"
 FACTS = "facts.json"
@@ -39,7 +42,7 @@ def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, An
     were passed over as damaged, are set aside as STEP.damaged.
     """
     folder = root / f"{step:08d}"
-    with _removed_on_failure(folder), files.disk_errors(folder):
+    with _removed_on_failure(folder), files.disk_errors(folder), _no_traces_in_the_log():
         ocp.save_checkpointables(folder.absolute(), dict(parts), overwrite=True)
         processes.once(lambda: files.write_json(folder / FACTS, dict(facts)))
         sums = _sums(folder)
@@ -52,12 +55,18 @@ def _tidy(root: Path, folder: Path, keep: int) -> None:
     """Removes and sets aside, for `save`, checkpoints other than the new one, `folder`."""
     for later in steps(root):
         if later > folder:
-            later.rename(later.with_name(f"{later.name}.damaged"))
+            later.rename(_aside(later))
     for old in steps(root)[:-keep]:
         _remove(old)
     killed = [f for f in _numbered(root) if not _finished(f)]
     for leftover in [*killed, *root.glob("*.orbax-checkpoint-tmp*")]:
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    """Returns a name that is free for the damaged checkpoint `folder`: a step can be damaged more than once."""
+    names = (folder.with_name(f"{folder.name}.damaged{n}") for n in itertools.chain([""], itertools.count(2)))
+    return next(path for path in names if not path.exists())
 
 
 def restore(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,22 +106,24 @@ def steps(root: Path) -> list[Path]:
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """Reads the facts of a checkpoint: what the run that wrote it depends on."""
-    return files.read_json(folder / FACTS)
+    """Reads the facts of a checkpoint: what the run that wrote it depends on. Raises `CorruptData` where damaged."""
+    sums = _manifest(folder)
+    if isinstance(sums, str) or sums.get(FACTS) != sum_of(folder / FACTS):
+        raise CorruptData(f"{folder / FACTS}: not as it was written; remove {folder}, whose step is trained again")
+    return files.read_object(folder / FACTS)
+
+
+def newest_facts(root: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Returns the newest finished checkpoint whose facts are whole, and its facts; None where there is none."""
+    for folder in reversed(steps(root)):
+        with suppress(CorruptData, OSError):
+            return folder, facts_of(folder)
+    return None
 
 
 def damage(folder: Path) -> str | None:
     """Returns what is wrong with the checkpoint's files, or None. Each process of the job reads a share of them."""
-
-    def manifest() -> dict[str, str] | str:
-        try:
-            return json.loads((folder / MANIFEST).read_text())
-        except FileNotFoundError:
-            return "not a finished checkpoint (no manifest.json)"
-        except ValueError:
-            return f"{MANIFEST} is damaged"
-
-    expected = processes.once(manifest)
+    expected = processes.once(lambda: _manifest(folder))
     if isinstance(expected, str):
         return expected
     found = _sums(folder)
@@ -122,6 +133,18 @@ def damage(folder: Path) -> str | None:
         if expected.get(name) != found[name]:
             return f"{name} is damaged"
     return None
+
+
+def _manifest(folder: Path) -> dict[str, str] | str:
+    """Returns the checkpoint's sums by file, or what is wrong with their list."""
+    try:
+        sums = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return "not a finished checkpoint (no manifest.json)"
+    except (ValueError, RecursionError, IsADirectoryError):
+        return f"{MANIFEST} is damaged"
+    whole = isinstance(sums, dict) and all(isinstance(value, str) for value in sums.values())
+    return sums if whole else f"{MANIFEST} is damaged"
 
 
 def state_digest(state: Any) -> str:
@@ -164,6 +187,16 @@ def _sums(folder: Path) -> dict[str, str]:
 def _remove(folder: Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)  # first, so that a half-removed one counts as unfinished
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _no_traces_in_the_log() -> Iterator[None]:
+    """Keeps Orbax's threads from logging the traces of what is raised here anyway, such as a full disk."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(level)  # not after a failure: Orbax's other threads may tell of it a moment later
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The training loop, from kept samples to a trained checkpoint: read `train` from top to bottom."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from o1p_jax.runtime.fields import TRAINING
 from o1p_jax.runtime.signals import stop_signals
 from o1p_jax.training import checkpoint
 from o1p_jax.training.metrics import MetricsLog
-from o1p_jax.training.packing import Batch, fitting, make_steps, step_iterator
+from o1p_jax.training.packing import Batch, check_fits, make_steps, step_iterator
 from o1p_jax.training.reference import References
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.step import (
@@ -40,14 +40,14 @@ from o1p_jax.training.step import (
 )
 from o1p_jax.training.trainable import layer_splits, split_frozen
 
-_DIGEST = "digest.txt"
+DIGEST = "digest.txt"
 _DIGESTS = {"model_sha256": "weights", "trained_sha256": "samples"}
 
 
 def train(
     cfg: TrainingConfig, samples: TrainingSet, source: SourceModel, mesh: Mesh, run: Path,
     *, made_by: Mapping[str, Any] | None = None, notes: Mapping[str, Any] | None = None,
-    constants: Mapping[str, float] | None = None,
+    constants: Mapping[str, float] | None = None, still_own: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Trains the model `source` on `samples`; returns the last checkpoint's folder.
 
@@ -55,19 +55,15 @@ def train(
     goes on from what it finds there, if that was made by the same configuration, model and samples. `made_by` (JSON
     values) says what the samples themselves were made by; `notes` are kept with each checkpoint for the stages after
     training; `constants` are figures of the data that stand beside each step's metrics. Raises `Preempted` after saving
-    on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row.
+    on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row. `still_own` is called before a
+    checkpoint is written, and raises where the run has become another process's meanwhile.
     """
     # -- The steps: what each of them trains on --
     source.check_unchanged()
     model = source.decoder
     splits = layer_splits(model.layers, cfg.compute.trainable_layers)
-    fits = fitting(samples, cfg.batch.row_length)
-    if len(fits) < len(samples):
-        progress.say(
-            f"{len(samples) - len(fits)} of {len(samples)} samples exceed batch.row_length="
-            f"{cfg.batch.row_length} and are left out"
-        )
-    steps = make_steps(fits.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
+    check_fits(samples, cfg.batch.row_length)
+    steps = make_steps(samples.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
     last, rows, my_rows = len(steps.packed), steps.rows, local_rows(mesh, steps.rows)
 
     # -- What an earlier start left --
@@ -77,7 +73,7 @@ def train(
             **(made_by or {}),
             **fields_of(cfg, TRAINING),
             "model_sha256": source.digest,
-            "trained_sha256": fingerprint(fits.digests),
+            "trained_sha256": fingerprint(samples.digests),
         },
         "notes": dict(notes or {}),
         "steps": last,
@@ -88,7 +84,7 @@ def train(
     done = 0 if folder is None else int(folder.name)
     if folder is not None:
         _check_same_run(root, checkpoint.facts_of(folder), facts)
-        if done == last and processes.agreed((run / _DIGEST).exists()):
+        if done == last and processes.agreed(_digest_is_whole(run)):
             return folder
 
     with stop_signals() as stopped:
@@ -105,8 +101,8 @@ def train(
             return np.asarray(logprob_fn((params, frozen), put_batch(batch, mesh, rows)))
 
         reference = {"weights": source.digest, "dtype": cfg.compute.dtype}
-        references = References(fits, cfg.batch, my_rows)
-        mine = fits.read(references.wanted | steps.samples_at(my_rows))
+        references = References(samples, cfg.batch, my_rows)
+        mine = samples.read(references.wanted | steps.samples_at(my_rows))
         ref_logprobs = references.compute(mine, run / "reference", reference, logprobs)
 
         # -- The state, new or restored --
@@ -120,7 +116,7 @@ def train(
 
         # -- The loop: a step is on its way before the last one's metrics are read --
         progress.say(
-            f"training on {len(fits)} samples: {last} steps of up to {steps.microbatches} x {steps.rows} rows x "
+            f"training on {len(samples)} samples: {last} steps of up to {steps.microbatches} x {steps.rows} rows x "
             f"{steps.row_length} tokens, {steps.fill:.0%} filled" + (f", from step {done}" if done else "")
         )
         step_fn = make_train_step(model, splits, cfg, last, mesh, shardings)
@@ -149,6 +145,7 @@ def train(
                 if step % cfg.checkpoint.every == 0 or step == last or stop:
                     report(*pending)
                     pending = None
+                    still_own()
                     folder = checkpoint.save(root, step, _parts(state), facts, cfg.checkpoint.keep)
                 if stop and step < last:
                     by = stopped[0] if stopped else "another process's signal"
@@ -158,7 +155,7 @@ def train(
     assert folder is not None
     digest = checkpoint.state_digest((state.params, state.opt_state))
     if processes.leader():
-        files.write_atomic(run / _DIGEST, digest + "\n")
+        files.write_with_sum(run / DIGEST, digest + "\n")
     progress.say(f"SHA-256 of parameters and optimizer state: {digest}")
     return folder
 
@@ -168,12 +165,20 @@ def finished(run: Path, made_by: Mapping[str, Any]) -> Path | None:
 
     Returns None where there is something left to do. Nothing of the checkpoint is read but its facts.
     """
-    done = checkpoint.steps(run / "checkpoints")
-    if not done or not (run / _DIGEST).exists():
+    newest = checkpoint.newest_facts(run / "checkpoints")
+    if newest is None or not _digest_is_whole(run):
         return None
-    facts = checkpoint.facts_of(done[-1])
-    same = not differences(facts, made_by)
-    return done[-1] if same and facts["steps"] == int(done[-1].name) else None
+    folder, facts = newest
+    return folder if facts["steps"] == int(folder.name) and not differences(facts, made_by) else None
+
+
+def _digest_is_whole(run: Path) -> bool:
+    """Returns whether digest.txt is there as it was written; where it is not, it is made again from the checkpoint."""
+    try:
+        files.read_summed(run / DIGEST)
+    except (FileNotFoundError, CorruptData):
+        return False
+    return True
 
 
 def differences(facts: Mapping[str, Any], made_by: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from o1p_jax.devices import processes
-from o1p_jax.runtime import files
+from o1p_jax.runtime import files, progress
 
 
 def _summary_writer(folder: Path, purge_step: int) -> Any:
@@ -39,7 +39,7 @@ class MetricsLog:
         self.last = time.monotonic()
         if not processes.leader():
             return
-        kept = [line for line in self._lines() if line["step"] <= done]
+        kept = self._kept(done)
         files.write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a")
         self.board = _summary_writer(run / "tensorboard", done + 1)
@@ -68,12 +68,24 @@ class MetricsLog:
             self.file.close()
             self.board.close()
 
-    def _lines(self) -> list[dict[str, Any]]:
-        """The lines that an earlier run left."""
-        lines = []
-        for text in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
-                lines.append(json.loads(text))
-            except ValueError:  # the line that was being written when the run was killed
-                break
-        return lines
+    def _kept(self, done: int) -> list[dict[str, Any]]:
+        """Returns the lines of the `done` steps that can be read, and says which steps have none."""
+        if done == 0:
+            return []
+        texts = self.path.read_bytes().splitlines() if self.path.exists() else []
+        by_step = {line["step"]: line for line in map(_parsed, texts) if line is not None}
+        kept = [by_step[step] for step in range(1, done + 1) if step in by_step]
+        if len(kept) < done:
+            missing = [step for step in range(1, done + 1) if step not in by_step]
+            shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+            progress.say(f"{self.path}: damaged: the figures of {len(missing)} of {done} steps are lost ({shown})")
+        return kept
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """Returns a line's figures; None where it is damaged, or was being written when the run was killed."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and type(line.get("step")) is int else None

@@ -70,19 +70,15 @@ class Steps:
         }
 
 
-def fitting(samples: TrainingSet, row_length: int) -> TrainingSet:
-    """Returns the samples that a row has room for.
-
-    The other samples are left out, never cut (the end-of-sequence token would be lost). Raises `BadInput` if none is
-    left.
-    """
-    fits = [i for i, length in enumerate(samples.lengths) if length <= row_length]
-    if not fits:
+def check_fits(samples: TrainingSet, row_length: int) -> None:
+    """Raises BadInput where there is no sample, or one that a row has no room for: samples are never cut."""
+    if not len(samples):
+        raise BadInput("no samples to train on; look at the run's weights")
+    if longer := sum(length > row_length for length in samples.lengths):
         raise BadInput(
-            f"batch.row_length={row_length}: none of {len(samples)} samples fits in a row; the shortest has "
-            f"{min(samples.lengths, default=0)} tokens"
+            f"batch.row_length={row_length}: {longer} of {len(samples)} samples are longer, up to "
+            f"{max(samples.lengths)} tokens; raise it"
         )
-    return samples.only(fits)
 
 
 def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, row_multiple: int = 1) -> Steps:

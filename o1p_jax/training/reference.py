@@ -14,6 +14,7 @@ from o1p_jax.config.text import fingerprint
 from o1p_jax.config.tree import BatchConfig
 from o1p_jax.devices import processes
 from o1p_jax.runtime import files, progress
+from o1p_jax.runtime.errors import CorruptData
 from o1p_jax.training.packing import Batch, Rows, Samples, assemble, pack, rows_of
 from o1p_jax.training.samples import TrainingSet
 
@@ -29,12 +30,14 @@ class References:
         """Plans the parts; of each microbatch this process assembles the rows `local_rows`."""
         self._samples, self._batch, self._here = samples, batch, local_rows
         parts = [range(i, min(i + SAMPLES_PER_PART, len(samples))) for i in range(0, len(samples), SAMPLES_PER_PART)]
-        lengths, size = samples.lengths, batch.rows_per_microbatch
+        lengths, size, most = samples.lengths, batch.rows_per_microbatch, 0
         self._parts: list[list[Rows]] = []
         """For each part, the rows of its microbatches."""
         for part in parts:
             rows = [[part[j] for j in row] for row in pack([lengths[i] for i in part], batch.row_length)]
             self._parts.append([rows[r : r + size] for r in range(0, len(rows), size)])
+            most = max(most, *map(len, rows))
+        self._segments = most  # of all parts: another number would be another shape, and another compilation
 
     @property
     def wanted(self) -> set[int]:
@@ -73,11 +76,10 @@ class References:
     def _compute(
         self, part: list[Rows], mine: Samples, logprobs: Callable[[Batch], np.ndarray]
     ) -> dict[int, np.ndarray]:
-        segments = max(len(row) for group in part for row in group)
         values = {}
         for group in part:
             rows = self._local_rows(group)
-            logprobs_RL = logprobs(assemble(mine, None, rows, 1, len(rows), self._batch.row_length, segments))
+            logprobs_RL = logprobs(assemble(mine, None, rows, 1, len(rows), self._batch.row_length, self._segments))
             for r, row in enumerate(group):
                 end = 0
                 for i in row:
@@ -94,18 +96,30 @@ def _write(path: Path, key: str, names: Sequence[tuple[str, int]], values: list[
         pq.write_table(table, temporary, write_page_checksum=True)
 
 
+def read_part(path: Path) -> pa.Table:
+    """Returns a part's rows, with the key of what they were made from as the schema's metadata.
+
+    Raises CorruptData where the rows do not read back.
+    """
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
+        table = None
+    if table is None or not table.schema.equals(_SCHEMA):
+        raise CorruptData(f"{path}: damaged; the next start computes it again")
+    return table
+
+
 def _read(path: Path, key: str) -> list[np.ndarray] | None:
     """Reads a part's values; returns None where the part must be computed."""
     if not path.exists():
         return None
-    reason = "damaged"
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        if (table.schema.metadata or {}).get(b"key") != key.encode():
-            reason = "made from another model or other samples"
-        elif table.schema.equals(_SCHEMA):
-            return [np.asarray(v.values, np.float32) for v in table["logprobs"]]
-    except (pa.ArrowException, OSError):
-        pass
-    progress.say(f"{path}: {reason}; computing it again")
-    return None
+        table = read_part(path)
+    except CorruptData:
+        progress.say(f"{path}: damaged; computing it again")
+        return None
+    if (table.schema.metadata or {}).get(b"key") != key.encode():
+        progress.say(f"{path}: made from another model or other samples; computing it again")
+        return None
+    return [np.asarray(v.values, np.float32) for v in table["logprobs"]]

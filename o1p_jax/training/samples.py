@@ -81,21 +81,6 @@ class TrainingSet:
 
         return cls(names, [f[1] for f in found], [f[2] for f in found], [f[3] for f in found], read)
 
-    def only(self, chosen: Sequence[int]) -> "TrainingSet":
-        """Returns a training set of the samples with the numbers `chosen`, numbered anew."""
-
-        def read(numbers: Collection[int]) -> dict[int, TrainingSample]:
-            samples = self.read([chosen[i] for i in numbers])
-            return {i: samples[chosen[i]] for i in numbers}
-
-        return TrainingSet(
-            [self.names[i] for i in chosen],
-            [self.prompt_tokens[i] for i in chosen],
-            [self.completion_tokens[i] for i in chosen],
-            [self.digests[i] for i in chosen],
-            read,
-        )
-
 
 def _kept(shard: pa.Table, weight: Mapping[tuple[str, int], float]) -> list[TrainingSample]:
     """Returns the samples of a shard (with `_COLUMNS`) that have a weight."""

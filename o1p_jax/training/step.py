@@ -23,6 +23,7 @@ from o1p_jax.methods.base import Sequences
 from o1p_jax.methods.objectives import LossSums
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph
+from o1p_jax.models.precision import products_of
 from o1p_jax.training.logprobs import token_logprobs
 from o1p_jax.training.optimizer import learning_rate, make_optimizer
 from o1p_jax.training.packing import Batch
@@ -134,7 +135,7 @@ def make_logprob_fn(
         first = jax.tree.map(lambda x: x[0], batch)
         return model_logprobs(graphdef, params, first, compute, mesh)
 
-    return jax.jit(logprobs, out_shardings=NamedSharding(mesh, P()))
+    return jax.jit(products_of(compute.dtype)(logprobs), out_shardings=NamedSharding(mesh, P()))
 
 
 def make_train_step(
@@ -199,7 +200,8 @@ def make_train_step(
         }
         return state_after, metrics
 
-    return jax.jit(train_step, out_shardings=(shardings, NamedSharding(mesh, P())), donate_argnums=0)
+    exact_step = products_of(cfg.compute.dtype)(train_step)
+    return jax.jit(exact_step, out_shardings=(shardings, NamedSharding(mesh, P())), donate_argnums=0)
 
 
 def _share_changed(old: nnx.State, new: nnx.State) -> Float[Array, ""]:

@@ -31,3 +31,19 @@ def test_an_older_versions_file_and_a_changed_one_are_refused(tmp_path):
     path.write_text(json.dumps(values | {"optim": {"lerning_rate": 1}}))
     with pytest.raises(CorruptData, match=r"config\.json: optim\.lerning_rate: no such field"):
         load_saved(path)
+
+
+@pytest.mark.parametrize("change", [{"batch": 5}, {"method": {"name": 5}}, {"mesh": 8}, {"sampling": []}])
+def test_a_value_of_another_kind_is_damage(tmp_path, change):
+    path = tmp_path / "config.json"
+    save_config(path, RunConfig(), None)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CorruptData, match=r"config.json: "):
+        load_saved(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", "{", ""])
+def test_json_of_another_kind_is_damage(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CorruptData, match=r"config.json: not "):
+        load_saved(tmp_path / "config.json")

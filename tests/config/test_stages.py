@@ -1,11 +1,11 @@
 """Every field says what depends on it, and one look tells what a change costs."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
 from o1p_jax.config.stages import fields_of
-from o1p_jax.config.tree import ComputeConfig, RunConfig, SamplingConfig
+from o1p_jax.config.tree import ComputeConfig, EvaluationConfig, RunConfig, SamplingConfig
 from o1p_jax.runtime.fields import EVALUATION, GRADES, RESULTS, SAMPLES, TRAINING, WEIGHTS, option
 
 CFG = RunConfig()
@@ -39,6 +39,11 @@ def test_every_field_says_what_depends_on_it():
         ("grading.grader", (GRADES, EVALUATION)),
         ("sampling.temperature", (SAMPLES,)),
         ("sampling.sampler", (SAMPLES, EVALUATION)),
+        ("evaluation.sampler", (EVALUATION,)),
+        ("sampling.servers", ()),
+        ("batch.row_length", (WEIGHTS, TRAINING)),
+        ("batch.too_long", (WEIGHTS,)),
+        ("compute.deterministic", ()),
         ("seed", (SAMPLES, WEIGHTS, TRAINING, EVALUATION)),
     ],
 )
@@ -52,6 +57,9 @@ def test_fields_of_another_sampler_do_not_count_for_samples():
         assert "compute.dtype" in fields_of(CFG, result) and "sampling.vllm.dtype" not in fields_of(CFG, result)
         assert "compute.dtype" not in fields_of(vllm, result) and "sampling.vllm.dtype" in fields_of(vllm, result)
     assert fields_of(vllm, TRAINING)["compute.dtype"] == "float32"
+    both = replace(vllm, evaluation=EvaluationConfig(sampler="jax"))
+    assert "sampling.vllm.dtype" in fields_of(both, SAMPLES) and "compute.dtype" in fields_of(both, EVALUATION)
+    assert "sampling.vllm.dtype" not in fields_of(both, EVALUATION) and "compute.dtype" not in fields_of(both, SAMPLES)
 
 
 def test_training_has_the_fields_of_the_whole_configuration():

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from o1p_jax.config.text import fingerprint, flatten, from_dict, to_dict
-from o1p_jax.config.tree import RunConfig, SamplingConfig
+from o1p_jax.config.tree import BatchConfig, EvaluationConfig, RunConfig, SamplingConfig
 from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.runtime.errors import BadInput
 
@@ -43,6 +43,9 @@ def test_unknown_key_is_refused_by_its_dotted_name():
     [
         ("problems", "user_template", "no place for it"),
         ("problems", "limit_train", 0),
+        ("problems", "system_prompt", "half a character \udcff"),
+        ("problems", "template_kwargs", {"messages": 1}),
+        ("problems", "date", "30 Nov 2026"),
         ("sampling", "samples_per_problem", 0),
         ("sampling", "temperature", -0.1),
         ("sampling", "top_p", 0.0),
@@ -50,6 +53,11 @@ def test_unknown_key_is_refused_by_its_dotted_name():
         ("sampling", "top_k", -1),
         ("sampling", "max_tokens", 0),
         ("sampling", "sampler", "server"),  # without servers
+        ("sampling", "servers", ("127.0.0.1:8000/v1",)),
+        ("evaluation", "servers", ("localhost",)),
+        ("sampling", "servers", ("http://[::1",)),
+        ("sampling", "servers", ("http://localhost:port/v1",)),
+        ("sampling", "temperature", 1e-9),
         ("grading", "grader", "my_grader.py"),
         ("grading", "timeout_s", 0),
         ("batch", "sequences", 0),
@@ -69,9 +77,37 @@ def test_bad_values_name_their_field(group, field, value):
     assert str(error.value).startswith(f"{group}.")
 
 
-def test_m_above_k_is_refused():
+def test_m_above_k_is_refused_but_not_for_a_pool_which_has_its_own():
+    sampling, method = SamplingConfig(samples_per_problem=2), O1PrunerParams(m=3)
     with pytest.raises(BadInput, match=r"method\.m=3"):
-        RunConfig(sampling=SamplingConfig(samples_per_problem=2), method=O1PrunerParams(m=3))
+        RunConfig(sampling=sampling, method=method)
+    RunConfig(sampling=sampling, method=method, pool="pools/any")
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0.0}, {"top_k": 1}])
+def test_greedy_samples_of_a_problem_would_all_be_the_same(fields):
+    with pytest.raises(BadInput, match=r"sampling\.samples_per_problem=16: .* all the same; raise it, or take one"):
+        SamplingConfig(**fields)
+    SamplingConfig(samples_per_problem=1, **fields)
+
+
+def test_one_sample_can_not_be_compared_with_others():
+    one = SamplingConfig(samples_per_problem=1)
+    with pytest.raises(BadInput, match=r"sampling\.samples_per_problem=1: method=o1_pruner .* take at least 2"):
+        RunConfig(sampling=one, method=O1PrunerParams(m=1))
+    RunConfig(sampling=one, method=O1PrunerParams(m=1, reward="mine.py:shortest"))
+
+
+def test_a_row_holds_the_longest_prompt_with_the_longest_solution_unless_samples_may_be_dropped():
+    assert RunConfig().batch.row_length == 9216  # problems.max_prompt_tokens + sampling.max_tokens
+    with pytest.raises(BadInput, match=r"^batch\.row_length=9215: must be at least 9216, .*batch\.too_long=drop"):
+        RunConfig(batch=BatchConfig(row_length=9215))
+    RunConfig(batch=BatchConfig(row_length=9215, too_long="drop"))
+
+
+def test_vllm_can_not_follow_jax_on_one_accelerator():
+    with pytest.raises(BadInput, match=r"^evaluation\.sampler=vllm: .* set sampling\.sampler=vllm"):
+        RunConfig(evaluation=EvaluationConfig(sampler="vllm"))
 
 
 def test_fingerprint_ignores_order():

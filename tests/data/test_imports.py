@@ -67,6 +67,12 @@ def test_each_format_is_told_by_its_columns_and_read(form, suffix, tmp_path):
         assert other.where.endswith("row 1, solution 2")
 
 
+def test_columns_may_lie_inside_others(tmp_path):
+    row = {**ROW, "reward_model": {"ground_truth": "3"}}
+    [found] = read(jsonl(tmp_path / "x.jsonl", row), answer="reward_model.ground_truth")
+    assert found.answer == "3"
+
+
 def test_columns_can_be_called_otherwise(tmp_path):
     row = {"p": [1], "c": [2], "gold": 4, "text": "x"}
     [found] = read(jsonl(tmp_path / "rows.jsonl", row), prompt_ids="p", completion_ids="c", answer="gold")
@@ -103,8 +109,9 @@ def test_a_missing_value_may_be_null_or_nan(tmp_path):
 
 
 def test_gold_answers_are_read_as_those_of_problem_sets(tmp_path):
-    [found] = read(jsonl(tmp_path / "rows.jsonl", ROW | {"answer": "3 * 6 = 18\n#### 18"}))
-    assert problem_id(found.problem, found.answer) == problem_id("1+1?", "18")
+    for gold in ("3 * 6 = 18\n#### 18", ["18"], '["18"]', 18):
+        [found] = read(jsonl(tmp_path / "rows.jsonl", ROW | {"answer": gold}))
+        assert problem_id(found.problem, found.answer) == problem_id("1+1?", "18")
 
 
 def test_text_only_is_refused_with_reason_and_remedy(tmp_path):
@@ -135,7 +142,8 @@ def test_text_only_is_refused_with_reason_and_remedy(tmp_path):
         ({"answer": "so ####"}, "column answer holds no gold answer"),
         ({"answer": {"value": 2}}, "column answer holds no text"),
         ({"problem": ["1+1?"]}, "column problem holds no text"),
-        ({"finish_reason": "abort"}, "column finish_reason says abort; stop and length"),
+        ({"finish_reason": "abort"}, "column finish_reason says 'abort'; stop and length"),
+        ({"finish_reason": "of\nseveral lines"}, "column finish_reason says 'of\\nseveral lines'; stop"),
         ({"completion_mask": [1, 0, 1]}, "column completion_mask marks tokens that the model did not sample"),
         ({"completion_mask": [1, 1]}, "column completion_mask marks tokens"),
     ],

@@ -1,12 +1,14 @@
 """Pools: tables that belong together, joined by their keys."""
 
+import json
+
 import pytest
 from made_pool import sample, write_pool
 
 from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
 from o1p_jax.data.records import Problem, problem_id
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import write_json
+from o1p_jax.runtime.files import write_json_with_sum
 
 ROWS = [sample(p, k, 3 + k, k == 0, level=p, prompt_ids=[ord(p)]) for p in "ab" for k in range(2)]
 
@@ -22,7 +24,16 @@ def create(path, identity=None, n=5, per_shard=2, **facts):
 
 
 def test_the_columns_are_the_published_ones():
-    assert PROBLEMS.names == ["problem_id", "source", "split", "level", "problem", "answer", "prompt_ids"]
+    assert PROBLEMS.names == [
+        "problem_id",
+        "source",
+        "split",
+        "level",
+        "problem",
+        "answer",
+        "prompt_ids",
+        "inside_thought",
+    ]
     assert SAMPLES.names == ["problem_id", "sample_idx", "seed", "completion", "completion_ids", "finish_reason"]
     assert GRADES.names == ["problem_id", "sample_idx", "pred", "grade"]
 
@@ -55,7 +66,8 @@ def test_columns_come_from_all_tables_in_the_order_asked_for(tmp_path):
 
 
 def test_a_maker_that_was_killed_leaves_nothing_in_the_way(tmp_path):
-    written = ["pool.json", "samples/meta.json", "problems/part-00000.parquet", "problems/meta.json"]  # last one first
+    # The last one first.
+    written = ["pool.json", "samples/_meta.json", "problems/part-00000.parquet", "problems/_meta.json"]
     for lost in range(1, len(written) + 1):
         path = tmp_path / str(lost)
         key = create(path).key
@@ -78,6 +90,15 @@ def test_what_is_no_pool_is_refused(tmp_path):
     with pytest.raises(BadInput, match="exists and is not a pool"):
         create(tmp_path)
     create(tmp_path / "pool")
-    write_json(tmp_path / "pool" / "pool.json", {"format": 0})
+    write_json_with_sum(tmp_path / "pool" / "pool.json", {"format": 0})
     with pytest.raises(BadInput, match="of another version"):
+        Pool(tmp_path / "pool")
+
+
+@pytest.mark.parametrize("change", [[], {"identity": 5}, {"problems_per_shard": "two"}, {"problems_per_shard": 3}])
+def test_other_facts_than_were_written_are_damage(tmp_path, change):
+    path = create(tmp_path / "pool").path / "pool.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | change if change else change))
+    with pytest.raises(CorruptData, match=r"pool.json: "):
         Pool(tmp_path / "pool")

@@ -1,18 +1,16 @@
-"""Problem sets in every form, and prompts that are the same for sampling and training."""
+"""Problem sets in every form."""
 
 import json
 import sys
 import types
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from host import model_folder, problem_file
 
 from o1p_jax.config.tree import ProblemConfig
 from o1p_jax.data.problems import load_problems
-from o1p_jax.data.prompts import Prompter, read_prompts
-from o1p_jax.data.records import Problem, problem_id
 from o1p_jax.runtime.errors import BadInput
 
 CFG = ProblemConfig()
@@ -23,17 +21,12 @@ def jsonl(path, rows):
     return str(path)
 
 
+def chat(*turns, answer="1"):
+    return {"problem": [{"role": role, "content": content} for role, content in turns], "answer": answer}
+
+
 def load(path, rows, cfg=CFG, limit=None):
     return load_problems(jsonl(path, rows), cfg, limit)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_folder(tmp_path_factory.mktemp("model"))
-
-
-def problem(text="1+1?"):
-    return Problem(problem_id=problem_id(text, "2"), source="s", split="t", level="-", problem=text, answer="2")
 
 
 def test_jsonl_parquet_and_datasets_give_the_same_problems(tmp_path, monkeypatch):
@@ -67,12 +60,70 @@ def test_ids_depend_on_content_alone_and_repeats_count_once(tmp_path, capsys):
     assert {p.problem_id for p in load(tmp_path / "y.jsonl", rows[::-1])} == {p.problem_id for p in found}
 
 
-def test_limit(tmp_path):
-    assert len(load_problems(str(problem_file(tmp_path / "p.jsonl", 9)), CFG, 4)) == 4
+def test_a_limit_takes_some_of_every_level_whatever_the_order(tmp_path, capsys):
+    """The first 12 of a set sorted by level would all be of one level."""
+    rows = [{"problem": f"{i}?", "answer": i, "level": i // 20} for i in range(60)]
+    found = load(tmp_path / "x.jsonl", rows, limit=12)
+    assert len(found) == 12 and {p.level for p in found} == {"0", "1", "2"}
+    assert "12 of 60 problems are used, chosen by their hash" in capsys.readouterr().err
+    assert [int(p.answer) for p in found] == sorted(int(p.answer) for p in found)
+    assert {p.problem_id for p in load(tmp_path / "y.jsonl", rows[::-1], limit=12)} == {p.problem_id for p in found}
+    assert {p.problem_id for p in load(tmp_path / "x.jsonl", rows, limit=11)} < {p.problem_id for p in found}
 
 
 def test_embedded():
-    assert len(load_problems("embedded:test", CFG, 3)) == 3
+    assert [p.level for p in load_problems("embedded:test", CFG, 3)] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        (["4"], "4"),
+        ([4], "4"),
+        ('["207"]', "207"),
+        (["so\n#### 9"], "9"),
+        ("[1, 2]", "[1, 2]"),
+        ('["a", b"]', '["a", b"]'),
+    ],
+)
+def test_the_gold_answer_may_stand_alone_in_a_list(tmp_path, gold, answer):
+    [found] = load(tmp_path / "x.jsonl", [{"problem": "a", "answer": gold}])
+    assert found.answer == answer
+
+
+def test_a_level_that_is_missing_is_no_level(tmp_path):
+    rows = [{"problem": f"{level}?", "answer": 1, "level": level} for level in (None, float("nan"), 3)]
+    assert [p.level for p in load(tmp_path / "x.jsonl", rows)] == ["-", "-", "3"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_chats_and_nested_columns(tmp_path, form):
+    """Rows as verl's data sets have them."""
+    turns = [{"role": "system", "content": "Think."}, {"role": "user", "content": "1+1?"}]
+    rows = [
+        {"prompt": turns, "reward_model": {"ground_truth": "2"}, "extra_info": {"level": "easy"}},
+        {"prompt": turns[1:], "reward_model": {"ground_truth": "2"}, "extra_info": {"level": None}},
+    ]
+    cfg = ProblemConfig(
+        prompt_column="prompt", answer_column="reward_model.ground_truth", level_column="extra_info.level"
+    )
+    path = tmp_path / f"set.{form}"
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        jsonl(path, rows)
+    first, second = load_problems(str(path), cfg)
+    assert first.chat == tuple(turns) and second.chat == tuple(turns[1:])
+    assert (first.problem, second.problem) == ("system: Think.\n\nuser: 1+1?", "1+1?")
+    assert (first.answer, first.level, second.level) == ("2", "easy", "-")
+    with pytest.raises(BadInput, match=r"row 1: no column reward_model\.truth, only prompt, reward_model, extra_info"):
+        load_problems(str(path), replace(cfg, answer_column="reward_model.truth"))
+
+
+@pytest.mark.parametrize("field", [{"system_prompt": "Think."}, {"user_template": "Solve: {problem}"}])
+def test_a_chat_is_used_as_it_is(tmp_path, field):
+    with pytest.raises(BadInput, match=rf"problems\.{next(iter(field))}=.*row 1 holds a chat, which is used as it is"):
+        load(tmp_path / "x.jsonl", [chat(("user", "a"))], ProblemConfig(**field))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +143,17 @@ def test_embedded():
         ([{"problem": "a", "answer": "so\n####  "}], "row 1: nothing stands behind '####'"),
         ([{"problem": ["a"], "answer": "1"}], "row 1: column problem holds no text"),
         ([["a", "1"]], "row 1: not a JSON object"),
+        ([{"problem": float("nan"), "answer": "1"}], "row 1: column problem holds no text"),
+        ([{"problem": "a", "answer": float("inf")}], "row 1: column answer holds no text"),
+        ([{"problem": "a", "answer": ["1", "2"]}], "row 1: column answer holds a list of 2 answers; one is needed"),
+        ([{"problem": "a", "answer": []}], "row 1: column answer holds a list of 0 answers"),
+        ([{"problem": "a \ud835", "answer": "1"}], "row 1: holds half of a surrogate pair"),
+        ([{"problem": [], "answer": "1"}], "row 1: column problem holds no text"),
+        ([chat(("user", "a"), ("assistant", "b"))], "row 1: column problem must end with a turn that the model is to"),
+        ([chat(("user", " "))], "row 1: column problem must end with a turn"),
+        ([chat(("tool", "a"))], "row 1: turn 1 of column problem must hold a role"),
+        ([chat(("user", 1))], "row 1: turn 1 of column problem must hold a role"),
+        ([{"problem": [{"role": "user", "content": "a", "name": "b"}], "answer": "1"}], "row 1: turn 1 of column"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, rows, message):
@@ -129,51 +191,3 @@ def test_datasets_absent_or_refusing(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", library)
     with pytest.raises(BadInput, match=r"some/set:tset: can't be loaded \(Unknown split 'tset'.\)"):
         load_problems("some/set:tset", CFG)
-
-
-def test_prompt_goes_through_the_chat_template_with_one_bos(model):
-    cfg = ProblemConfig(system_prompt="Think {hard}.", user_template="Solve the problem: {problem}")
-    prompter = Prompter(model, cfg)
-    ids = prompter.prompt_ids(problem("is {x} = 1?"))
-    assert prompter.decode(ids) == "<system>Think {hard}.<user>Solve the problem: is {x} = 1?<assistant>"
-    assert ids[0] == 1 and ids.count(1) == 1
-
-
-def test_the_identity_covers_all_that_makes_the_prompts(model, tmp_path):
-    file = str(problem_file(tmp_path / "p.jsonl", 3))
-    configs = [CFG, ProblemConfig(system_prompt="x"), ProblemConfig(user_template="{problem}!")]
-    sets = [read_prompts(model, file, cfg, None) for cfg in configs]
-    other = model_folder(tmp_path / "other", chat_template="{{ messages[0]['content'] }}")
-    sets.append(read_prompts(other, file, CFG, None))
-    assert len({s.identity["prompts_sha256"] for s in sets}) == 4
-    assert len({s.identity["problems_sha256"] for s in sets}) == 1
-    assert read_prompts(model, file, CFG, 2).identity["problems_sha256"] != sets[0].identity["problems_sha256"]
-
-
-def test_eos_ids_are_the_generation_configs_and_the_tokenizers(tmp_path):
-    model_folder(tmp_path)
-    assert Prompter(tmp_path, CFG).eos_ids == (2,)
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 2, 9]}')
-    assert Prompter(tmp_path, CFG).eos_ids == (7, 2, 9)
-
-
-def test_decode_leaves_out_special_tokens(model):
-    assert Prompter(model, CFG).decode([68, 2, 0]) == Prompter(model, CFG).decode([68])
-
-
-def test_models_that_do_not_fit(tmp_path, model):
-    with pytest.raises(BadInput, match="has no chat template"):
-        Prompter(model_folder(tmp_path / "a", chat_template=None), CFG)
-    with pytest.raises(BadInput, match="does not match the model: 259 tokens for a vocabulary of 100"):
-        Prompter(model_folder(tmp_path / "b", vocab_size=100), CFG)
-    with pytest.raises(BadInput, match="no usable tokenizer") as e:
-        Prompter(tmp_path, CFG)
-    assert "\n" not in str(e.value)
-    refusing = model_folder(tmp_path / "c", chat_template="{{ raise_exception('no system turn') }}")
-    with pytest.raises(BadInput, match="refuses the messages"):
-        Prompter(refusing, ProblemConfig(system_prompt="x")).prompt_ids(problem())
-
-
-def test_long_prompts_are_named(model):
-    with pytest.raises(BadInput, match=r"prompt tokens; raise problems\.max_prompt_tokens=12"):
-        Prompter(model, ProblemConfig(max_prompt_tokens=12)).prompt_ids(problem("what is one plus one?"))

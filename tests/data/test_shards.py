@@ -3,6 +3,8 @@
 import json
 import random
 
+import datasets
+import pandas
 import pyarrow.parquet as pq
 import pytest
 
@@ -91,14 +93,43 @@ def test_every_flipped_bit_and_every_cut_is_found(folder):
 
 
 def test_digests_are_those_of_sha256sum(folder):
-    line = (folder.path / "part-00000.parquet.sha256").read_text()
+    line = (folder.path / "_part-00000.sha256").read_text()
     assert line == f"{sha256_file(folder.shard_path(0))}  part-00000.parquet\n"
+
+
+def test_the_folder_is_one_table_to_other_tools(folder, tmp_path):
+    """Of the folder's files only the shards are data, whatever else lies there while the folder is being filled."""
+    (folder.path / ".part-00002.claim").write_text("{}")
+    assert pq.read_table(folder.path).num_rows == 3
+    assert pandas.read_parquet(folder.path)["sample_idx"].tolist() == [0, 1, 2]
+    read = datasets.load_dataset(str(folder.path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert read["sample_idx"][:] == [0, 1, 2] and read.column_names == SAMPLES.names
 
 
 def test_a_shard_of_another_folder_is_refused(folder, tmp_path):
     other = ShardedTable.create(tmp_path / "other", SAMPLES, FACTS | {"seed": 5}, shards=2)
     other.write_shard(0, [row(7)])
-    for file in other.path.glob("part-*"):
+    for file in other.path.glob("*part-*"):
         file.replace(folder.path / file.name)
     with pytest.raises(CorruptData, match="another folder"):
         folder.read()
+
+
+@pytest.mark.parametrize("sum_", [b"", b"\n", b"\xff\xfe", b"0" * 64, b"part-00000.parquet"])
+def test_a_damaged_sum_is_told_in_one_line(folder, sum_):
+    (folder.path / "_part-00000.sha256").write_bytes(sum_)
+    with pytest.raises(CorruptData, match=r"part-00000.parquet: not as it was written; remove the file and run"):
+        folder.read_shard(0)
+
+
+def test_a_missing_sum_has_a_remedy(folder):
+    (folder.path / "_part-00000.sha256").unlink()
+    with pytest.raises(CorruptData, match=r"can't be checked, because .*.sha256 is gone; remove the file and run"):
+        folder.read_shard(0)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", '"meta"', "{}", '{"shards": "two"}'])
+def test_other_metadata_than_was_written_is_damage(folder, text):
+    (folder.path / "_meta.json").write_text(text)
+    with pytest.raises(CorruptData, match=r"_meta.json: "):
+        ShardedTable(folder.path, SAMPLES)

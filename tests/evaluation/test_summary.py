@@ -125,6 +125,14 @@ def test_compare_takes_the_first_model_of_each_problem_set_as_base():
     assert math.isnan(results[3].overall.change.aes.value)
 
 
+def test_levels_are_in_natural_order_however_long_their_numbers_are():
+    levels = ["1" * 5000, "level 10", "2", "level 9", "10", "-", "010"]
+    table = rollouts([row(f"p{i}", 1, "correct", level=level) for i, level in enumerate(levels)])
+    found = list(compare([Graded("base", "one", table)], resamples=5)[0].levels)
+    assert [level for level in found if level.isdecimal()] == ["2", "10", "010", "1" * 5000]
+    assert found.index("level 9") < found.index("level 10")
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

@@ -15,6 +15,9 @@ from o1p_jax.grading.extract import first_answer
     ("some reasoning\n#### 18", "18", "some reasoning\n#### 18"),
     ("we have 4 apples", "4", None),
     ("", "4", None),
+    (f"x = {'7' * 6000}. No. The answer is 12.", "12", f"x = {'7' * 6000}. No. The answer is 12"),
+    (f"x = {'7' * 6000}", "7" * 6000, None),
+    (r"So \boxed{5}.", r"Adding gives $2+3=\boxed{5}$.", r"So \boxed{5}"),
 ])  # fmt: skip
 def test_where_the_first_correct_answer_stands(text, gold, upto):
     end = first_answer(text, gold)

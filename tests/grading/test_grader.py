@@ -11,8 +11,10 @@ from hard_pairs import RIGHT, WRONG
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from o1p_jax.grading.answers import quick_equal
 from o1p_jax.grading.extract import final_answer
-from o1p_jax.grading.grader import Grade, Grader, _outcome, quick_equal
+from o1p_jax.grading.grader import Grade, Grader
+from o1p_jax.grading.workers import Workers
 
 LABELLED = Path(__file__).parents[3] / "shared/data/gsm8k/example_model_solutions.jsonl"
 TOWER = "10^{10^{10^{10^{10}}}}"
@@ -42,7 +44,7 @@ def grader():
         (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
         (r"<think>\boxed{1}</think>It is \boxed{2}", "2"),
         (r"<think>\boxed{1}</think>It is two.", None),
-        (r"<think>\boxed{1} hm", "1"),
+        (r"<think>\boxed{1} hm", None),
         ("9 * 2 = <<9*2=18>>18\n#### 18", "18"),
         ("The answer is 5. No, the answer is 6.", "6"),
         ("**Answer:** 3.5 meters\n", "3.5 meters"),
@@ -141,10 +143,10 @@ def test_nonsense_answers_are_never_correct():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_workers_hold_no_secrets_and_little_memory(monkeypatch):
     monkeypatch.setenv("O1P_TEST_SECRET", "hunter2")
-    with Grader(workers=1) as grader:
-        pool = grader._start()
-        assert pool.schedule(os.getenv, args=["O1P_TEST_SECRET"]).result() is None
-        assert _outcome(pool.schedule(bytearray, args=[8 << 30])) == "timeout"
+    workers = Workers(1, timeout_s=5)
+    assert workers.run(os.getenv, [("O1P_TEST_SECRET", "none")]) == ["none"]
+    assert workers.run(bytearray, [(8 << 30,)]) == [None]
+    workers.close(at_once=True)
     assert os.environ["O1P_TEST_SECRET"] == "hunter2"
 
 
@@ -153,8 +155,10 @@ def test_fork_server_starts_without_secrets():
     import subprocess
 
     code = (
-        "from pathlib import Path\nfrom o1p_jax.grading.grader import Grader\nif __name__ == '__main__':\n"
-        "  with Grader(1) as g: print(g._start().schedule(Path('/proc/self/environ').read_text).result())"
+        "from pathlib import Path\nfrom o1p_jax.grading.workers import Workers\nif __name__ == '__main__':\n"
+        "  workers = Workers(1, timeout_s=5)\n"
+        "  print(workers.run(Path.read_text, [(Path('/proc/self/environ'),)]))\n"
+        "  workers.close(at_once=True)"
     )
     script = ["-c", code]
     done = subprocess.run(

@@ -43,7 +43,7 @@ def counting() -> Iterator[Counter]:
         counted(source, "kept_sha256", "digests"),
         counted(digests, "sha256_file", "hashed"),
         counted(files, "sha256_file", "hashed"),
-        counted(shards, "sha256_bytes", "hashed"),
+        counted(shards, "read_summed", "hashed"),
         counted(JaxSampler, "sample", "sampled", lambda _, requests, *__: len(requests)),
         counted(Grader, "grade_many", "graded", lambda _, pairs: len(pairs)),
         counted(weigh, "_weigh", "weighed"),

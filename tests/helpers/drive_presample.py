@@ -14,7 +14,7 @@ from o1p_jax.stages import presample as module
 class FakeSampler:
     """Tokens drawn from the request's seed; `delay_s` a request, so that a kill finds it at work."""
 
-    name, version = "fake", "1"
+    name, version, seeds_each = "fake", "1", True
 
     def __init__(self, vocab_size: int = 100, delay_s: float = 0.0):
         self.vocab_size, self.delay_s = vocab_size, delay_s

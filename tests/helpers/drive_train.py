@@ -12,12 +12,20 @@ from unittest import mock
 import numpy as np
 
 from o1p_jax.config.text import flatten
-from o1p_jax.config.tree import BatchConfig, CheckpointConfig, ComputeConfig, OptimConfig, RunConfig
+from o1p_jax.config.tree import (
+    BatchConfig,
+    CheckpointConfig,
+    ComputeConfig,
+    OptimConfig,
+    ProblemConfig,
+    RunConfig,
+    SamplingConfig,
+)
 from o1p_jax.data.records import TrainingSample
 from o1p_jax.methods.o1_pruner import O1PrunerParams
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.place import find_place
 from o1p_jax.runtime.supervisor import in_worker, supervise
-from o1p_jax.stages import cli
 from o1p_jax.training.samples import TrainingSet
 
 MODEL = {
@@ -58,6 +66,8 @@ def tiny_samples(count: int, *, vocab: int = 48, longest: int = 24, seed: int = 
 
 def tiny_config(run: Path, *, mesh: str = "8x1", every: int = 3, **parts) -> RunConfig:
     defaults = {
+        "problems": ProblemConfig(max_prompt_tokens=16),
+        "sampling": SamplingConfig(max_tokens=32),
         "batch": BatchConfig(sequences=16, row_length=48, rows_per_microbatch=8),
         "compute": ComputeConfig(dtype="float32", logprob_chunk=16),
         "optim": OptimConfig(learning_rate=1e-3, epochs=2),
@@ -109,4 +119,4 @@ def command(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

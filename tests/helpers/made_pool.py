@@ -5,7 +5,7 @@ from pathlib import Path
 from o1p_jax.config.tree import GradingConfig
 from o1p_jax.data.pool import PROBLEMS, SAMPLES, Pool
 from o1p_jax.data.shards import ShardedTable
-from o1p_jax.runtime.files import write_json
+from o1p_jax.runtime.files import write_json_with_sum
 from o1p_jax.stages import identity
 
 
@@ -41,7 +41,8 @@ def write_pool(path: Path, *shards: list[dict]) -> tuple[Pool, ShardedTable]:
     samples = ShardedTable.create(path / "samples", SAMPLES, made_by, len(shards))
     for i, rows in enumerate(shards):
         samples.write_shard(i, [only(row, SAMPLES) for row in rows])
-    write_json(path / "pool.json", {"format": 1, "origin": "sampled", "problems_per_shard": 1, "identity": made_by})
+    facts = {"format": 2, "origin": "sampled", "problems_per_shard": 1, "identity": made_by}
+    write_json_with_sum(path / "pool.json", facts)
     pool = Pool(path)
     grades = pool.grades(identity.of_grades(GradingConfig()))
     for i, rows in enumerate(shards):

@@ -22,7 +22,7 @@ from o1p_jax.training.step import (
 from o1p_jax.training.trainable import layer_splits, split_frozen
 
 CONFIG = RunConfig(
-    batch=BatchConfig(sequences=24, row_length=64, rows_per_microbatch=8),
+    batch=BatchConfig(sequences=24, row_length=64, too_long="drop", rows_per_microbatch=8),
     compute=ComputeConfig(dtype="float32", logprob_chunk=16),
     optim=OptimConfig(learning_rate=1e-3, warmup=0.0),
     method=O1PrunerParams(epsilon=0.1),

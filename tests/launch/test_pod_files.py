@@ -63,6 +63,32 @@ def test_the_commands_have_a_config_and_flags_that_exist(path, monkeypatch):
         assert cli.parse_run_config(rest).run.split("/")[-1] in ("qwq_32b", "r1_distill_qwen_7b")
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_vllm_has_an_environment_which_the_file_makes_or_tells_to_make(path):
+    """The configs sample with vLLM, which nothing else installs; other files refer to slurm.sbatch."""
+    [argv] = commands(path)
+    [python] = [a.partition("=")[2] for a in argv if a.startswith("--sampling.vllm.python=")]
+    made = path.read_text() + (ROOT / "launch/pods/slurm.sbatch").read_text() * ("slurm.sbatch" in path.read_text())
+    environment = "$HOME/venv-vllm/bin" if python == "./vllm_python" else str(Path(python).parent)
+    assert re.search(rf"{re.escape(environment)}/pip\"? install .*vllm", made)
+    assert re.search(r"\.venv/bin/pip install .*-e '\.\[(cuda|tpu)\]'", made)
+
+
+def test_vllms_environment_on_a_tpu_has_what_sampling_imports():
+    code = (
+        "import sys, importlib.metadata; before = {*sys.modules};"
+        "import o1p_jax.stages.presample, o1p_jax.sampling.vllm, o1p_jax.data.prompts;"
+        "found = importlib.metadata.packages_distributions();"
+        "print(*{name for module in {*sys.modules} - before for name in found.get(module, ())})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    [installed] = re.findall(
+        r'venv-vllm/bin/pip" install --quiet (vllm-tpu .*)', (ROOT / "launch/pods/tpu_queued_resource.sh").read_text()
+    )
+    optional = {"cloudpickle", "o1p_jax"}  # pyarrow looks for the one
+    assert set(done.stdout.split()) - optional - {"numpy"} <= set(installed.split())
+
+
 def test_the_jobset_has_a_process_for_each_pod_and_names_the_first():
     jobset = yaml.safe_load((ROOT / "launch" / "pods" / "jobset.yaml").read_text())
     [job] = jobset["spec"]["replicatedJobs"]

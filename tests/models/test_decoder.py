@@ -19,6 +19,7 @@ from o1p_jax.models.decoder import Decoder, abstract_params, graph, init_params,
 from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
 from o1p_jax.models.hf.names import hf_tensors
+from o1p_jax.models.layers import Norm
 
 TINY = DecoderConfig(
     family="qwen3",
@@ -227,6 +228,14 @@ def test_bfloat16_stays_near_float32():
     low = model(*batch, dtype=jnp.bfloat16)
     assert low.dtype == jnp.bfloat16
     np.testing.assert_allclose(low.astype(jnp.float32), model(*batch), atol=0.1)
+
+
+def test_norms_add_their_offset_in_float32():
+    """Weights may be bfloat16, where 1 + weight would be rounded by up to 0.4%."""
+    x = jax.random.normal(jax.random.key(0), (3, 64))
+    scale = jnp.linspace(-0.3, 0.3, 64).astype(jnp.bfloat16)
+    expected = x / np.sqrt(np.mean(np.square(x), -1, keepdims=True) + 1e-6) * (1 + scale.astype(jnp.float32))[None]
+    np.testing.assert_allclose(Norm(1e-6, 1.0, True)(x, nnx.Param(scale)), expected, rtol=1e-6)
 
 
 def test_splits_must_add_up():

@@ -77,8 +77,18 @@ def test_ropes_of_gemma_3_in_transformers_4():
             dict(rope_scaling=dict(rope_type="llama3", factor=2.0, original_max_position_embeddings=8)),
             r"missing \['low_freq_factor', 'high_freq_factor'\]",
         ),
-        (dict(rope_scaling=dict(rope_type="linear", factor=2.0, surprise=1)), r"unknown \['surprise'\]"),
-        (dict(partial_rotary_factor=0.2), "head_dim=16"),
+        (dict(rope_scaling=dict(rope_type="linear", factor=None)), r"rope type linear: missing \['factor'\]"),
+        (dict(rope_scaling="yarn"), "no number"),
+        (dict(model_type="phi3", partial_rotary_factor=0.2), "head_dim=16"),
+        (
+            dict(partial_rotary_factor=0.5, rope_scaling=dict(rope_type="linear", factor=2.0)),
+            "partial_rotary_factor=0.5",
+        ),
+        (
+            dict(rope_scaling=dict(type="longrope", factor=2.0, short_factor=[1.0] * 8, long_factor=[1.0] * 7)),
+            "long_factor: 7 numbers for 8 rotated pairs",
+        ),
+        (dict(model_type="smollm3", no_rope_layers=[1, 0]), "no_rope_layers: 2 entries for num_hidden_layers=3"),
         (dict(num_attention_heads=3), "num_attention_heads=3 is no multiple of num_key_value_heads=2"),
         (dict(head_dim=15), "head_dim=15"),
         (dict(vocab_size=0), "vocab_size=0"),
@@ -94,6 +104,40 @@ def test_ropes_of_gemma_3_in_transformers_4():
 def test_what_has_no_place_is_refused_by_name(change, message):
     with pytest.raises(BadInput, match=message):
         read_config(LLAMA | change)
+
+
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (dict(rope_scaling=YARN | dict(attn_factor=0.9, finetuned=True)), dict(rope_scaling=YARN)),
+        (dict(rope_scaling=YARN | dict(factor=None)), dict(rope_scaling=YARN | dict(factor=32.0))),
+        (dict(rope_scaling=YARN | dict(attention_factor=None)), dict(rope_scaling=YARN)),
+        (dict(rope_scaling=dict(type="default", mrope_section=[4, 2, 2], factor=8.0)), dict()),
+        (dict(rope_scaling=dict(rope_type=None, short_factor=[1.0])), dict()),
+        (
+            dict(rope_scaling=dict(type="linear", factor=2, beta_fast=7)),
+            dict(rope_scaling=dict(type="linear", factor=2)),
+        ),
+        (dict(partial_rotary_factor=0.5), dict()),
+        (dict(rope_parameters=dict(rope_type="default", partial_rotary_factor=0.25)), dict()),
+        (dict(quantization_config={}), dict()),
+        (
+            dict(model_type="smollm3", no_rope_layers=[1, 0, 1, 0, 1, 1]),
+            dict(model_type="smollm3", no_rope_layers=[1, 0, 1]),
+        ),
+    ],
+)
+def test_what_transformers_ignores_is_ignored(change, same):
+    assert read_config(LLAMA | change) == read_config(LLAMA | same)
+
+
+def test_an_entry_that_no_rope_reads_is_told_once(capsys):
+    for _ in range(2):
+        read_config(LLAMA | dict(rope_scaling=YARN | dict(magic=1.0)))
+    assert capsys.readouterr().err == "config.json: rope type yarn reads no magic; ignored, as transformers does\n"
 
 
 def test_missing_entry():

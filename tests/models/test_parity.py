@@ -27,6 +27,15 @@ def test_equal_far_beyond_the_original_context(case, tmp_path):
     )
 
 
+def test_a_model_that_keeps_no_cache_is_compared_as_one_text(tmp_path):
+    """Without a cache or a mask transformers takes positions that lie apart for those of several packed texts."""
+    folder = save("llama", tmp_path)
+    config = json.loads((folder / "config.json").read_text()) | {"use_cache": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    found = o1p_jax.check_parity(str(folder))
+    assert found.equal and [row.span for row in found.rows] == [256, 512], found.verdict
+
+
 def test_an_ignored_rescaling_shows(tmp_path, monkeypatch):
     folder = save("qwen2_yarn", tmp_path)
     wrong = json.loads((folder / "config.json").read_text())

@@ -10,8 +10,10 @@ from drive_train import tiny_model
 from huggingface_hub import constants
 
 from o1p_jax.config.tree import RunConfig
+from o1p_jax.data.pool import Pool
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages.pool import pool_revision
 from o1p_jax.stages.run_folder import kept_revision, open_run
 
 FIRST, SECOND = "a" * 40, "b" * 40
@@ -41,6 +43,17 @@ def test_a_run_keeps_to_the_commit_that_its_first_start_found(hub, tmp_path):
     assert again == first
     assert kept_revision(replace(cfg, revision="main")) == "main"  # asked for by name: another revision
     assert kept_revision(replace(cfg, model="org/other")) is None
+
+
+def test_a_pool_keeps_to_the_commit_that_its_samples_were_drawn_from(hub, tmp_path):
+    cfg = RunConfig(model="org/model", run=str(tmp_path / "run"), pool=str(tmp_path / "pool"))
+    assert pool_revision(cfg) is None
+    facts = {"origin": "sampled", "model": "org/model", "commit": FIRST, "revision": None}
+    Pool.create(cfg.pool, identity={}, facts=facts, problems=[], prompts={}, problems_per_shard=1)
+    (hub / "refs" / "main").write_text(SECOND)
+    assert find_model(cfg.model, pool_revision(cfg)).commit == FIRST
+    assert pool_revision(replace(cfg, revision="main")) == "main"
+    assert pool_revision(replace(cfg, model="org/other")) is None
 
 
 def test_the_digest_is_of_contents(tmp_path, monkeypatch):

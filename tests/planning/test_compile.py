@@ -30,7 +30,10 @@ def launch(*flags):
         (("--topology=v5p:4x4x4", "--price=nan"), "--price=nan: must be a positive number"),
         (("--topology=v5p:4x4x4", "--json=nowhere/plan.json"), "--json=nowhere/plan.json: no such folder"),
         (("--topology=v5p:4x4x4", "--mesh=8x1"), "mesh=8x1: has 8 devices, v5p:4x4x4 has 64"),
-        (("--topology=v5p:4x4x4", "--mesh=tensor:64", "--batch.row_length=512"), "tensor = 64 does not divide"),
+        (
+            ("--topology=v5p:4x4x4", "--mesh=tensor:64", "--batch.row_length=512", "--batch.too_long=drop"),
+            "tensor = 64 does not divide",
+        ),
     ],
 )
 def test_mistakes_are_one_line(flags, message):
@@ -41,7 +44,7 @@ def test_mistakes_are_one_line(flags, message):
 def test_the_step_of_a_model_of_billions_can_be_traced():
     cfg = RunConfig(
         model="Qwen/QwQ-32B-Preview", compute=ComputeConfig(trainable_layers=48, remat="full"),
-        batch=BatchConfig(row_length=1024, rows_per_microbatch=8),
+        batch=BatchConfig(row_length=1024, too_long="drop", rows_per_microbatch=8),
     )  # fmt: skip
     model, mesh = model_config(cfg), make_mesh("8x1")
     state, frozen, shardings = abstract_state(cfg, model, (16, 48), mesh)
@@ -54,7 +57,7 @@ def planned(tmp_path, topology, *flags):
     tiny_model(tmp_path / "model")
     done = launch(
         f"--model={tmp_path / 'model'}", f"--topology={topology}", "--batch.row_length=256",
-        "--batch.rows_per_microbatch=4", f"--json={tmp_path / 'plan.json'}", *flags,
+        "--batch.rows_per_microbatch=4", "--sampling.max_tokens=128", f"--json={tmp_path / 'plan.json'}", *flags,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads((tmp_path / "plan.json").read_text())

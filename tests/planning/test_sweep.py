@@ -8,7 +8,9 @@ from o1p_jax.config.tree import BatchConfig, ComputeConfig, RunConfig
 from o1p_jax.planning.sweep import candidates
 
 LONG = RunConfig(
-    model="Qwen/QwQ-32B", compute=ComputeConfig(remat="full"), batch=BatchConfig(sequences=32, row_length=8192)
+    model="Qwen/QwQ-32B",
+    compute=ComputeConfig(remat="full"),
+    batch=BatchConfig(sequences=32, row_length=8192, too_long="drop"),
 )
 
 
@@ -25,7 +27,8 @@ def test_candidates_fill_the_pod_and_its_memory_and_leave_no_row_empty():
 
 def test_small_chips_need_full_rematerialisation():
     found = candidates(
-        dataclasses.replace(LONG, batch=BatchConfig(sequences=64, row_length=8192)), Topology.parse("v5e:8x8")
+        dataclasses.replace(LONG, batch=BatchConfig(sequences=64, row_length=8192, too_long="drop")),
+        Topology.parse("v5e:8x8"),
     )
     assert {c.config.compute.remat for c in found} == {"full"}
 

@@ -1,5 +1,7 @@
 """Stages in processes of their own, on children that are real."""
 
+import errno
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -8,24 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from o1p_jax.runtime.children import run_child, run_children
-from o1p_jax.runtime.errors import BadInput, DiskError, SamplerGone
+from o1p_jax.runtime.children import check_semaphores, run_child, run_children
+from o1p_jax.runtime.errors import BadInput, DiskError, InternalError, Preempted, ProcessLost, SamplerGone
 
 CHILD = """
 import os, signal, sys, time
 from o1p_jax.runtime.children import child_main
 from o1p_jax.runtime.errors import DiskError
-from o1p_jax.runtime.signals import preemptible
 
 def run(job):
     if "fail" in job:
         raise DiskError(job["fail"])
     if "code" in job:
         os._exit(job["code"])
+    if "kill" in job:
+        os.kill(os.getpid(), job["kill"])
+        time.sleep(60)
+    if "divide" in job:
+        job["divide"] / 0
     if "sleep" in job:
         open(job["started"], "w").close()
-        with preemptible():
-            time.sleep(job["sleep"])
+        time.sleep(job["sleep"])
     open(job["out"], "w").write(sys.executable)
 
 child_main(run)
@@ -51,6 +56,15 @@ def test_failures_are_raised_here(child):
         run_child(child, {"code": 9})
     with pytest.raises(BadInput, match="/no/such: can't be run"):
         run_child(child, {}, python="/no/such")
+    with pytest.raises(InternalError, match="ZeroDivisionError"):
+        run_child(child, {"divide": 1})
+
+
+def test_a_killed_child_is_named_with_how_it_ended(child):
+    with pytest.raises(ProcessLost, match=r"a_child: its process was killed by SIGKILL \(most often: too little"):
+        run_child(child, {"kill": signal.SIGKILL}, died=ProcessLost)
+    with pytest.raises(Preempted, match="stopped by SIGTERM"):
+        run_child(child, {"kill": signal.SIGTERM})
 
 
 def test_several_share_a_job_and_one_that_fails_leaves_it_to_the_others(child, tmp_path, capfd):
@@ -62,6 +76,17 @@ def test_several_share_a_job_and_one_that_fails_leaves_it_to_the_others(child, t
         run_children(child, {"fail": "x: disk full"}, [{}, {}])
 
 
+def test_a_machine_without_shared_memory_is_told_before_anything_begins(monkeypatch):
+    check_semaphores()
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.get_context("fork"), "Semaphore", refused)
+    with pytest.raises(BadInput, match=r"/dev/shm: can't be written \(Read-only file system\).*--shm-size"):
+        check_semaphores()
+
+
 def _wait_for(path: Path) -> None:
     deadline = time.monotonic() + 60
     while not path.exists():
@@ -71,7 +96,10 @@ def _wait_for(path: Path) -> None:
 
 def _parent(child: str, tmp_path: Path) -> subprocess.Popen:
     job = {"sleep": 120, "started": str(tmp_path / "started"), "out": str(tmp_path / "out")}
-    code = f"from o1p_jax.runtime.children import run_child; run_child({child!r}, {job!r})"
+    code = (
+        "from o1p_jax.runtime.children import run_child; from o1p_jax.runtime.signals import preemptible\n"
+        f"with preemptible(): run_child({child!r}, {job!r})"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     _wait_for(tmp_path / "started")
     return process

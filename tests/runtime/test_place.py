@@ -2,6 +2,7 @@
 
 import pytest
 
+from o1p_jax.runtime import nodes
 from o1p_jax.runtime import place as module
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.place import JobPlace, find_place
@@ -15,6 +16,7 @@ def bare(monkeypatch):
     """Nothing of the machine that the tests run on."""
     monkeypatch.setattr(module.os, "environ", {})
     monkeypatch.setattr(module.glob, "glob", lambda _: [])
+    monkeypatch.setattr(nodes.shutil, "which", lambda _: None)
 
 
 def test_alone_where_nothing_says_otherwise(monkeypatch):
@@ -55,6 +57,8 @@ def test_a_bad_place_is_refused(argv, message):
         ({"SLURM_STEP_NODELIST": "gpu1"}, "gpu1:24711", None),
         ({"SLURM_STEP_NODELIST": "gpu1,gpu2"}, "gpu1:24711", None),
         ({"SLURM_STEP_NODELIST": "c[7,9-12],d1"}, "c7:24711", None),
+        ({"SLURM_STEP_NODELIST": "node[1-2]-ib"}, "node1-ib:24711", None),
+        ({"SLURM_JOB_ID": "77+1"}, "node003:20077", None),
         ({"SLURM_STEP_NUM_NODES": "2", "SLURM_LOCALID": "3"}, "node003:24711", 3),  # four tasks a node share its GPUs
         ({"SLURM_STEP_NUM_NODES": "2", "SLURM_LOCALID": "3", "CUDA_VISIBLE_DEVICES": "3"}, "node003:24711", None),
     ],
@@ -69,6 +73,18 @@ def test_one_task_of_an_array_or_a_shell_in_an_allocation_is_alone(monkeypatch):
         monkeypatch.setattr(module.os, "environ", SLURM | changes)
         assert find_place([])[0] is None
     monkeypatch.setattr(module.os, "environ", {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"})  # not under srun
+    assert find_place([])[0] is None
+
+
+@pytest.mark.parametrize("platforms", ["tpu", "tpu,cpu", "TPU, cpu", ""])
+def test_a_tpu_beside_other_platforms_is_a_tpu(monkeypatch, platforms):
+    monkeypatch.setattr(module.os, "environ", {"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": platforms})
+    assert find_place([])[0] == JobPlace(coordinator=None)
+
+
+@pytest.mark.parametrize("platforms", ["cpu", "cuda,cpu", "cpu,tpu"])
+def test_a_process_that_computes_elsewhere_is_alone_on_a_tpu_host(monkeypatch, platforms):
+    monkeypatch.setattr(module.os, "environ", {"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": platforms})
     assert find_place([])[0] is None
 
 

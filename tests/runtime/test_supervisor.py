@@ -1,8 +1,11 @@
 """The supervisor of a worker: its last words, and how it ends."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from o1p_jax.runtime.supervisor import LastWords
 
@@ -49,3 +52,35 @@ def test_a_worker_that_fails_alone_ends_with_its_own_line_and_code():
     done = subprocess.run([*command, "--process=1", "--mesh=8y1"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert [line[:14] for line in done.stderr.splitlines()] == ["error: mesh=8y1"[:14]]
+
+
+STOPPED = f"""
+import os, sys
+from o1p_jax.runtime.entry import main
+from o1p_jax.runtime.place import JobPlace
+from o1p_jax.runtime.supervisor import in_worker, supervise
+
+def command(argv):
+    if not in_worker():
+        return supervise(JobPlace(coordinator="host:1", count=3, index=int(argv[0])))
+    print({PEER!r}, file=sys.stderr, flush=True)
+    os.abort()
+
+main(command)
+"""
+
+
+@pytest.mark.parametrize(
+    ("index", "line"),
+    [
+        (0, "error: process 1 and process 2 of this job was lost: its own last line may say why; run"),
+        (1, "error: process 1: stood still for so long (stopped, or starved of processor time) that the job's other"),
+    ],
+)
+def test_a_process_that_was_stopped_says_so_and_not_that_it_was_lost(tmp_path, index, line):
+    (tmp_path / "job.py").write_text(STOPPED)
+    command = [sys.executable, tmp_path / "job.py", str(index)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 75
+    assert done.stderr.splitlines()[-1].startswith(line)

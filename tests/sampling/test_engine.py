@@ -22,6 +22,8 @@ from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
 from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling import SamplingParams, make_sampler
+from o1p_jax.sampling.decode import decode, empty_cache, prefill
+from o1p_jax.sampling.draw import Draw
 from o1p_jax.sampling.engine import JaxSampler
 
 CONFIG = dict(
@@ -68,18 +70,12 @@ def folder(params, tmp_path_factory):
     return path
 
 
-def generate(model, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
-    """transformers' greedy tokens under the limits of GREEDY."""
+def generate(model, prompt_ids: tuple[int, ...], **changes) -> tuple[int, ...]:
+    """transformers' greedy tokens under the limits of GREEDY, unless `changes` says otherwise."""
     prompt = torch.tensor([prompt_ids])
+    how = dict(do_sample=False, max_new_tokens=40, eos_token_id=[3, 5], pad_token_id=0) | changes
     with torch.no_grad():
-        out = model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            do_sample=False,
-            max_new_tokens=40,
-            eos_token_id=[3, 5],
-            pad_token_id=0,
-        )
+        out = model.generate(prompt, attention_mask=torch.ones_like(prompt), **how)
     return tuple(out[0, prompt.shape[1] :].tolist())
 
 
@@ -102,7 +98,6 @@ def test_greedy_equals_transformers(params, folder, mesh):
         ("gemma2", "2x1"),
         ("gemma3", "2x1"),
         ("granite", "2x1"),
-        ("llama_longrope", "2x1"),
         ("olmo3_yarn", "2x1"),
         ("smollm3_windows", "2x1"),
         ("qwen3_moe", "2x1"),
@@ -118,6 +113,38 @@ def test_every_kind_of_model(case, mesh, tmp_path):
     asked = requests(8)
     for request, got in zip(asked, ours.sample(asked, GREEDY, no_report), strict=True):
         assert got.token_ids == generate(copy.deepcopy(torch_model(case)), request.prompt_ids)
+
+
+@pytest.mark.parametrize(("case", "cached"), [("phi3_longrope", False), ("llama_longrope", True)])
+def test_equals_transformers_around_the_length_where_the_rope_changes(case, cached, tmp_path):
+    """Prompts of 62 to 67 tokens, and shorter ones that grow past 64, where phi3 computes all keys anew.
+
+    transformers 5 drops phi3's cache there and goes on with the last token alone, so that it has to do without a cache.
+    """
+    cfg = load_config(save(case, tmp_path))
+    mesh, rng = make_mesh("2x1"), np.random.default_rng(0)
+    ours = JaxSampler(cfg, load_params(tmp_path, cfg, mesh), mesh, dtype="float32", slots=4)
+    lengths = (62, 63, 64, 65, 66, 67, 47, 48, 49, 58)
+    asked = [Request(tuple(rng.integers(0, 64, n).tolist()), seed=0) for n in lengths]
+    found = ours.sample(asked, SamplingParams(temperature=0.0, max_tokens=20, stop_ids=()), no_report)
+    for request, got in zip(asked, found, strict=True):
+        model = copy.deepcopy(torch_model(case))
+        expected = generate(model, request.prompt_ids, max_new_tokens=20, eos_token_id=None, use_cache=cached)
+        assert got.token_ids == expected, len(request.prompt_ids)
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "HIGHEST"), ("bfloat16", "DEFAULT")])
+def test_products_are_as_exact_as_their_type(params, dtype, precision):
+    ours = JaxSampler(CFG, params, make_mesh("1x1"), dtype=dtype, slots=4)
+    cache = empty_cache(CFG, 4, 64, ours._layout)
+    ids, of_row, keys = jnp.zeros((4, 16), jnp.int32), jnp.zeros(4, jnp.int32), jnp.zeros((4, 2), jnp.uint32)
+    programs = (
+        prefill.lower(ours._params, cache, ids, of_row, of_row, of_row[:1], layout=ours._layout),
+        decode.lower(ours._params, cache, of_row, of_row, of_row, keys, draw=Draw(1.0, 1.0, 0), layout=ours._layout),
+    )
+    for program in programs:
+        products = [line for line in program.as_text().splitlines() if "stablehlo.dot_general" in line]
+        assert len(products) > 5 and all(f"precision = [{precision}, {precision}]" in line for line in products)
 
 
 @pytest.mark.core
@@ -188,7 +215,7 @@ def test_weights_that_are_no_numbers(params):
 
 
 def test_made_from_a_folder(params, folder):
-    made = make_sampler(SamplingConfig(slots=16), folder, model="m", mesh="2x1", dtype="float32", max_length=200)
+    made = make_sampler(SamplingConfig(slots=16), folder, mesh="2x1", dtype="float32", max_length=200)
     assert (made.name, made.version) == ("jax", f"jax {jax.__version__}")
     asked = requests(3)
     assert made.sample(asked, GREEDY, no_report) == sampler(params).sample(asked, GREEDY, no_report)

@@ -1,80 +1,25 @@
 """The server sampler against a small local server that fails, refuses and answers."""
 
-import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+from fake_server import serving
 
 from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.data.records import Completion, Request
 from o1p_jax.runtime.errors import BadInput, SamplerGone
 from o1p_jax.sampling import server
 from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.scores import Scores
 from o1p_jax.sampling.server import ServerSampler
 
 HOW = SamplingParams(temperature=0.5, top_p=0.8, top_k=7, max_tokens=9, stop_ids=(2, 3))
-
-
-class Fake(ThreadingHTTPServer):
-    """Answers with the prompt reversed; the first `failures` completions fail with 503."""
-
-    daemon_threads = True
-
-    def __init__(self, failures: int = 0, models=("served",), token_ids: bool = True, status: int = 200):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.failures, self.models, self.token_ids, self.status = failures, models, token_ids, status
-        self.asked: list[dict] = []
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Fake
-
-    def do_GET(self):
-        self.answer(200, {"object": "list", "data": [{"id": m, "object": "model"} for m in self.server.models]})
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.asked.append(asked)
-            self.server.failures -= 1
-            fails = self.server.failures >= 0
-        if fails or self.server.status != 200:
-            return self.answer(503 if fails else self.server.status, {"error": {"message": "prompt too long"}})
-        choice = {"index": 0, "text": "x", "finish_reason": "stop", "logprobs": None}
-        if self.server.token_ids:
-            choice["token_ids"] = asked["prompt"][::-1]
-        self.answer(200, {"id": "1", "object": "text_completion", "created": 0, "model": "served", "choices": [choice]})
-
-    def answer(self, status: int, body: dict):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
-@contextmanager
-def serving(**how):
-    fake = Fake(**how)
-    thread = threading.Thread(target=fake.serve_forever)
-    thread.start()
-    try:
-        yield fake
-    finally:
-        fake.shutdown()
-        fake.server_close()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +27,21 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(server, "_LONGEST_WAIT_S", 0.01)
 
 
-def sampler(*urls: str, model: str = "anything") -> ServerSampler:
-    return ServerSampler(SamplingConfig(sampler="server", servers=urls, slots=4, timeout_s=5), model)
+OWN, OTHER = Path("own"), Path("other")
+
+
+def score(folder, dtype, answers):
+    """The model in OWN reverses its prompts, with log-probability -0.1 for each token; OTHER's tokens have -0.2."""
+    found = []
+    for answer in answers:
+        right = np.array(answer.token_ids) == np.array(answer.prompt_ids[::-1])[: len(answer.token_ids)]
+        found.append(Scores(np.full(len(right), -0.1 if folder == OWN else -0.2), np.where(right, 0.2, 3.0)))
+    return found
+
+
+def sampler(*urls: str, others=(), **fields) -> ServerSampler:
+    config = SamplingConfig(sampler="server", servers=urls, slots=4, timeout_s=5, **fields)
+    return ServerSampler(config, OWN, "float32", others, score)
 
 
 REQUESTS = [Request((i, i + 1, i + 2), seed=i) for i in range(20)]
@@ -125,14 +83,18 @@ def test_answers_in_order_from_several_servers():
 
 
 def test_failures_are_retried():
-    with serving(failures=4) as a:
-        assert sampler(a.url).sample(REQUESTS, HOW, lambda n: None) == ANSWERS
-        assert len(a.asked) == 24
+    with serving() as a:
+        made = sampler(a.url)
+        made.sample(REQUESTS[:1], HOW, lambda n: None)
+        a.failures = 4
+        assert made.sample(REQUESTS, HOW, lambda n: None) == ANSWERS
+        assert len(a.asked) == 1 + 24
 
 
 def test_a_dead_server_is_passed_over():
     with serving() as a, serving() as dead:
         made = sampler(a.url, dead.url)
+        made.sample(REQUESTS[:1], HOW, lambda n: None)
         dead.shutdown()
         dead.server_close()
         assert made.sample(REQUESTS, HOW, lambda n: None) == ANSWERS
@@ -153,7 +115,7 @@ def test_refused_request_is_not_retried():
     with serving(status=400) as a:
         with pytest.raises(BadInput, match=r"refused the request.*prompt too long"):
             sampler(a.url).sample(REQUESTS[:1], HOW, lambda n: None)
-        assert len(a.asked) == 1
+        assert len(a.all_asked) == 2  # with log-probabilities and without
 
 
 def test_answer_without_token_ids():
@@ -163,6 +125,107 @@ def test_answer_without_token_ids():
 
 def test_several_models_on_a_server():
     with serving(models=("one", "two")) as a:
-        assert sampler(a.url, model="two").model == "two"
-        with pytest.raises(BadInput, match="one, two"):
-            sampler(a.url, model="three")
+        assert sampler(a.url, served_model="two").model == "two"
+        with pytest.raises(BadInput, match=r"sampling.served_model=three: .* serves one, two"):
+            sampler(a.url, served_model="three")
+        with pytest.raises(BadInput, match=r"sampling.served_model: .* serves one, two; name one"):
+            sampler(a.url)
+
+
+def test_servers_of_different_names_are_refused_and_every_one_is_asked():
+    message = r"/v1/ serves one, http.*/v1/ serves two; all must serve one model"
+    with serving(models=("one",)) as a, serving(models=("two",)) as b, pytest.raises(BadInput, match=message):
+        sampler(a.url, b.url)
+    with serving() as a, serving(models=()) as b, pytest.raises(BadInput, match=rf"{b.url}/ serves no model"):
+        sampler(a.url, b.url)
+
+
+def test_a_server_of_another_model_is_refused_before_anything_is_sampled():
+    with serving() as a, serving(answer=lambda prompt: (prompt, None)) as b:
+        with pytest.raises(BadInput, match=rf"{b.url}/ does not serve the model in own: 8 of the 12 tokens"):
+            sampler(a.url, b.url).sample(REQUESTS, HOW, lambda n: None)
+        assert not a.asked and not b.asked
+        greedy = b.all_asked[0]
+        assert (greedy["temperature"], greedy["max_tokens"], greedy["logprobs"]) == (0.0, 9, 1)
+
+
+def test_rounding_does_not_make_another_model():
+    """One token of a hundred that other experts chose, and log-probabilities that are off by a little."""
+
+    def almost(prompt):
+        return [*prompt[::-1][:-1], 1] if prompt[0] == 7 else prompt[::-1], [-0.14] * len(prompt)
+
+    long = [Request(tuple(range(7 + i, 57 + i)), seed=i) for i in range(4)]
+    with serving(answer=almost) as a:
+        sampler(a.url, others=[OTHER]).sample(long, HOW, lambda n: None)
+        assert len(a.asked) == 4
+
+
+def telling(logprob):
+    return lambda prompt: (prompt[::-1], [logprob] * len(prompt))
+
+
+def test_servers_without_log_probabilities_are_said_to_have_none(capsys):
+    with serving() as a:
+        assert sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None) == ANSWERS
+    assert "the servers tell no log-probabilities" in capsys.readouterr().err
+
+
+def test_a_server_of_the_model_before_training_is_told_by_its_log_probabilities():
+    message = r"serves other rather than own: .* by 0.0200 and 0.0800 nats"
+    with serving(answer=telling(-0.18)) as a, pytest.raises(BadInput, match=message):
+        sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None)
+    with serving(answer=telling(-9.0)) as a:  # logits, or what else a server may tell in their place
+        assert sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None) == ANSWERS
+
+
+@pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_server_on_this_host_is_not_asked_through_a_proxy(proxy, monkeypatch):
+    monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+    with serving() as a:
+        for url in (a.url, a.url.replace("127.0.0.1", "localhost")):
+            assert sampler(url).sample(REQUESTS[:2], HOW, lambda n: None) == ANSWERS[:2]
+
+
+def test_a_proxy_in_the_way_is_named(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(SamplerGone, match=r"asked through the proxy http://127.0.0.1:9, which NO_PROXY=HOST turns off"):
+        sampler("http://10.255.255.1:8000/v1")
+
+
+STOPPED = """
+from contextlib import closing
+from o1p_jax.config.tree import SamplingConfig
+from o1p_jax.data.records import Request
+from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.server import ServerSampler
+from o1p_jax.runtime.entry import main
+
+def command(argv):
+    config = SamplingConfig(sampler="server", servers=(argv[0],), slots=4)
+    sampler = ServerSampler(config, None, "float32")
+    sampler._checked = True
+    with closing(sampler):
+        sampler.sample([Request((1,), i) for i in range(9)], SamplingParams(max_tokens=9, stop_ids=()), print)
+
+main(command)
+"""
+
+
+def test_a_stop_does_not_wait_for_answers(tmp_path):
+    """The server's answers take minutes."""
+    script = tmp_path / "script.py"
+    script.write_text(STOPPED)
+    with serving(delay_s=600) as a:
+        child = subprocess.Popen(
+            [sys.executable, script, a.url],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        while not a.waiting:
+            assert child.poll() is None
+            time.sleep(0.02)
+        child.send_signal(signal.SIGTERM)
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == 75 and said == "error: stopped by SIGTERM; run the same command to go on\n"

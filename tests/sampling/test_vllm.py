@@ -1,25 +1,25 @@
 """Real vLLM: the offline engine and its server, greedy against transformers on a tiny random Qwen3."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from vllm_server import free_port, serving
 
 import o1p_jax
 from o1p_jax.config.text import to_dict
 from o1p_jax.config.tree import EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig
-from o1p_jax.data.prompts import read_prompts
+from o1p_jax.data.problems import load_problems
+from o1p_jax.data.prompts import make_prompts
 from o1p_jax.data.records import Request
 from o1p_jax.models.source import find_model
-from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.errors import BadInput, Preempted, SamplerGone
 from o1p_jax.sampling import vllm as vllm_engine
 from o1p_jax.sampling.base import SamplingParams
 from o1p_jax.stages.pool import training_pool
@@ -118,44 +118,9 @@ def test_server(folder, requests, expected, tmp_path):
     pytest.importorskip("vllm")
     from o1p_jax.sampling.server import ServerSampler
 
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        str(folder),
-        "--host=127.0.0.1",
-        f"--port={port}",
-        "--skip-tokenizer-init",
-        "--dtype=float32",
-        "--max-model-len=128",
-        "--enforce-eager",
-        f"--kv-cache-memory-bytes={2**28}",
-    ]
-    environment = os.environ | vllm_engine._CPU_ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as p:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", p, tmp_path / "log")
-            sampler = ServerSampler(
-                SamplingConfig(sampler="server", servers=(f"http://127.0.0.1:{port}/v1",), slots=4), "anything"
-            )
-            check(sampler, requests, expected)
-        finally:
-            p.terminate()
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path, timeout_s: float = 300) -> None:
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except OSError:
-            time.sleep(1)
-    raise AssertionError(f"the server did not start:\n{log.read_text()[-3000:]}")
+    with serving(folder, tmp_path / "log", free_port(), 128) as url:
+        config = SamplingConfig(sampler="server", servers=(url,), slots=4)
+        check(ServerSampler(config, folder, "float32"), requests, expected)
 
 
 @pytest.mark.vllm
@@ -171,7 +136,8 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
         ),
     )
     config = replace(config, run=str(tmp_path))
-    prompts = read_prompts(model, config.problems.train, config.problems, config.problems.limit_train)
+    problems = load_problems(config.problems.train, config.problems, config.problems.limit_train)
+    prompts = make_prompts(model, problems, config.problems)
     pool = training_pool(config, find_model("embedded"), prompts)
     job = SampleJob(title="train", pool=str(pool.path), folder=str(model), sampling=config.sampling, mesh="1x1",
                     dtype="float32")  # fmt: skip
@@ -188,6 +154,82 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
     rows = pool.samples.read(["problem_id", "sample_idx", "completion_ids"]).to_pylist()
     assert len({(row["problem_id"], row["sample_idx"]) for row in rows}) == len(rows) == 32
     assert all(row["completion_ids"] for row in rows)
+
+
+class FakeEngine:
+    """Stands for vLLM's engine: every request gets one token, the low bits of its seed or the engine's own."""
+
+    def __init__(self, step=None):
+        self.waiting, self.seed, self.asked, self.step_instead = [], None, [], step
+
+    def collective_rpc(self, function, args):
+        worker = SimpleNamespace(model_runner=SimpleNamespace(rng_params_for_sampling=None))
+        function(worker, *args)
+        self.seed = (worker.model_runner.rng_params_for_sampling, args[0])
+
+    def add_request(self, name, prompt, params):
+        self.asked.append(params.seed)
+        self.waiting.append(name)
+
+    def has_unfinished_requests(self):
+        return bool(self.waiting)
+
+    def step(self):
+        if self.step_instead:
+            self.step_instead()
+        done = SimpleNamespace(token_ids=[7], finish_reason="stop")
+        return [SimpleNamespace(finished=True, request_id=self.waiting.pop(), outputs=[done])]
+
+
+def fake(monkeypatch, tpu=False, step=None):
+    """A sampler whose vLLM is made up."""
+    engine = FakeEngine(step)
+    platform = SimpleNamespace(is_tpu=lambda: tpu)
+    module = ModuleType("vllm")
+    module.__version__, module.SamplingParams, module.EngineArgs = "0", SimpleNamespace, SimpleNamespace
+    module.LLMEngine = SimpleNamespace(from_engine_args=lambda _: engine)
+    platforms = ModuleType("vllm.platforms")
+    platforms.current_platform = platform
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
+    monkeypatch.setattr(vllm_engine, "_is_cpu_build", lambda: False)
+    for name in vllm_engine._ENVIRONMENT:
+        monkeypatch.setenv(name, vllm_engine._ENVIRONMENT[name])
+    return vllm_engine.VllmSampler(Path("model"), VllmConfig(), max_length=9), engine
+
+
+def test_a_tpus_engine_is_seeded_for_a_call_because_it_takes_no_seed_for_a_request(monkeypatch, requests, capsys):
+    import jax
+
+    sampler, engine = fake(monkeypatch)
+    sampler.sample(requests, DRAWN, lambda n: None)
+    assert sampler.seeds_each and engine.seed is None and engine.asked == [r.seed for r in requests]
+    sampler, engine = fake(monkeypatch, tpu=True)
+    sampler.sample([r._replace(seed=r.seed % 2**31) for r in requests], DRAWN, lambda n: None)
+    key, seed = engine.seed
+    assert not sampler.seeds_each and engine.asked == [None] * 6 and seed == requests[0].seed % 2**31
+    assert jax.random.key_data(key).shape == (2,) and "takes no seed for each sample" in capsys.readouterr().err
+
+
+def test_a_stop_is_no_failure_of_vllm(monkeypatch, requests):
+    """vLLM turns whatever is raised while it works into errors of its own."""
+
+    def stopped():
+        try:
+            raise Preempted("stopped by SIGTERM")
+        except Preempted as e:
+            raise RuntimeError("EngineCore encountered an issue") from e
+
+    sampler, _ = fake(monkeypatch, step=stopped)
+    with pytest.raises(Preempted, match="stopped by SIGTERM"):
+        sampler.sample(requests, DRAWN, lambda n: None)
+
+    def failed():
+        raise RuntimeError("out of blocks")
+
+    sampler, _ = fake(monkeypatch, step=failed)
+    with pytest.raises(SamplerGone, match="vLLM stopped: out of blocks"):
+        sampler.sample(requests, DRAWN, lambda n: None)
 
 
 def test_without_vllm_one_line_names_the_remedy(tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages.pipeline import samples_only
 
 pytestmark = pytest.mark.slow
+DIGESTS = 2 + 6
+"""Files whose digests a job needs, each once: config.json and weights of the model, all that loads of its export."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def first(tmp_path_factory):
 def test_the_whole_job_finds_each_model_once_and_does_everything_once(first):
     _, counts = first
     assert counts["models"] == 2  # the one it starts from, and its own result
-    assert counts["digests"] == 2 * 2  # config.json and the weights of each
+    assert counts["digests"] == DIGESTS
     assert (counts["sampled"], counts["graded"]) == (TRAIN + 2 * TEST, TRAIN + 2 * TEST)
     assert (counts["weighed"], counts["steps"]) == (1, STEPS)
 
@@ -34,7 +36,7 @@ def test_a_start_with_nothing_to_do_reads_and_hashes_nothing(first, capsys):
     written = ("config.json", "README.md")
     before = {f: f.stat().st_mtime_ns for f in run.rglob("*") if f.is_file() and f.name not in written}
     counts = job(run)
-    assert {name: n for name, n in counts.items() if n} == {"models": 2, "digests": 4}
+    assert {name: n for name, n in counts.items() if n} == {"models": 2, "digests": DIGESTS}
     assert {f: f.stat().st_mtime_ns for f in before} == before
     assert "AES" in capsys.readouterr().out
 
@@ -139,7 +141,7 @@ def test_the_folder_of_an_older_version_is_refused_by_name(first, tmp_path):
     config = json.loads((run / "config.json").read_text())
     del config["format"]
     (run / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BadInput, match=r"made by an older version .*; name another folder"):
+    with pytest.raises(BadInput, match="one of an older version of this program; name another folder"):
         job(run)
 
 

@@ -1,11 +1,10 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from o1p_jax.config.saved import save_config
-from o1p_jax.config.tree import RunConfig
-from o1p_jax.runtime import errors
+from o1p_jax.config.tree import ExportConfig, RunConfig
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import cli
 
@@ -23,6 +22,14 @@ def test_flags_override_fields():
     assert (cfg.mesh, cfg.optim.learning_rate, cfg.compute.remat, cfg.seed) == ("4x2", 1e-6, "full", 7)
 
 
+def test_variables_of_the_chat_template_are_given_as_names_and_values(tmp_path):
+    argv = ["--problems.template_kwargs", "enable_thinking", "False", "reasoning_effort", "low", "--mesh=4x2"]
+    cfg = cli.parse_run_config(argv)
+    assert cfg.problems.template_kwargs == {"enable_thinking": False, "reasoning_effort": "low"} and cfg.mesh == "4x2"
+    save_config(tmp_path / "config.json", cfg, None)
+    assert cli.load_config(tmp_path / "config.json") == cfg
+
+
 def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
     embedded = cli.parse_run_config([]).method
     for flag in ("--method=o1_pruner", "--method.name=o1_pruner"):
@@ -30,9 +37,47 @@ def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
         assert chosen == replace(embedded, lam=3.0)  # the config's own values stay
 
 
+def test_a_part_of_the_configuration_among_a_commands_flags():
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments:
+        out: str
+        export: ExportConfig = field(default_factory=ExportConfig)
+
+    assert cli.parse(Arguments, ["--out=x"]).export.dtype is None
+    assert cli.parse(Arguments, ["--out=x", "--export.dtype=float32"]).export.dtype == "float32"
+    for wrong in ("--export.dtype=int8", "--export.type=float32"):
+        with pytest.raises(BadInput, match="export"):
+            cli.parse(Arguments, ["--out=x", wrong])
+
+
 def test_a_run_folders_config_is_a_config(tmp_path):
     save_config(tmp_path / "config.json", RunConfig(seed=5), None)
     assert cli.parse_run_config([f"--config={tmp_path / 'config.json'}", "--mesh=1x1"]) == RunConfig(seed=5, mesh="1x1")
+    save_config(tmp_path / "config.json", RunConfig(model="org/name", revision="main"), "c" * 40)
+    found = cli.parse_run_config([f"--config={tmp_path / 'config.json'}", "--run=another"])
+    assert (found.run, found.model, found.revision) == ("another", "org/name", "c" * 40)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_configs_are_known_by_name_wherever_the_command_runs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.parse_run_config([f"--config={path.stem}"]) == cli.load_config(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(cli.RunFlags):
+    problems: tuple[str, ...] = ()
+    restart: str | None = None
+
+
+def test_a_command_has_flags_of_its_own_beside_the_configs():
+    """Their names may be those of the configuration's sections."""
+    argv = ["--problems", "a", "b", "--problems.train=c", "--config=embedded", "--restart", "samples", "--seed=3"]
+    own, cfg = cli.parse_run(Own, argv)
+    assert (own.problems, own.restart, own.config) == (("a", "b"), "samples", "embedded")
+    assert (cfg.problems.train, cfg.seed, cfg.optim) == ("c", 3, cli.load_config("embedded").optim)
+    with pytest.raises(BadInput, match="did you mean --restart"):
+        cli.parse_run(Own, ["--restrt=samples"])
 
 
 @pytest.mark.parametrize(
@@ -51,9 +96,16 @@ def test_a_run_folders_config_is_a_config(tmp_path):
         (["--method.lamb=1"], "did you mean --method.lam?"),
         (["--method.reward=mine"], "method.reward=mine: must be FILE.py:NAME"),
         (["stray"], "stray"),
-        (["--config=configs/none.py"], "configs/none.py: no such file"),
+        (["--config=configs/none.py"], "configs/none.py: no such file; there are, by name: embedded, marco_o1_7b"),
+        (["--config=embeded"], "--config=embeded: no such file; there are, by name: embedded"),
+        (["--confg=embedded"], "--confg: no such flag; did you mean --config?"),
+        (["--optim.lr=1"], "did you mean --optim.learning_rate?"),
+        (["--temperature=1"], "did you mean --sampling.temperature or --evaluation.temperature?"),
+        (["--xyzzy=1"], "--xyzzy: no such flag; --help has them all"),
         (["--config"], "--config: needs a value"),
         (["--problems.user_template=" + "long " * 60], "must contain {problem}"),
+        (["--problems.template_kwargs", "enable_thinking", "false"], "write True or False"),
+        (["--problems.template_kwargs", "enable_thinking"], "problems.template_kwargs"),
     ],
 )
 def test_bad_flags_are_one_line_with_a_remedy(argv, message):
@@ -65,7 +117,12 @@ def test_bad_flags_are_one_line_with_a_remedy(argv, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("def config(): return 1", "must return a RunConfig"), ("config = 1 / 0", "ZeroDivisionError"), ("", "config")],
+    [
+        ("def config(): return 1", "must return a RunConfig"),
+        ("config = 1 / 0", "ZeroDivisionError"),
+        ("import sys; sys.exit(3)", "can't be run: SystemExit: 3"),
+        ("", "config"),
+    ],
 )
 def test_bad_config_files(tmp_path, text, message):
     path = tmp_path / "mine.py"
@@ -75,43 +132,20 @@ def test_bad_config_files(tmp_path, text, message):
 
 
 @dataclass(frozen=True)
+class Part:
+    size: int = 1
+
+
+@dataclass(frozen=True)
 class Arguments:
     out: str
     step: int | None = None
+    part: Part = field(default_factory=Part)
 
 
 def test_plain_dataclasses():
-    assert cli.parse(Arguments, ["--out=x", "--step=3"]) == Arguments("x", 3)
+    assert cli.parse(Arguments, ["--out=x", "--step=3", "--part.size=2"]) == Arguments("x", 3, Part(2))
     with pytest.raises(BadInput, match="--out"):
         cli.parse(Arguments, [])
-
-
-def test_values_up_to_the_next_flag():
-    argv = ["--models", "a", "b", "--problems=c", "--seed", "1"]
-    assert cli.take_values(argv, "models") == (["a", "b"], ["--problems=c", "--seed", "1"])
-    assert cli.take_values(argv, "problems") == (["c"], ["--models", "a", "b", "--seed", "1"])
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (errors.BadInput("a\nb"), 2),
-        (errors.CorruptData("x"), 65),
-        (errors.SamplerGone("x"), 69),
-        (errors.NonFinite("x"), 70),
-        (errors.DiskError("x"), 74),
-        (errors.Preempted("x"), 75),
-        (KeyboardInterrupt(), 75),
-        (ZeroDivisionError("x"), 70),
-    ],
-)
-def test_failures_are_one_line_and_their_code(error, code, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["train.py"])
-
-    def command(argv):
-        raise error
-
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(command)
-    assert exit_.value.code == code
-    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(BadInput, match=r"did you mean --part\.size\?"):
+        cli.parse(Arguments, ["--siz=2"])

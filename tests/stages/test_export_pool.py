@@ -28,7 +28,7 @@ def graded(pool: Pool, run: Path) -> Path:
     """Grades the pool, and weighs it for a run."""
     cfg = run_config(pool)
     grades = grade(pool, cfg.grading)
-    weigh(pool, grades, cfg.method, 0, identity.of_weights(cfg, pool.identity), run / "weights")
+    weigh(pool, grades, cfg.training, identity.of_weights(cfg, pool.identity), run / "weights")
     return run
 
 
@@ -41,6 +41,12 @@ def test_the_way_out_and_in_again_changes_nothing(imported, tmp_path):
     assert contents(again) == contents(imported) and again.identity == imported.identity
     lines = write(tmp_path / "lines.jsonl", pa.concat_tables(map(pq.read_table, files)).to_pylist())
     assert bring(tmp_path, [], name="of lines", rollouts=(str(lines),)).identity == imported.identity
+
+
+def test_nothing_is_written_into_the_pool(imported):
+    for out in (imported.path, imported.path / "data", imported.path.parent):
+        with pytest.raises(BadInput, match="is, holds or lies in the pool"):
+            export_pool(imported.path, out)
 
 
 @given(samples=st.integers(1, 4), text=st.booleans(), shard=st.integers(1, 6))

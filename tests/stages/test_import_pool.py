@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from made_pools import END, EXPORTED, PROBLEMS, PROMPTER, bring, contents, launch, row, rows, run_config
 
-from o1p_jax.config.tree import RunConfig
+from o1p_jax.config.tree import RunConfig, SamplingConfig
 from o1p_jax.methods.o1_pruner import O1PrunerParams
+from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import import_pool as module
@@ -26,6 +27,12 @@ def refused(folder: Path, table: list[dict], **fields) -> str:
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
     return bring(tmp_path_factory.mktemp("imported"), rows())
+
+
+def test_the_pool_lies_apart_from_the_model(tmp_path):
+    model = resolve_model("embedded")
+    refused(tmp_path, rows(1), pool=str(model / "pool"))
+    assert not (model / "pool").exists()
 
 
 def test_samples_are_grouped_by_problem_and_numbered_as_they_come(imported):
@@ -105,6 +112,8 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path):
     assert "of the prompt is not among" in refused(tmp_path, [row(0, 0, prompt_ids=[-1])])
     assert "row 1: the completion goes on after" in refused(tmp_path, [row(0, 0, completion_ids=[END, END])])
     assert "row 2: other prompt ids than" in refused(tmp_path, [row(0, 0), row(0, 1, prompt_ids=[5, 6])])
+    too_long = refused(tmp_path, [row(0, 0, completion_ids=[5] * 2048)])
+    assert "row 1: prompt and completion have" in too_long and "the context of model=embedded has 2048" in too_long
     if PROMPTER.pad_id is not None:
         assert "begin with padding" in refused(tmp_path, [row(0, 0, prompt_ids=[PROMPTER.pad_id, 5])])
 
@@ -147,9 +156,17 @@ def test_a_run_is_told_what_an_imported_pool_stands_for(imported, capsys):
     assert said.count("\n") == 1 and "brings its own 5 problems" in said and "problems.train" in said
     check_imported(replace(run_config(imported), method=O1PrunerParams(m=8)), imported)
     assert "method.m=8: a problem that has fewer samples" in capsys.readouterr().err
+    drawn = SamplingConfig(samples_per_problem=2)  # says nothing of this pool
+    check_imported(replace(run_config(imported), sampling=drawn), imported)
     problems = replace(RunConfig().problems, max_prompt_tokens=10)
     with pytest.raises(BadInput, match=r"raise problems\.max_prompt_tokens=10"):
         check_imported(run_config(imported, problems=problems), imported)
+
+
+def test_a_pool_of_one_sample_a_problem_has_nothing_to_compare(tmp_path):
+    pool = bring(tmp_path, rows(1))
+    with pytest.raises(BadInput, match="one sample each, and method=o1_pruner compares"):
+        check_imported(run_config(pool), pool)
 
 
 def test_an_imported_pool_of_another_model_or_with_files_gone_is_refused(tmp_path):

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from small_job import SMALL
 
-from o1p_jax.config.tree import ProblemConfig, RunConfig
+from o1p_jax.config.saved import save_config
+from o1p_jax.config.tree import ProblemConfig, RunConfig, SamplingConfig
 from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages.evaluate import evaluate
 from o1p_jax.stages.pipeline import preflight
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,9 @@ def test_the_whole_job(finished):
     for word in ("before", "after", "accuracy", "AES", str(run / "model"), str(run / "evaluation" / "report.html")):
         assert word in done.stdout
     assert "Before and after" in (run / "model" / "README.md").read_text()
+    facts = json.loads((run / "evaluation" / "report.json").read_text())["facts"]
+    assert facts["base model"] == "embedded" and facts["after, training steps"] == "8"
+    assert facts["after, time of the steps"].endswith(" min") and "after, tokens trained on" in facts
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 9))
 
@@ -153,6 +158,7 @@ def _foreign_tokenizer(tmp_path: Path) -> str:
     return folder
 
 
+FOREIGN = {"problem": "What is <extra99>?", "answer": "1"}
 BAD = {
     "mesh does not divide heads": (lambda t: {"mesh": "1x3"}, "num_attention_heads"),
     "mesh does not divide rows": (lambda t: {"mesh": "32x1"}, "batch.rows_per_microbatch"),
@@ -162,13 +168,21 @@ BAD = {
     "auto_map": (lambda t: {"model": _model(t, auto_map={"AutoModel": "x.Y"})}, "auto_map"),
     "unknown family": (lambda t: {"model": _model(t, model_type="rwkv")}, "rwkv"),
     "wrong shape": (lambda t: {"model": _model(t, intermediate_size=392)}, "shape"),
-    "tokenizer too large": (lambda t: {"model": _foreign_tokenizer(t)}, "tokenizer does not match"),
+    "token beyond the vocabulary": (
+        lambda t: {"model": _foreign_tokenizer(t), "problems": ProblemConfig(train=_rows(t, FOREIGN))}, "<extra99>"),
     "empty problem set": (lambda t: {"problems": ProblemConfig(train=_rows(t))}, "no problems"),
     "row without answer": (
         lambda t: {"problems": ProblemConfig(train=_rows(t, {"problem": "1+1?", "answer": ""}))}, "row 1"),
     "missing column": (lambda t: {"problems": ProblemConfig(train=_rows(t, {"question": "1+1?"}))}, "question"),
     "long prompt": (lambda t: {"problems": ProblemConfig(max_prompt_tokens=20)}, "max_prompt_tokens"),
+    "solutions beyond the context": (lambda t: {}, "sampling.max_tokens=8192: with the longest prompt of embedded"),
+    "tests beyond the context": (
+        lambda t: {"sampling": SamplingConfig(max_tokens=99)}, "and the context of model=embedded has 2048"),
     "no file": (lambda t: {"problems": ProblemConfig(test="none.jsonl")}, "none.jsonl"),
+    "run in the model": (lambda t: {"model": _model(t), "run": str(t / "model" / "run")}, "which is only read"),
+    "run above the model": (lambda t: {"model": _model(t), "run": str(_started(t))}, "which is only read"),
+    "run is the model": (lambda t: {"model": _model(t), "run": str(t / "model")}, "not a run"),
+    "pool in the model": (lambda t: {"model": _model(t), "pool": str(t / "model" / "pool")}, "pool="),
     "run folder of someone else": (lambda t: {"run": str(_occupied(t))}, "not a run folder"),
 }  # fmt: skip
 
@@ -177,6 +191,19 @@ def _occupied(tmp_path: Path) -> Path:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
     return tmp_path / "run"
+
+
+def _started(tmp_path: Path) -> Path:
+    """A folder that holds a run's config.json, and the model too."""
+    save_config(tmp_path / "config.json", RunConfig(run=str(tmp_path)), None)
+    return tmp_path
+
+
+def test_an_evaluation_is_not_written_into_a_model(tmp_path):
+    model = _model(tmp_path)
+    for out in (Path(model), Path(model) / "evaluation", tmp_path):
+        with pytest.raises(BadInput, match=r"out=.* is, holds or lies in a model"):
+            evaluate(RunConfig(), ["embedded", model], ["embedded:test"], out)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -11,18 +11,16 @@ from pathlib import Path
 
 import pytest
 from drive_presample import FakeSampler
-from drive_train import MODEL
-from host import model_folder, problem_file, run_config
+from host import model_folder, problem_file, run_config, source
 
 from o1p_jax.config.text import to_dict
 from o1p_jax.config.tree import EvaluationConfig, ProblemConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.problems import load_problems
-from o1p_jax.data.prompts import read_prompts
-from o1p_jax.models.families import read_config
-from o1p_jax.models.source import SourceModel
+from o1p_jax.data.prompts import make_prompts
 from o1p_jax.runtime.errors import BadInput, Preempted
 from o1p_jax.runtime.files import write_json
+from o1p_jax.runtime.signals import preemptible
 from o1p_jax.stages.pool import evaluation_pool, pool_path, training_pool
 from o1p_jax.stages.presample import SampleJob, presample, sample_seed
 
@@ -52,15 +50,10 @@ def config(tmp_path):
     return run_config(problem_file(tmp_path / "p.jsonl", 10), run=str(tmp_path / "run"), model=str(folder))
 
 
-def source(cfg, digest="weights"):
-    """A model that is only sampled from, by a sampler that does not look at its weights."""
-    decoder = read_config(MODEL)
-    return SourceModel(name=cfg.model, folder=Path(cfg.model), decoder=decoder, commit=None, digest=digest, state="")
-
-
 def pool_of(cfg, digest="weights"):
     model = source(cfg, digest)
-    prompts = read_prompts(model.folder, cfg.problems.train, cfg.problems, cfg.problems.limit_train)
+    problems = load_problems(cfg.problems.train, cfg.problems, cfg.problems.limit_train)
+    prompts = make_prompts(model.folder, problems, cfg.problems)
     return training_pool(cfg, model, prompts)
 
 
@@ -103,6 +96,14 @@ def test_seeds_depend_on_run_seed_problem_and_sample_alone(config):
     assert sample_seed(0, "a", 1) != sample_seed(1, "a", 1) and 0 <= sample_seed(0, "a", 1) < 2**31
 
 
+def test_seeds_that_the_sampler_did_not_draw_by_are_not_recorded(config):
+    class OneSeed(FakeSampler):
+        seeds_each = False
+
+    presample(job(config), make_sampler=lambda *_, **__: OneSeed())
+    assert set(samples(config).read(["seed"])["seed"].to_pylist()) == {None}
+
+
 def test_the_samples_may_have_a_seed_of_their_own(config):
     run(config)
     before = contents(config)
@@ -112,7 +113,7 @@ def test_the_samples_may_have_a_seed_of_their_own(config):
 
 def test_evaluation_uses_its_own_parameters_and_a_pool_for_each_model(config, tmp_path):
     cfg = replace(config, evaluation=EvaluationConfig(samples_per_problem=2, temperature=0.7, max_tokens=5))
-    prompts = read_prompts(Path(cfg.model), cfg.problems.test, cfg.problems, None)
+    prompts = make_prompts(Path(cfg.model), load_problems(cfg.problems.test, cfg.problems, None), cfg.problems)
     pools = [evaluation_pool(cfg, source(cfg, digest), prompts, "m", tmp_path) for digest in ("a", "b", "a")]
     assert pools[0].path == pools[2].path != pools[1].path
     sampler = Recorder()
@@ -210,7 +211,7 @@ def test_sigterm_keeps_finished_shards(config):
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().sample(requests, params, on_done)
 
-    with pytest.raises(Preempted, match="stopped by SIGTERM; run the same command"):
+    with pytest.raises(Preempted, match="stopped by SIGTERM; run the same command"), preemptible():
         presample(job(config), make_sampler=lambda *_, **__: Interrupted())
     assert samples(config).missing_shards() == [1, 2]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

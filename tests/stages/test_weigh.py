@@ -1,6 +1,7 @@
 """Grades and weights: groups by problem, independent of order, the same after a restart."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_pool import sample, write_pool
 
-from o1p_jax.config.tree import GradingConfig, RunConfig, SamplingConfig
+from o1p_jax.config.tree import BatchConfig, GradingConfig, RunConfig, SamplingConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.methods.base import Group
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
@@ -17,6 +18,7 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import identity
 from o1p_jax.stages import weigh as stages_weigh
 from o1p_jax.stages.grade import grade
+from o1p_jax.stages.presample import sample_seed
 from o1p_jax.stages.weigh import read_weights
 from o1p_jax.training.samples import TrainingSet
 
@@ -27,38 +29,40 @@ GOLDEN = [sample("p", k, n, c) for k, (n, c) in enumerate([(100, True), (200, Tr
 
 
 BITS = {
-    "code": (O1PrunerParams(m=3, lam=4.5), "0x1.f1b525b42c06ap+0", {
-        "p0/0": "-0x1.821a872166b7ep-1", "p0/2": "0x1.027898d6b0abbp-1", "p0/4": "-0x1.47bf3fc23fba7p-1",
-        "p1/2": "-0x1.98f7d4ff47babp-4", "p1/3": "0x1.7dc54eba0d9d9p+0", "p1/4": "-0x1.42c8795808e41p-1",
-        "p2/1": "0x1.7dc54eba0d9d9p+0", "p2/3": "-0x1.8bc6f95ba215bp-1", "p2/4": "-0x1.695ec498774b3p-1",
-        "p3/0": "0x1.c17eb8e8f3f5ap-3", "p3/3": "-0x1.9848934ec6d64p+0", "p3/4": "0x1.7dc54eba0d9d9p+0",
+    "code": (O1PrunerParams(m=3, lam=4.5), "0x1.e47797f2c0873p+0", {
+        "p0/2": "0x1.e9ce48d1bb869p-2", "p0/3": "-0x1.2a908a20d1a1ap-1", "p0/4": "-0x1.6556276cf0a66p-1",
+        "p1/2": "-0x1.2499ed2ccf5b8p-3", "p1/3": "0x1.7de36e884cf83p+0", "p1/4": "-0x1.603ca61661c51p-1",
+        "p2/1": "0x1.7de36e884cf83p+0", "p2/2": "-0x1.2932e48663a7ap-1", "p2/4": "-0x1.87e0ea66373bcp-1",
+        "p3/1": "-0x1.adc2081fafe8ep+0", "p3/2": "0x1.7697da029c129p-3", "p3/4": "0x1.7de36e884cf83p+0",
     }),
-    "drop": (O1PrunerParams(m=3, truncated="drop"), "0x1.a91aca0dc2aa7p+0", {
-        "p0/0": "-0x1.910929c270819p-1", "p0/2": "0x1.619ff47c41396p-1", "p0/4": "-0x1.4cb66d9b0d307p-1",
-        "p1/2": "-0x1.09c85d94a15a1p-1", "p1/4": "0x1.75f5fe4b68c2dp-2", "p2/1": "0x1.d87a4a494ef10p+0",
-        "p2/3": "-0x1.9c5c8ec694926p-1", "p2/4": "-0x1.741403054c7f4p-1", "p3/0": "-0x1.f7031a0069acdp-3",
-        "p3/3": "-0x1.046567c48b6b4p+0", "p3/4": "0x1.d87a4a494ef10p+0",
+    "drop": (O1PrunerParams(m=3, truncated="drop"), "0x1.b0a0e5f8b6178p+0", {
+        "p0/2": "0x1.56de454539732p-1", "p0/3": "-0x1.09b80ba3b7b40p-1", "p0/4": "-0x1.4b8876c02a5f5p-1",
+        "p1/2": "-0x1.09c4616e52762p-1", "p1/4": "0x1.663e764b22694p-2", "p2/1": "0x1.cdf51d322e22dp+0",
+        "p2/2": "-0x1.083080c456b08p-1", "p2/4": "-0x1.7236c9ab87e38p-1", "p3/1": "-0x1.7375dee3d3568p+0",
+        "p3/2": "-0x1.02f4125392d11p-2", "p3/4": "0x1.cdf51d322e22dp+0",
     }),
-    "paper": (O1PrunerParams(m=2, mode="paper"), "0x1.751938d202dfcp+3", {
-        "p0/0": "-0x1.7636363636364p-2", "p0/2": "0x1.0a83a83a83a84p+1", "p1/2": "0x1.2becf990a5a20p-4",
-        "p1/3": "0x1.9ad1ad1ad1ad2p+1", "p2/1": "0x1.1d55555555555p+5", "p2/3": "-0x1.9bd37a6f4de9cp-2",
-        "p3/0": "0x1.0e04e04e04e05p-1", "p3/3": "-0x1.81f81f81f81f8p-1",
+    "paper": (O1PrunerParams(m=2, mode="paper"), "0x1.3efb837c65275p+0", {
+        "p0/3": "0x1.2c93bdc569b60p-4", "p0/4": "-0x1.269a69a69a69cp-3", "p1/2": "0x1.2becf990a5a20p-4",
+        "p1/3": "0x1.9ad1ad1ad1ad2p+1", "p2/2": "0x1.4141414141410p-4", "p2/4": "-0x1.160a2c145828cp-2",
+        "p3/1": "-0x1.807058f114300p+0", "p3/2": "0x1.0bd0bd0bd0bd1p-1",
     }),
 }  # fmt: skip
 """For `test_choice_and_weights_to_the_bit`: parameters, deviation of the rewards, weights of the kept samples."""
 
 
-def weigh(path, *shards, method=KEEP_ALL, seed=0):
+def weigh(path, *shards, method=KEEP_ALL, **options):
     """{(problem, sample): row} and the report."""
     pool, grades = write_pool(path / "pool", *shards)
-    report = weigh_again(path, pool, grades, method, seed)
+    report = weigh_again(path, pool, grades, method, **options)
     return {(r["problem_id"], r["sample_idx"]): r for r in read_weights(path / "w").read().to_pylist()}, report
 
 
-def weigh_again(path, pool, grades, method=KEEP_ALL, seed=0):
-    cfg = RunConfig(seed=seed, method=method, sampling=SamplingConfig(samples_per_problem=max(method.m, 1)))
+def weigh_again(path, pool, grades, method=KEEP_ALL, seed=0, **batch):
+    sampling = SamplingConfig(samples_per_problem=max(method.m, 2))
+    cfg = RunConfig(seed=seed, method=method, sampling=sampling, batch=BatchConfig(**batch | {"too_long": "drop"}))
+    training = replace(cfg.training, batch=BatchConfig(**batch))
     made_by = identity.of_weights(cfg, pool.identity)
-    return stages_weigh.weigh(pool, grades, method, seed, made_by, path / "w")
+    return stages_weigh.weigh(pool, grades, training, made_by, path / "w")
 
 
 def digests(path):
@@ -124,7 +128,11 @@ def test_neither_order_nor_shards_matter_and_m_are_kept(tmp_path_factory, groups
     if not any(r["completion_ids"] for r in rows):
         return
     method = O1PrunerParams(m=keep)
-    first, report = weigh(tmp_path_factory.mktemp("a"), rows, method=method)
+    try:
+        first, report = weigh(tmp_path_factory.mktemp("a"), rows, method=method)
+    except BadInput as e:
+        assert "kept samples are 0" in str(e)
+        return
     random.shuffle(rows)
     second, _ = weigh(tmp_path_factory.mktemp("b"), rows[::2], rows[1::2], method=method)
     assert first == second
@@ -187,14 +195,69 @@ def test_undecided_samples_are_counted_and_stay_out(tmp_path):
     [
         ([(10, True), (30, True)], 1, 0),
         ([(10, False), (30, False)], 0, 1),
-        ([(8, False), (8, False)], 0, 1),
     ],
 )
 def test_one_sided_groups(tmp_path, group, all_right, all_wrong):
     rows, report = weigh(tmp_path, [sample("p", k, n, c) for k, (n, c) in enumerate(group)])
     assert (report.all_right, report.all_wrong) == (all_right, all_wrong)
-    if len({n for n, _ in group}) == 1:
-        assert report.reward_std == 0 and [r["weight"] for r in rows.values()] == [0.0, 0.0]
+    assert all(row["weight"] for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [sample("p", k, 8, False, finish_reason="length") for k in range(4)],
+        [sample(f"p{k}", 0, 10 * (k + 1), True) for k in range(4)],  # K = 1
+    ],
+)
+def test_weights_that_are_all_0_are_no_weights(tmp_path, rows):
+    message = r"weights of all 4 kept samples are 0, .* \([04] of 4 samples were cut off .*more max_tokens, a higher"
+    with pytest.raises(BadInput, match=message):
+        weigh(tmp_path, rows)
+    assert not (tmp_path / "w").exists()
+
+
+def test_samples_longer_than_a_row_are_refused_or_leave_before_normalisation(tmp_path, capsys):
+    """`sample` gives every problem a prompt of one token."""
+    rows = [*GOLDEN, sample("p", 4, 401, True), sample("p", 5, 9000, False, grade="timeout")]
+    with pytest.raises(BadInput, match=r"row_length=401: 1 of 6 samples are longer, up to 9001 .*too_long=drop"):
+        weigh(tmp_path / "a", rows, method=O1PrunerParams(m=5), row_length=401)
+    dropped, report = weigh(tmp_path / "b", rows, method=O1PrunerParams(m=5), row_length=401, too_long="drop")
+    assert dropped["p", 4]["weight"] is None and dropped["p", 0]["ref_mean_len"] == (1000 + 401) / 5
+    kept = [dropped["p", k]["weight"] for k in range(4)]
+    assert sum(kept) == pytest.approx(0) and np.std(kept) == pytest.approx(1)
+    assert (report.kept, report.too_long) == (4, 1) and "1 longer than a row" in capsys.readouterr().err
+    assert report.for_card()["solutions left out because a row has no room for them"] == 1
+    assert report.for_metrics()["too_long"] == 1
+
+
+def test_m_samples_are_kept_where_longer_ones_leave(tmp_path):
+    rows = [sample("p", k, n, True) for k, n in enumerate([200, 300, 400, 500, 600, 700])]
+    for seed in range(4):
+        options = {"seed": seed, "row_length": 401, "too_long": "drop"}
+        got, report = weigh(tmp_path / str(seed), rows, method=O1PrunerParams(m=2), **options)
+        assert report.kept == 2 and all(got["p", k]["weight"] is None for k in (3, 4, 5))
+
+
+def test_an_empty_sample_counts_as_one_token_in_the_mean_and_in_the_reward(tmp_path):
+    empty = [sample("p", 0, 0, True), sample("p", 1, 9, True)]
+    one = [sample("p", 0, 1, True), sample("p", 1, 9, True)]
+    rows, report = weigh(
+        tmp_path / "a", [*empty, sample("q", 0, 5, True)], method=O1PrunerParams(m=2, normalize="none")
+    )
+    told, _ = weigh(tmp_path / "b", [*one, sample("q", 0, 5, True)], method=O1PrunerParams(m=2, normalize="none"))
+    for name in ("ref_mean_len", "reward"):
+        assert [rows["p", k][name] for k in range(2)] == [told["p", k][name] for k in range(2)]
+    assert rows["p", 0]["weight"] is None and report.empty == 1
+
+
+def test_what_is_kept_does_not_depend_on_the_samples_seeds(tmp_path):
+    """The m with the smallest seeds are kept once in so many problems, not in all."""
+    rows = [sample(f"p{i}", k, k + 1, True, seed=sample_seed(0, f"p{i}", k)) for i in range(40) for k in range(4)]
+    got, _ = weigh(tmp_path, rows, method=O1PrunerParams(m=1))
+    smallest = [min(range(4), key=lambda k: sample_seed(0, f"p{i}", k)) for i in range(40)]
+    kept = [next(k for k in range(4) if got[f"p{i}", k]["weight"] is not None) for i in range(40)]
+    assert sum(a == b for a, b in zip(kept, smallest, strict=True)) < 25
 
 
 def test_wrong_samples_with_positive_weight_are_reported(tmp_path, capsys):

@@ -90,6 +90,31 @@ def test_after_falling_back_the_damaged_one_is_set_aside_by_the_next_save(tmp_pa
     assert checkpoint.newest(tmp_path) == tmp_path / "00000002"
 
 
+def test_a_step_may_be_damaged_more_than_once(tmp_path):
+    for _ in range(3):
+        save_steps(tmp_path, 3)
+        _flip(tmp_path / "00000003" / "_CHECKPOINT_METADATA")
+        save_steps(tmp_path, 2)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["00000002", "00000003.damaged", "00000003.damaged2", "00000003.damaged3"]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"seed": 1}', "{", "\xff"])
+def test_damaged_facts_are_not_believed(tmp_path, text):
+    save_steps(tmp_path, 1, 2)
+    (tmp_path / "00000002" / checkpoint.FACTS).write_text(text, encoding="latin1")
+    with pytest.raises(CorruptData, match=r"facts.json: not as it was written; remove .*00000002"):
+        checkpoint.facts_of(tmp_path / "00000002")
+    assert checkpoint.newest_facts(tmp_path) == (tmp_path / "00000001", {"seed": 0})
+
+
+@pytest.mark.parametrize("text", ["[]", "5", '{"a": 1}', "{", "\xff"])
+def test_a_manifest_of_another_kind_is_damage(tmp_path, text):
+    save_steps(tmp_path, 1, 2)
+    (tmp_path / "00000002" / checkpoint.MANIFEST).write_text(text, encoding="latin1")
+    assert checkpoint.newest(tmp_path) == tmp_path / "00000001"
+
+
 def test_all_damaged_is_corrupt_data(tmp_path):
     save_steps(tmp_path, 1)
     _flip(tmp_path / "00000001" / checkpoint.FACTS)
@@ -135,6 +160,7 @@ def test_a_full_disk_is_told_and_the_older_step_stays_whole(tmp_path):
                               text=True, check=False, cwd=Path(__file__).parents[2])  # fmt: skip
         assert done.returncode == DiskError.exit_code, done.stderr
         assert "00000002" in done.stdout and "free" in done.stdout
+        assert "Traceback" not in done.stderr
         assert [p.name for p in root.iterdir()] == ["00000001"]
         assert checkpoint.damage(root / "00000001") is None
     finally:

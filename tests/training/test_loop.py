@@ -86,8 +86,8 @@ def test_the_run_folder_of_another_configuration_is_refused(home):
         start(config(home / "done", optim=OptimConfig(learning_rate=2e-3, epochs=2)))
     with pytest.raises(BadInput, match="made with other samples"):
         start(config(home / "done"), SAMPLES[1:])
-    with pytest.raises(BadInput, match=r"batch.row_length=3: none of 40 samples"):
-        start(config(home / "short", batch=BatchConfig(row_length=3)))
+    with pytest.raises(BadInput, match=r"batch.row_length=3: 40 of 40 samples are longer, up to"):
+        start(config(home / "short", batch=BatchConfig(row_length=3, too_long="drop")))
     assert not (home / "short").exists()
 
 
@@ -103,6 +103,14 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_end_is_the_sam
     assert "is damaged; passing over this checkpoint" in capfd.readouterr().err
     assert (run / "digest.txt").read_text() == (home / "done" / "digest.txt").read_text()
     assert [line["step"] for line in logged(run)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("text", ["", "0" * 64 + "\n", "\xff"])
+def test_a_damaged_digest_is_made_again(home, text):
+    run = copied(home, "digest")
+    (run / "digest.txt").write_text(text, encoding="latin1")
+    start(config(run))
+    assert (run / "digest.txt").read_text() == (home / "done" / "digest.txt").read_text()
 
 
 def test_steps_after_the_checkpoint_stand_once_in_the_metrics(home):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from o1p_jax.config.tree import BatchConfig
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.training.packing import assemble, fitting, make_steps, pack, step_iterator
+from o1p_jax.training.packing import assemble, check_fits, make_steps, pack, step_iterator
 from o1p_jax.training.samples import TrainingSet
 
 BATCH = BatchConfig(sequences=16, row_length=48, rows_per_microbatch=4)
@@ -47,13 +47,15 @@ def test_epochs_and_seeds_shuffle_differently():
     assert steps.packed != make_steps(lengths, BATCH, 2, 1).packed
 
 
-def test_too_long_samples_are_left_out_and_rows_must_spread_over_the_devices():
-    samples = tiny_samples(20)
-    kept = fitting(TrainingSet.of(samples), 20)
-    short = [s for s in samples if len(s.prompt_ids) + len(s.completion_ids) <= 20]
-    assert 0 < len(kept) < 20 and kept.read(range(len(kept))) == dict(enumerate(short))
-    with pytest.raises(BadInput, match=r"batch.row_length=2: none of 20 samples"):
-        fitting(TrainingSet.of(samples), 2)
+def test_too_long_samples_are_refused_and_rows_must_spread_over_the_devices():
+    samples = TrainingSet.of(tiny_samples(20))
+    check_fits(samples, max(samples.lengths))
+    with pytest.raises(
+        BadInput, match=rf"batch.row_length=20: \d+ of 20 samples .* up to {max(samples.lengths)} tokens"
+    ):
+        check_fits(samples, 20)
+    with pytest.raises(BadInput, match="no samples to train on"):
+        check_fits(TrainingSet.of([]), 20)
     with pytest.raises(BadInput, match=r"batch.rows_per_microbatch=4: must be a multiple .* 8"):
         make_steps([5], BATCH, 1, 0, row_multiple=8)
 

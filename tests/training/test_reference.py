@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from drive_train import tiny_samples
@@ -14,10 +16,12 @@ SAMPLES = tiny_samples(20)
 class Model:
     """Gives each target its own id as log-probability, and counts its calls."""
 
-    calls = 0
+    def __init__(self):
+        self.calls, self.shapes = 0, set()
 
     def __call__(self, batch):
         self.calls += 1
+        self.shapes.add(tuple(x.shape for x in batch))
         return batch.targets_RL[0].astype(np.float32)
 
 
@@ -46,6 +50,17 @@ def test_each_sample_gets_the_values_of_its_completion_tokens_once(tmp_path):
     again, calls = compute(tmp_path)
     assert_right(again)
     assert calls == 0
+
+
+def test_all_parts_have_one_shape_so_that_one_program_serves(tmp_path):
+    """Parts of few long and of many short samples, whose rows hold 1 to 12 of them."""
+    samples = [
+        dataclasses.replace(sample, completion_ids=(1,) * (3 if i < 12 else 30)) for i, sample in enumerate(SAMPLES)
+    ]
+    model, kept = Model(), TrainingSet.of(samples)
+    references = References(kept, BATCH, range(BATCH.rows_per_microbatch))
+    references.compute(kept.read(references.wanted), tmp_path, {}, model)
+    assert model.calls >= 3 and len(model.shapes) == 1
 
 
 def test_a_missing_or_damaged_part_is_computed_again(tmp_path, capsys):

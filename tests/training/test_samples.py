@@ -60,9 +60,6 @@ def test_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ShardedTable, "read_shard", note)
     assert folder.read([3, 9]) == {3: samples[3], 9: samples[9]} and opened == [0]
-    some = folder.only([5, 9, 2])
-    assert some.read([0, 2]) == {0: samples[5], 2: samples[2]}
-    assert some.names == [folder.names[i] for i in (5, 9, 2)]
 
 
 def test_the_digest_sees_every_field():

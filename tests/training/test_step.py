@@ -106,7 +106,9 @@ def test_every_parameter_and_moment_lies_where_the_rules_say(on_meshes, mesh):
 def test_accumulation_in_any_number_of_microbatches_is_the_same_step():
     results = []
     for rows in (8, 2):
-        cfg = dataclasses.replace(CONFIG, batch=BatchConfig(sequences=24, row_length=64, rows_per_microbatch=rows))
+        cfg = dataclasses.replace(
+            CONFIG, batch=BatchConfig(sequences=24, row_length=64, too_long="drop", rows_per_microbatch=rows)
+        )
         trainer = Trainer("1x1", cfg)
         batch = one_batch(cfg.batch)
         # Microbatches without rows, as a step has that is less full than the fullest, change nothing.
@@ -181,7 +183,7 @@ def _largest(hlo: str, vocab: int) -> int:
 def test_the_compiled_step_holds_no_array_of_tokens_times_vocabulary_beyond_a_chunk(mesh, local_rows):
     vocab, length, chunk = 2 * 1009, 64, 16
     model = read_config(MODEL | {"vocab_size": vocab, "hidden_size": 16, "head_dim": 8})
-    batch = BatchConfig(sequences=24, row_length=length, rows_per_microbatch=8)
+    batch = BatchConfig(sequences=24, row_length=length, too_long="drop", rows_per_microbatch=8)
     local_vocab = vocab // make_mesh(mesh).shape["tensor"]
 
     def largest(chunk: int) -> int:
@@ -195,6 +197,24 @@ def test_the_compiled_step_holds_no_array_of_tokens_times_vocabulary_beyond_a_ch
     assert largest(chunk) <= bound
     if mesh == "8x1":  # the count does see the logits of whole rows
         assert largest(length) == local_rows * length * local_vocab > bound
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "HIGHEST"), ("bfloat16", "DEFAULT")])
+def test_products_are_as_exact_as_their_type(dtype, precision):
+    """Those of the derivatives too, which attention and experts have of their own."""
+    model = read_config(
+        MODEL | dict(model_type="qwen3_moe", moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2)
+    )
+    cfg = dataclasses.replace(CONFIG, compute=ComputeConfig(dtype=dtype, logprob_chunk=16))
+    trainer = Trainer("1x1", cfg, model)
+    batch = put_batch(one_batch(cfg.batch), trainer.mesh, cfg.batch.rows_per_microbatch)
+    logprob_fn = make_logprob_fn(model, None, cfg.compute, trainer.mesh)
+    for program in (
+        trainer.step.lower(trainer.state, trainer.frozen, batch),
+        logprob_fn.lower((trainer.state.params, trainer.frozen), batch),
+    ):
+        products = [line for line in program.as_text().splitlines() if "stablehlo.dot_general" in line]
+        assert len(products) > 10 and all(f"precision = [{precision}, {precision}]" in line for line in products)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ The folder in o1p_jax/embedded/model came from this command; it takes under two 
 from dataclasses import dataclass
 from pathlib import Path
 
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import cli
 
@@ -30,4 +31,4 @@ def command(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    main(command)

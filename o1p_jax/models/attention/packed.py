@@ -1,7 +1,8 @@
 """Causal attention over packed rows: the one function that the decoder calls, which chooses an implementation.
 
-On a TPU the splash kernel of tpu.py serves where its tiles divide the row; the tiles of plain JAX in tiled.py serve
-everywhere else. Both compute the same function, and either is run by each device on its own rows and heads.
+On a TPU the splash kernel of tpu.py serves, for rows of other lengths with padding up to its tiles; the tiles of plain
+JAX in tiled.py serve everywhere else. Both compute the same function, and either is run by each device on its own rows
+and heads.
 
 Legend: B rows, L tokens, S tokens of whole rows where rows are split over the mesh axis "context" (S = L where not), H
 query heads, G key-value heads, K head size.
@@ -18,7 +19,7 @@ from o1p_jax.devices.axes import free_axes, partition
 from o1p_jax.devices.mesh import platform
 from o1p_jax.models.attention.scoring import Scoring, window_of
 from o1p_jax.models.attention.tiled import tiled_attention
-from o1p_jax.models.attention.tpu import block_size, kernel_spec, make_kernel, splash_attention
+from o1p_jax.models.attention.tpu import LEAST_BLOCK, kernel_spec, make_kernel, splash_attention
 from o1p_jax.models.remat import KEPT
 
 
@@ -44,7 +45,15 @@ def packed_attention(
     mesh, (_, length, heads, _) = jax.sharding.get_abstract_mesh(), q_BLHK.shape
     parts = {axis: mesh.shape[axis] if axis in free else 1 for axis in ("context", "tensor")}
     kernels: tuple = ()
-    if platform() == "tpu" and block_size(length // parts["context"], length):
+    if platform() == "tpu":
+        if missing := -length % (LEAST_BLOCK * parts["context"]):
+
+            def pad(x: Array) -> Array:
+                return jnp.pad(x, ((0, 0), (0, missing), *((0, 0),) * (x.ndim - 2)))
+
+            q_BLHK, k_BLGK, v_BLGK, segments_BL = map(pad, (q_BLHK, k_BLGK, v_BLGK, segments_BL))
+            padded = packed_attention(q_BLHK, k_BLGK, v_BLGK, segments_BL, windows, kind, scoring, sinks_H)
+            return padded[:, :length]
         kernels = tuple(
             make_kernel(
                 length, heads, window, scoring.softcap, name=KEPT, head_shards=parts["tensor"],

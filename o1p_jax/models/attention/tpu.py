@@ -16,7 +16,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-_BLOCKS = (1024, 512, 256, 128)
+LEAST_BLOCK = 128
+_BLOCKS = (1024, 512, 256, LEAST_BLOCK)
 """Sizes of a tile; the first that divides the length is taken. Larger tiles don't fit the chip's vector memory."""
 
 

@@ -6,11 +6,12 @@ config.json leaves out means what transformers takes it for: the family's `defau
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from o1p_jax.models.config import DecoderConfig, ExpertsConfig, LayerKind, RopeConfig
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.progress import say_once
 
 Entries = dict[str, Any]
 """The content of a config.json."""
@@ -54,15 +55,19 @@ _DEFAULTS: Entries = {
     "hidden_act": "silu",
 }
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-_ROPE_TYPES = {
-    "default": (),
-    "linear": ("factor",),
-    "dynamic": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    "yarn": ("factor", "original_max_position_embeddings"),
-    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
+_EVERY_ROPE = ("rope_theta", "partial_rotary_factor")
+_ROPE_TYPES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "default": ((), ()),
+    "linear": (("factor",), ()),
+    "dynamic": (("factor", "original_max_position_embeddings"), ()),
+    "llama3": (("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"), ()),
+    "yarn": (
+        ("factor", "original_max_position_embeddings"),
+        ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
+    ),
+    "longrope": (("factor", "short_factor", "long_factor", "original_max_position_embeddings"), ("attention_factor",)),
 }
-"""rope_type -> the entries that it can't do without."""
+"""rope_type -> the entries that it can't do without, and those that it reads besides them and `_EVERY_ROPE`."""
 
 
 def all_layers_alike(hf: Entries) -> list[LayerKind]:
@@ -84,6 +89,8 @@ class Family:
     """The kind of each layer."""
     expected: Entries = field(default_factory=dict)
     """Entries that must have this value, because the decoder can't express another."""
+    partial_rotation: bool = False
+    """Whether `partial_rotary_factor` counts; in the other families transformers rotates whole heads regardless."""
 
 
 def read(hf: Entries, family: Family) -> DecoderConfig:
@@ -92,6 +99,9 @@ def read(hf: Entries, family: Family) -> DecoderConfig:
     _refuse_inexpressible(hf, family)
     try:
         layers = family.layers(hf)
+        if not family.partial_rotation:
+            whole = {layer: _with_whole_heads(layer) for layer in dict.fromkeys(layers)}
+            layers = [whole[layer] for layer in layers]
         if len(layers) != hf["num_hidden_layers"]:
             raise BadInput(f"config.json: {len(layers)} layer types for num_hidden_layers={hf['num_hidden_layers']}")
         kinds = tuple(dict.fromkeys(layers))
@@ -171,48 +181,65 @@ def read_rope(hf: Entries) -> RopeConfig:
 def read_ropes_by_type(hf: Entries, theta: dict[str, float | int]) -> dict[str, RopeConfig]:
     """Returns a rotary embedding for each layer type of `theta`.
 
-    A `rope_scaling` of transformers 4 is that of the full attention.
+    A `rope_scaling` of transformers 4 is that of the full attention. transformers reads `truncate`, and the model's own
+    `original_max_position_embeddings`, for models with one rotary embedding only.
     """
     nested = hf.get("rope_parameters") or {}
     ropes = {t: dict(nested.get(t) or {}) for t in theta}
     ropes["full_attention"] |= hf.get("rope_scaling") or {}
-    return {t: parse_rope(rope, hf, theta[t]) for t, rope in ropes.items()}
+    hf = hf | {"original_max_position_embeddings": None}
+    return {t: parse_rope(rope | {"truncate": None}, hf, theta[t]) for t, rope in ropes.items()}
 
 
 def parse_rope(rope: Entries, hf: Entries, theta: float | int) -> RopeConfig:
     """Returns the rotary embedding with the entries `rope` of `rope_parameters`.
 
-    `theta` is the base where `rope` holds none.
+    `theta` is the base where `rope` holds none. Entries that the rope type does not read are left out, as transformers
+    leaves them out; one line names those that no rope type reads.
     """
     rope = dict(rope)
-    old_kind = rope.pop("type", None)
-    kind = rope.pop("rope_type", None) or old_kind or "default"
+    kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind not in _ROPE_TYPES:
         raise BadInput(f"config.json: rope type {kind!r} is not supported; these are: {', '.join(_ROPE_TYPES)}")
-    if kind in ("llama3", "yarn", "longrope"):
-        rope["original_max_position_embeddings"] = (
-            hf.get("original_max_position_embeddings")
-            or rope.get("original_max_position_embeddings")
-            or hf["max_position_embeddings"]
-        )
+    needed, optional = _ROPE_TYPES[kind]
+    types = {f.name: f.type for f in dataclasses.fields(RopeConfig)}
+    if unknown := sorted(set(rope) - set(types) - {"type"}):
+        say_once(f"config.json: rope type {kind} reads no {', '.join(unknown)}; ignored, as transformers does")
+    rope = {key: rope[key] for key in (*_EVERY_ROPE, *needed, *optional) if rope.get(key) is not None}
+    longest = hf["max_position_embeddings"]
+    if kind in ("llama3", "yarn", "longrope") and hf.get("original_max_position_embeddings"):
+        rope["original_max_position_embeddings"] = hf["original_max_position_embeddings"]
     if kind == "dynamic":  # transformers counts from the model's own length
-        rope["original_max_position_embeddings"] = hf["max_position_embeddings"]
-    if kind == "longrope" and rope.get("factor") is None:
-        rope["factor"] = hf["max_position_embeddings"] / rope["original_max_position_embeddings"]
-    rope["rope_theta"] = rope.get("rope_theta") or theta
-    rope["partial_rotary_factor"] = rope.get("partial_rotary_factor") or hf.get("partial_rotary_factor") or 1.0
-    fields = {f.name: f.type for f in dataclasses.fields(RopeConfig)}
-    missing, unknown = [k for k in _ROPE_TYPES[kind] if rope.get(k) is None], sorted(set(rope) - set(fields))
-    if missing or unknown:
-        raise BadInput(f"config.json: rope type {kind}: missing {missing}, unknown {unknown}")
+        rope["original_max_position_embeddings"] = longest
+    elif "original_max_position_embeddings" in needed:
+        rope.setdefault("original_max_position_embeddings", longest)
+    if kind in ("yarn", "longrope"):
+        rope.setdefault("factor", longest / rope["original_max_position_embeddings"])
+    rope.setdefault("rope_theta", theta)
+    rope.setdefault("partial_rotary_factor", hf.get("partial_rotary_factor") or 1.0)
+    if missing := [key for key in needed if key not in rope]:
+        raise BadInput(f"config.json: rope type {kind}: missing {missing}")
     values: dict[str, Any] = {
-        key: float(value) if value is not None and fields[key] in (float, float | None) else value
-        for key, value in rope.items()
+        key: float(value) if types[key] in (float, float | None) else value for key, value in rope.items()
     }
-    for key in ("short_factor", "long_factor"):
-        if values.get(key) is not None:
-            values[key] = tuple(float(x) for x in values[key])
+    for key in {"short_factor", "long_factor"} & values.keys():
+        values[key] = tuple(float(x) for x in values[key])
     return RopeConfig(rope_type=kind, **values)
+
+
+def _with_whole_heads(layer: LayerKind) -> LayerKind:
+    """The layer as transformers computes it in a family whose heads are rotated whole."""
+    rope = layer.rope
+    if rope is None or rope.partial_rotary_factor == 1:
+        return layer
+    entry = f"config.json: partial_rotary_factor={rope.partial_rotary_factor}"
+    if rope.rope_type != "default":
+        raise BadInput(
+            f"{entry} with rope type {rope.rope_type}: transformers can't compute it in this family; take the entry "
+            "out if whole heads are rotated"
+        )
+    say_once(f"{entry}: ignored, as transformers ignores it in this family")
+    return replace(layer, rope=replace(rope, partial_rotary_factor=1.0))
 
 
 def _activation_entry(hf: Entries) -> str:
@@ -229,7 +256,7 @@ def _refuse_inexpressible(hf: Entries, family: Family) -> None:
 
     refuse("auto_map" in hf, "auto_map", "the model brings its own code, which is never run; use a model without")
     refuse(
-        hf.get("quantization_config") is not None,
+        bool(hf.get("quantization_config")),
         "quantization_config",
         "quantized weights can't be trained; use the unquantized model",
     )

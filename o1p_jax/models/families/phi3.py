@@ -1,5 +1,7 @@
 """Phi-3, Phi-4 and Phi-4-reasoning: queries, keys and values in one tensor, gate and up in another."""
 
+from typing import Any
+
 from o1p_jax.models.config import LayerKind
 from o1p_jax.models.families.common import LLAMA_NAMES, Entries, Family, windows_everywhere
 
@@ -12,6 +14,12 @@ def _layers(hf: Entries) -> list[LayerKind]:
     if (rope.get("rope_type") or rope.get("type")) in ("su", "yarn"):  # names of longrope before it had one
         hf = hf | {"rope_scaling": rope | {"rope_type": "longrope"}}
     return windows_everywhere(hf)
+
+
+def _fields(hf: Entries) -> dict[str, Any]:
+    (rope,) = {layer.rope for layer in _layers(hf)}
+    switch = rope.original_max_position_embeddings if rope is not None and rope.rope_type == "longrope" else None
+    return dict(qkv_bias=False, o_bias=False, recomputed_past=switch)
 
 
 FAMILY = Family(
@@ -30,5 +38,6 @@ FAMILY = Family(
         "sliding_window": None,
     },
     layers=_layers,
-    fields=lambda hf: dict(qkv_bias=False, o_bias=False),
+    fields=_fields,
+    partial_rotation=True,
 )

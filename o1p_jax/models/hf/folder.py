@@ -6,11 +6,14 @@ Only safetensors are read: the other formats run code when they are loaded.
 from pathlib import Path
 
 from o1p_jax.models.config import DecoderConfig
-from o1p_jax.models.hf.hub import INDEX, WEIGHTS
+from o1p_jax.models.families import FAMILIES
 from o1p_jax.models.hf.names import HfTensor, ignored
 from o1p_jax.models.hf.safetensors import DTYPES, StoredTensor, stored_tensors
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import read_json
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
 class FolderTensors:
@@ -24,6 +27,11 @@ class FolderTensors:
             found = stored_tensors(path)
             self.problems += [f"{name} stands in several files" for name in found.keys() & self.tensors.keys()]
             self.tensors |= found
+
+    def has_own_head(self, cfg: DecoderConfig) -> bool:
+        """Returns whether there is an output projection that is not the embedding."""
+        head, embed = (self.tensors.get(FAMILIES[cfg.family].names[weight][0]) for weight in ("head", "embed"))
+        return head is not None and embed is not None and not head.equals(embed)
 
     def check(self, expected: list[HfTensor], cfg: DecoderConfig) -> None:
         """Raises one `BadInput` for all tensors that are missing, unknown, duplicate or of a wrong shape or type."""

@@ -1,7 +1,13 @@
-"""Weights are read from a Hugging Face folder straight into each device's shards, a part of a tensor at a time."""
+"""Weights are read from a Hugging Face folder into each device's shards.
 
+A host reads each tensor once, and of it only the rows that its devices need.
+"""
+
+import math
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +19,8 @@ from jax.typing import DTypeLike
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import param_shardings
 from o1p_jax.models.hf.folder import FolderTensors
-from o1p_jax.models.hf.names import Part, hf_tensors
+from o1p_jax.models.hf.names import HfTensor, Part, hf_tensors
+from o1p_jax.models.hf.safetensors import StoredTensor
 from o1p_jax.runtime import progress
 
 
@@ -26,47 +33,78 @@ def load_params(
     splits: tuple[int, ...] | None = None,
     shardings: nnx.State | None = None,
 ) -> nnx.State:
-    """Returns the tree of weights in `dtype`; each device reads only its own part of them.
+    """Returns the tree of weights in `dtype`.
 
     `shardings` are those of `param_shardings` if left out. Raises `BadInput` once for all tensors that are missing,
     unknown, duplicate or of a wrong shape, `CorruptData` for a damaged file.
     """
     placed = dict(nnx.to_flat_state(shardings if shardings is not None else param_shardings(cfg, mesh, splits)))
-    by_path: dict[tuple, list[Part]] = defaultdict(list)
     tensors = hf_tensors(cfg, splits)
-    for tensor in tensors:
-        for part in tensor.parts:
-            by_path[part.path].append(part)
     stored = FolderTensors(folder)
     stored.check(tensors, cfg)
-    with progress.track("load model", total=len(by_path), unit="weights") as bar:
+    together: dict[tuple[Any, ...], list[HfTensor]] = defaultdict(list)
+    for tensor in tensors:
+        together[tuple(dict.fromkeys(part.path for part in tensor.parts))].append(tensor)
+    # Large ones first: the host holds their shards while the devices, if these are simulated, are still empty.
+    by_size = sorted(together.items(), key=lambda item: -sum(math.prod(tensor.shape) for tensor in item[1]))
+    loaded = {}
+    with progress.track("load model", total=len(placed), unit="weights") as bar:
+        for paths, group in by_size:
+            weights = {path: _HostShards(path, group, placed[path].get_value(), dtype) for path in paths}
+            for tensor in group:
+                _read(tensor, stored.tensors[tensor.name], weights)
+            for path, weight in weights.items():
+                loaded[path] = placed[path].replace(weight.to_devices())
+                bar.advance()
+    return nnx.from_flat_state({path: loaded[path] for path in placed})
 
-        def load(parts: list[Part], sharding: jax.sharding.Sharding) -> jax.Array:
-            leading = [max(along) + 1 for along in zip(*(part.at for part in parts), strict=True)]
-            shape = (*leading, *parts[0].shape)
-            devices: dict[str, list[jax.Device]] = defaultdict(list)
-            indices = sharding.addressable_devices_indices_map(shape)
-            for device, index in indices.items():
-                devices[str(index)].append(device)
-            shards: dict[jax.Device, jax.Array] = {}
-            for replicas in devices.values():  # one part at a time, read once for all devices that hold it
-                index = indices[replicas[0]]
-                assert index is not None
-                spans = [range(*s.indices(n)) for s, n in zip(index, shape, strict=True)]
-                found = np.empty([len(span) for span in spans], dtype)
-                for part in parts:
-                    if all(i in span for i, span in zip(part.at, spans, strict=False)):
-                        place = tuple(i - span.start for i, span in zip(part.at, spans, strict=False))
-                        found[place] = part.from_hf(stored.tensors[part.tensor].read, index[len(leading) :])
-                shards |= {device: jax.device_put(found, device) for device in replicas}
-                jax.block_until_ready([shards[device] for device in replicas])
-            return jax.make_array_from_single_device_arrays(shape, sharding, [shards[device] for device in indices])
 
-        loaded = {}
-        for path, parts in by_path.items():
-            loaded[path] = placed[path].replace(load(parts, placed[path].get_value()))
-            bar.advance()
-    return nnx.from_flat_state(loaded)
+class _HostShards:
+    """A weight on its way to the devices: its parts that this host's devices hold, each once."""
+
+    def __init__(
+        self, path: tuple[Any, ...], tensors: list[HfTensor], sharding: jax.sharding.Sharding, dtype: DTypeLike
+    ):
+        parts = [part for tensor in tensors for part in tensor.parts if part.path == path]
+        leading = [max(along) + 1 for along in zip(*(part.at for part in parts), strict=True)]
+        self._shape, self._sharding = (*leading, *parts[0].shape), sharding
+        self._spans: dict[jax.Device, tuple[range, ...]] = {}
+        for device, index in sharding.addressable_devices_indices_map(self._shape).items():
+            assert index is not None
+            self._spans[device] = tuple(range(*s.indices(n)) for s, n in zip(index, self._shape, strict=True))
+        self._shards = {spans: np.empty(list(map(len, spans)), dtype) for spans in self._spans.values()}
+
+    def at(self, part: Part) -> Iterator[tuple[tuple[range, ...], np.ndarray]]:
+        """Yields what is wanted of `part`: spans of its axes, and the view to write them to."""
+        for spans, shard in self._shards.items():
+            leading, inner = spans[: len(part.at)], spans[len(part.at) :]
+            if all(i in span for i, span in zip(part.at, leading, strict=True)):
+                yield inner, shard[tuple(i - span.start for i, span in zip(part.at, leading, strict=True))]
+
+    def to_devices(self) -> jax.Array:
+        """Returns the weight; each shard's memory on the host is given back before the next one is copied."""
+        arrays: dict[jax.Device, jax.Array] = {}
+        while self._shards:
+            spans, shard = self._shards.popitem()
+            copies = {d: jax.device_put(shard, d) for d, wanted in self._spans.items() if wanted == spans}
+            jax.block_until_ready(list(copies.values()))
+            arrays |= copies
+        return jax.make_array_from_single_device_arrays(self._shape, self._sharding, [arrays[d] for d in self._spans])
+
+
+def _read(tensor: HfTensor, stored: StoredTensor, weights: dict[tuple[Any, ...], _HostShards]) -> None:
+    """Reads the rows of a tensor that are wanted, from the first to the last, and writes them to their places."""
+    wanted = [
+        (part, spans, view, part.region_of(spans))
+        for part in tensor.parts
+        for spans, view in weights[part.path].at(part)
+    ]
+    if not wanted:
+        return
+    first, last = min(r[0].start for *_, r in wanted), max(r[0].stop for *_, r in wanted)
+    rows = stored.read(slice(first, last))
+    for part, spans, view, (along, *others) in wanted:
+        view[...] = part.from_hf(rows[(slice(along.start - first, along.stop - first, along.step), *others)], spans)
 
 
 def check_weights(folder: Path, cfg: DecoderConfig) -> None:

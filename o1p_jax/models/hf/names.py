@@ -10,7 +10,7 @@ along its first axis, in the order of the table, or, where a last axis is "2F" a
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -53,16 +53,19 @@ class Part(NamedTuple):
         """The weight's axes, as they follow one another in the checkpoint."""
         return [a for group in self.groups for a in group]
 
-    def from_hf(self, read: Callable[[tuple[slice, ...]], np.ndarray], index: tuple[slice, ...]) -> np.ndarray:
-        """Returns the part `index` of the weight; `read` returns a part of the checkpoint's tensor."""
-        spans = [range(*s.indices(n)) for s, n in zip(index, self.shape, strict=True)]
-        cut = []
+    def region_of(self, spans: Sequence[range]) -> tuple[slice, ...]:
+        """Returns where the part of the weight with these spans of its axes lies in the tensor."""
+        region = []
         for (first, *inner), places in zip(self.groups, self.places, strict=True):
             assert all(len(spans[a]) == self.shape[a] for a in inner), "only the outer of flattened axes is sharded"
             width = math.prod(self.shape[a] for a in inner)
             wanted = places[spans[first].start * width : spans[first].stop * width]
-            cut.append(slice(wanted.start, wanted.stop, wanted.step))
-        return read(tuple(cut)).reshape([len(spans[a]) for a in self.order]).transpose(np.argsort(self.order))
+            region.append(slice(wanted.start, wanted.stop, wanted.step))
+        return tuple(region)
+
+    def from_hf(self, found: np.ndarray, spans: Sequence[range]) -> np.ndarray:
+        """Returns the part of the weight with these spans of its axes, from `found` in its region of the tensor."""
+        return found.reshape([len(spans[a]) for a in self.order]).transpose(np.argsort(self.order))
 
     def within(self, tensor: np.ndarray) -> np.ndarray:
         """Returns a view of the checkpoint's `tensor` with the weight's axes: writing to the view writes the tensor."""
@@ -125,7 +128,7 @@ def stack_lengths(params: nnx.State) -> tuple[int, ...]:
 def ignored(name: str, cfg: DecoderConfig) -> bool:
     """Returns whether the tensor `name` is one that some checkpoints carry and no model reads.
 
-    These are old buffers of rotary embeddings, and the head of a tied model.
+    These are old buffers of rotary embeddings, and a tied model's second copy of its embedding.
     """
     return name.endswith(".rotary_emb.inv_freq") or (cfg.tied and name == FAMILIES[cfg.family].names["head"][0])
 

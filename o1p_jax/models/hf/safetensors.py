@@ -1,4 +1,4 @@
-"""Safetensors files, read and written a part of a tensor at a time.
+"""Safetensors files, read and written a tensor or some of its rows at a time.
 
 The safetensors library checks a file; but it maps the whole file into memory and writes only what is in memory at once,
 and a process that loads or exports a large model has no room for either.
@@ -6,7 +6,7 @@ and a process that loads or exports a large model has no room for either.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ from o1p_jax.runtime.errors import CorruptData
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Name of a floating type in the file -> its name in NumPy."""
 _NAMES = {name: key for key, name in DTYPES.items()}
-_BLOCK_BYTES = 16 * 2**20
-"""How much of a file is read at a time."""
+_BLOCK_BYTES = 4 * 2**20
+"""How much of a tensor is looked at at a time."""
 
 
 class StoredTensor(NamedTuple):
@@ -33,29 +33,37 @@ class StoredTensor(NamedTuple):
     """The type as the file names it; a type that is no key of `DTYPES` can't be read."""
     shape: tuple[int, ...]
 
-    def read(self, index: tuple[slice, ...]) -> np.ndarray:
-        """Returns the part `index` of the tensor (slices, that of the first axis without a step).
+    @property
+    def blocks(self) -> Iterator[slice]:
+        """Rows of the first axis, some MiB at a time, that make up the tensor."""
+        row = math.prod(self.shape[1:]) * np.dtype(DTYPES[self.dtype]).itemsize
+        size = max(1, _BLOCK_BYTES // max(row, 1))
+        return (slice(first, min(first + size, self.shape[0])) for first in range(0, self.shape[0], size))
 
-        The file is read a block of rows at a time.
+    def read(self, rows: slice) -> np.ndarray:
+        """Returns the rows from `rows.start` to `rows.stop` of the tensor's first axis.
 
         Raises `CorruptData` where the file is shorter than its header says.
         """
-        dtype = np.dtype(DTYPES[self.dtype])
-        spans = [range(*s.indices(n)) for s, n in zip(index, self.shape, strict=True)]
-        assert spans[0].step == 1
-        out = np.empty([len(span) for span in spans], dtype)
-        row = math.prod(self.shape[1:]) * dtype.itemsize
-        block = max(1, _BLOCK_BYTES // max(row, 1))
+        out = np.empty((rows.stop - rows.start, *self.shape[1:]), DTYPES[self.dtype])
+        left = out.reshape(-1).view(np.uint8).data
         with self.file.open("rb", buffering=0) as file:
-            for first in range(0, len(spans[0]), block):
-                rows = min(block, len(spans[0]) - first)
-                file.seek(self.start + (spans[0].start + first) * row)
-                data = file.read(rows * row)
-                if len(data) < rows * row:
+            file.seek(self.start + rows.start * math.prod(self.shape[1:]) * out.itemsize)
+            while left:
+                count = file.readinto(left)  # the kernel hands out 2 GiB at most
+                if not count:
                     raise CorruptData(f"{self.file}: shorter than its header says; fetch it again")
-                whole = np.frombuffer(data, dtype).reshape(rows, *self.shape[1:])
-                out[first : first + rows] = whole[(slice(None), *index[1:])]
+                left = left[count:]
         return out
+
+    def equals(self, other: "StoredTensor") -> bool:
+        """Returns whether both hold the same numbers, in whatever types; both are read up to the first difference."""
+        if self.shape != other.shape or not {self.dtype, other.dtype} <= DTYPES.keys():
+            return False
+        return all(
+            np.array_equal(self.read(rows).astype(np.float32), other.read(rows).astype(np.float32))
+            for rows in self.blocks
+        )
 
 
 class TensorSpec(NamedTuple):

@@ -1,3 +1,5 @@
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,8 +7,10 @@ import pytest
 from plain_attention import plain_attention
 
 from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.models.attention import packed
 from o1p_jax.models.attention.packed import packed_attention
 from o1p_jax.models.attention.scoring import Scoring
+from o1p_jax.models.attention.tpu import make_kernel
 
 pytestmark = pytest.mark.core
 
@@ -77,6 +81,25 @@ def test_split_over_devices_equals_unsplit(mesh, kv_heads):
     with jax.set_mesh(make_mesh(mesh)):
         split = value_and_gradients(attention, *qkv, sinks)
     assert_close(split, value_and_gradients(attention, *qkv, sinks))
+
+
+@pytest.mark.parametrize("mesh", [None, "context:2"])
+def test_rows_of_any_length_take_the_kernel_on_a_tpu(mesh, monkeypatch):
+    *qkv, segments = inputs(200)
+    expected = plain_attention(*qkv, segments)
+    lengths = []
+
+    def interpreted(length, *args, **kwargs):
+        lengths.append(length)
+        return make_kernel(length, *args, interpret=True, **kwargs)
+
+    monkeypatch.setattr(packed, "platform", lambda: "tpu")
+    monkeypatch.setattr(packed, "make_kernel", interpreted)
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(make_mesh(mesh)):
+        ours = jax.jit(packed_attention)(*qkv, segments)
+    assert lengths == [256]
+    real = (segments > 0)[..., None, None]
+    np.testing.assert_allclose(jnp.where(real, ours, 0), jnp.where(real, expected, 0), atol=1e-5)
 
 
 def gradient_program(length, mesh=None, **kwargs):

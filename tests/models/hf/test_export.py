@@ -8,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 from tiny_models import CASES, save, torch_model
 from transformers import AutoModelForCausalLM
-from weight_files import tensors
+from weight_files import change_tensors, tensors
 
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.models.decoder import init_params
+from o1p_jax.models.decoder import graph, init_params
 from o1p_jax.models.families import read_config
 from o1p_jax.models.hf import export as module
 from o1p_jax.models.hf.export import export_params
-from o1p_jax.models.hf.hub import load_config
+from o1p_jax.models.hf.hub import check_config_tells_all, load_config
 from o1p_jax.models.hf.load import load_params
-from o1p_jax.runtime.errors import DiskError
+from o1p_jax.runtime.errors import BadInput, DiskError
 
 
 def assert_same_bytes(a: Path, b: Path) -> None:
@@ -79,6 +80,30 @@ def test_a_model_without_a_source_loads_in_transformers(tmp_path):
     assert load_config(tmp_path) == cfg
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.dtype == torch.float32 and model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_a_tied_model_with_a_head_of_its_own_keeps_both(tmp_path, capsys):
+    """As transformers does; the export says so too, since other programs go by its config.json."""
+    source, out = save("qwen2_tied", tmp_path / "in"), tmp_path / "out"
+    head = np.random.default_rng(0).normal(size=(96, 64)).astype(np.float32)
+    change_tensors(source, lambda w: w.update({"lm_head.weight": head}))
+    cfg = load_config(source)
+    assert not cfg.tied
+    with pytest.raises(BadInput, match=r"config\.json: tie_word_embeddings: the weights hold a head of their own"):
+        check_config_tells_all(source, cfg)
+    params, ids = load_params(source, cfg, make_mesh("2x2")), np.arange(40, dtype=np.int32)[None]
+    model = nnx.merge(graph(cfg), params)
+    ours = model(jnp.asarray(ids), jnp.asarray(ids), jnp.ones(ids.shape, jnp.int32)) @ model.head_DV()
+    export_params(params, cfg, out, source=source)
+    assert_same_bytes(source, out)
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+    check_config_tells_all(out, cfg)
+    assert load_config(out) == cfg and "export: config.json ties a head" in capsys.readouterr().err
+    for folder in (source, out):
+        theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        with torch.no_grad():
+            expected = theirs(torch.tensor(ids).long()).logits.numpy()
+        np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
 def test_a_full_disk(tmp_path):

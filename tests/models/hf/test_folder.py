@@ -11,8 +11,8 @@ from weight_files import change_tensors, tensors
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import check_weights, load_params
+from o1p_jax.runtime.entry import main
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.stages import cli
 
 
 def test_all_misfits_are_told_at_once(tmp_path):
@@ -60,6 +60,7 @@ def test_old_buffers_and_a_tied_head_are_no_misfits(tmp_path):
             }
         ),
     )
+    assert load_config(source).tied
     check_weights(source, load_config(source))
 
 
@@ -141,6 +142,7 @@ MALFORMED = {
     "more layers": edit_json("config.json", num_hidden_layers=4),
     "other heads": edit_json("config.json", num_key_value_heads=4),
     "tied": edit_json("config.json", tie_word_embeddings=True, vocab_size=97),
+    "tied, cut off": lambda folder: (MALFORMED["tied"](folder), MALFORMED["truncated"](folder)),
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "pickle": pickled,
     "missing tensor": edit_tensors(lambda w: w.pop("model.norm.weight")),
@@ -168,7 +170,7 @@ def test_a_malformed_folder_is_one_line(damage, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["check"])
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_:
-        cli.main(lambda argv: check_weights(folder, load_config(folder)))
+        main(lambda argv: check_weights(folder, load_config(folder)))
     told = capsys.readouterr().err
     assert exit_.value.code in (2, 65)
     assert told.count("\n") == 1 and str(folder) in told and "internal error" not in told, told

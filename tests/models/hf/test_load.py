@@ -1,13 +1,21 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
-from tiny_models import save, torch_model
+import pytest
+from safetensors.numpy import save_file
+from tiny_models import CASES, save, torch_model
+from weight_files import tensors
 
 from o1p_jax.devices.mesh import make_mesh
+from o1p_jax.models.families import read_config
 from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
+from o1p_jax.models.hf.names import hf_tensors
+from o1p_jax.models.hf.safetensors import StoredTensor
+from o1p_jax.runtime.files import write_json
 
 
-def test_each_device_reads_its_own_part(tmp_path):
+def test_each_device_holds_its_own_part(tmp_path):
     source = save("llama", tmp_path)
     cfg = load_config(source)
     params = load_params(source, cfg, make_mesh("4x2"), dtype=jnp.bfloat16)
@@ -16,3 +24,31 @@ def test_each_device_reads_its_own_part(tmp_path):
     assert q.addressable_shards[0].data.shape == (3, 16, 2, 16)
     expected = torch_model("llama").model.layers[2].self_attn.q_proj.weight.detach().numpy()
     np.testing.assert_array_equal(np.asarray(q[2]).reshape(64, 64).T, expected.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("case", "mesh"),
+    [
+        *(("llama", mesh) for mesh in ("8x1", "4x2", "2x4", "1x8")),
+        *(("phi3", mesh) for mesh in ("4x2", "1x8")),
+        *(("gpt_oss", mesh) for mesh in ("fsdp:2,expert:2,tensor:2", "expert:4,tensor:2", "8x1")),
+        ("mixtral", "fsdp:2,expert:4"),
+    ],
+)
+def test_a_host_reads_each_byte_once(case, mesh, tmp_path, monkeypatch):
+    config = CASES[case].to_dict() | dict(num_attention_heads=8, num_key_value_heads=8, head_dim=8)
+    cfg, rng = read_config(config), np.random.default_rng(0)
+    write_json(tmp_path / "config.json", config)
+    weights = {t.name: rng.normal(size=t.shape).astype(np.float32) for t in hf_tensors(cfg)}
+    save_file(weights, tmp_path / "model.safetensors")
+    counted = []
+
+    def read(stored, rows, of=StoredTensor.read):
+        found = of(stored, rows)
+        counted.append(found.nbytes)
+        return found
+
+    monkeypatch.setattr(StoredTensor, "read", read)
+    params = load_params(tmp_path, cfg, make_mesh(mesh))
+    assert sum(counted) == sum(a.nbytes for a in tensors(tmp_path).values())
+    jax.tree.map(np.testing.assert_array_equal, params, load_params(tmp_path, cfg, make_mesh("1x1")))

@@ -56,7 +56,8 @@ def check_folder(flag: str, path: Path) -> None:
         raise BadInput(f"{flag}={path}: {reason}; name another folder, or grant access to it") from None
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Waits until the file or folder is on disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -83,9 +84,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o644)
-            _fsync(temporary)
+            fsync(temporary)
             temporary.replace(path)
-            _fsync(path.parent)
+            fsync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -101,11 +102,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.chmod(0o755)
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    _fsync(file)
+                    fsync(file)
             if path.exists():
                 shutil.rmtree(path)
             temporary.replace(path)
-            _fsync(path.parent)
+            fsync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

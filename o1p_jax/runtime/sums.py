@@ -9,13 +9,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from o1p_jax.runtime import owner
 from o1p_jax.runtime.errors import BadInput, CorruptData
-from o1p_jax.runtime.files import disk_errors, sha256_file, write_atomic
+from o1p_jax.runtime.files import disk_errors, fsync, sha256_file, write_atomic
 from o1p_jax.runtime.leftovers import remove_leftovers
 
 SUMS = "o1p_jax.sha256"
@@ -112,11 +112,12 @@ def _move(temporary: Path, folder: Path, last: str) -> None:
             raise BadInput(
                 f"{there}: was not written by this program and would be replaced; move it away, or name another folder"
             )
-    _sync(temporary.iterdir())
+    for file in temporary.iterdir():
+        fsync(file)
 
     def write_list(sums: Mapping[str, str]) -> None:
         (temporary / SUMS).write_text(_text(sums))
-        _sync([temporary / SUMS])
+        fsync(temporary / SUMS)
         (temporary / SUMS).replace(folder / SUMS)
 
     (folder / last).unlink(missing_ok=True)
@@ -127,22 +128,12 @@ def _move(temporary: Path, folder: Path, last: str) -> None:
         (temporary / name).replace(folder / name)
     write_list(sums)
     (temporary / last).replace(folder / last)
-    _sync([folder])
+    fsync(folder)
 
 
 def _text(sums: Mapping[str, str]) -> str:
     lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
     return f"{_HEAD}{_sha256(lines)}\n{lines}"
-
-
-def _sync(paths: Iterable[Path]) -> None:
-    """Waits until the files or folders are on disk."""
-    for path in paths:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _sha256(text: str) -> str:

@@ -81,5 +81,5 @@ def test_tokens_of_marks():
     ["<", "<think", "<_", "<a_", "<a:think", "<think_", "<|channel|>final ", "<|channel|>", "[THINK", "Here ", "<:"],
 )
 def test_long_runs_of_broken_marks_are_read(piece):
-    answer_part(piece * (200_000 // len(piece)))
-    answer_part("<" + piece[1:] * (200_000 // len(piece)))
+    for text in (piece * (200_000 // len(piece)), "<" + piece[1:] * (200_000 // len(piece))):
+        assert text.endswith(answer_part(text))

@@ -65,6 +65,7 @@ def test_a_process_about_to_end_is_not_stopped():
     try:
         ignore_stops()
         os.kill(os.getpid(), signal.SIGTERM)
+        assert all(signal.getsignal(number) is not handler for number, handler in saved.items())
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)

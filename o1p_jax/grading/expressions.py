@@ -76,7 +76,10 @@ def distinct_letters(pred: str, gold: str) -> tuple[str, str]:
     new = {name: next(spare, name) for name in sorted(names) if name != (low := name.lower()) and low in names}
     if not new:
         return pred, gold
-    rename = lambda match: f"{new[match[0]]} " if match[0] in new else match[0]  # noqa: E731
+
+    def rename(match: re.Match[str]) -> str:
+        return f"{new[match[0]]} " if match[0] in new else match[0]
+
     return _LETTER.sub(rename, pred), _LETTER.sub(rename, gold)
 
 

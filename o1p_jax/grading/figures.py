@@ -5,6 +5,9 @@ Their signs would be division, subtraction and indices if they were read as math
 """
 
 import re
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import combinations
 from typing import Any
 
 from o1p_jax.grading.dates import read_date, read_time, same_date, same_time
@@ -115,8 +118,14 @@ def _congruences(pred: Answer, gold: Answer) -> Any:
     if (step := _PROGRESSION.fullmatch(other.text)) and len(residues) == 1:
         first = int((step["first"] or step["last"]).replace(" ", ""))
         return int(step["step"] or step["size"]) == modulus and (first - residues[0]) % modulus == 0
-    values = [read_number(part.text) for part in (other.parts or (other,))]
-    return None not in values and sorted(values) == sorted(residues)  # type: ignore[type-var]
+    values = _values(other.parts or (other,))
+    return values is not None and sorted(values) == sorted(residues)
+
+
+def _values(parts: Sequence[Answer]) -> list[Fraction] | None:
+    """Returns the parts' numbers, or None where one of them is none."""
+    values = [value for part in parts if (value := read_number(part.text)) is not None]
+    return values if len(values) == len(parts) else None
 
 
 _PROGRESSION = re.compile(
@@ -138,12 +147,13 @@ def _ratios(pred: Answer, gold: Answer) -> Any:
         return same_time(pred.mark, gold.mark)
     if "leaf" in (pred.kind, gold.kind):
         return _ratio_and_fraction(*((pred, gold) if gold.kind == "leaf" else (gold, pred)))
-    mine, theirs = ([read_number(part.text) for part in one.parts] for one in (pred, gold))
-    if len(mine) != len(theirs) or not mine:
+    if len(pred.parts) != len(gold.parts) or not pred.parts:
         return False
-    if None in mine or None in theirs:
+    mine, theirs = _values(pred.parts), _values(gold.parts)
+    if mine is None or theirs is None:
         return None
-    return all(m * theirs[0] == t * mine[0] for m, t in zip(mine, theirs, strict=True))  # type: ignore[operator]
+    pairs = list(zip(mine, theirs, strict=True))
+    return any(mine) == any(theirs) and all(m * u == t * n for (m, t), (n, u) in combinations(pairs, 2))
 
 
 def _ratio_and_fraction(ratio: Answer, leaf: Answer) -> bool:
@@ -152,7 +162,7 @@ def _ratio_and_fraction(ratio: Answer, leaf: Answer) -> bool:
     if not found:
         return ratio.kind == "time" and not ratio.mark.minute and leaf.text == str(ratio.mark.hour)
     over, under = (read_number(part) for part in found.groups() if part is not None)
-    parts = [read_number(part.text) for part in ratio.parts]
-    if ratio.kind == "time" or len(parts) != 2 or None in (over, under, *parts):
-        return [over, under] == parts
-    return over * parts[1] == under * parts[0]  # type: ignore[operator]
+    parts = _values(ratio.parts)
+    if over is None or under is None or parts is None or len(parts) != 2:
+        return False
+    return [over, under] == parts or (ratio.kind != "time" and over * parts[1] == under * parts[0] and any(parts))

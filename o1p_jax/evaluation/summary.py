@@ -198,10 +198,10 @@ def _at_level(rows: pa.Table, level: str | None) -> pa.Table:
     return rows if level is None else rows.filter(pc.equal(rows["level"], level))
 
 
-def _natural(text: str) -> list[tuple[bool, int, str]]:
-    """A sort key under which 'level 10' follows 'level 9'."""
+def _natural(text: str) -> tuple[list[tuple[bool, int, str]], str]:
+    """A sort key under which 'level 10' follows 'level 9'; equal numbers (10, 010) go by their text."""
     parts = [(part, part.lstrip("0") if part.isdecimal() else "") for part in re.split(r"(\d+)", text)]
-    return [(not part.isdecimal(), len(digits), digits or part) for part, digits in parts]
+    return [(not part.isdecimal(), len(digits), digits or part) for part, digits in parts], text
 
 
 def _per_problem(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

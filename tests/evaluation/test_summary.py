@@ -129,7 +129,7 @@ def test_levels_are_in_natural_order_however_long_their_numbers_are():
     levels = ["1" * 5000, "level 10", "2", "level 9", "10", "-", "010"]
     table = rollouts([row(f"p{i}", 1, "correct", level=level) for i, level in enumerate(levels)])
     found = list(compare([Graded("base", "one", table)], resamples=5)[0].levels)
-    assert [level for level in found if level.isdecimal()] == ["2", "10", "010", "1" * 5000]
+    assert [level for level in found if level.isdecimal()] == ["2", "010", "10", "1" * 5000]
     assert found.index("level 9") < found.index("level 10")
 
 

@@ -3,6 +3,10 @@
 An error's message is one line that names the field or file and the remedy; `entry.main` prints the line on stderr.
 """
 
+from typing import TypeVar
+
+_E = TypeVar("_E", bound=BaseException)
+
 
 class O1pError(Exception):
     """A failure that is reported in one line, without a traceback."""
@@ -65,3 +69,13 @@ class Preempted(KeyboardInterrupt):
     """
 
     exit_code = 75
+
+
+def wrapped(error: BaseException, *kinds: type[_E]) -> _E | None:
+    """Returns the first exception of these kinds that `error` is, or that `error` was raised from or in place of."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, kinds):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None

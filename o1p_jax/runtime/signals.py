@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from o1p_jax.runtime.errors import Preempted
+from o1p_jax.runtime.errors import Preempted, wrapped
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _REPEATED_S = 3.0
@@ -25,7 +25,8 @@ def preemptible() -> Iterator[None]:
     """Makes SIGTERM and SIGINT raise `Preempted` inside the block; at the block's end the old handlers are back.
 
     Python drops what is raised in a destructor or in a callback of the garbage collector, such as JAX's: a stop that
-    comes there is raised a moment later, or at the block's end.
+    comes there is raised a moment later, or at the block's end. A library that takes a stop for a failure, as an import
+    or Orbax does, raises another exception from it: the block ends with `Preempted` all the same.
     """
     dropped: list[tuple[BaseException, threading.Timer]] = []
     report = sys.unraisablehook
@@ -43,6 +44,10 @@ def preemptible() -> Iterator[None]:
         sys.unraisablehook = note
         try:
             yield
+        except Exception as e:
+            if stopped := wrapped(e, Preempted):
+                raise stopped from None
+            raise
         finally:
             sys.unraisablehook = report
             waiting = [stopped for stopped, timer in dropped if timer.is_alive()]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from o1p_jax.runtime.errors import InternalError, O1pError, OutOfMemory
+from o1p_jax.runtime.errors import InternalError, O1pError, OutOfMemory, Preempted, wrapped
 from o1p_jax.runtime.files import refusal
 from o1p_jax.runtime.memory import lacking_memory
 from o1p_jax.runtime.supervisor import await_verdict
@@ -24,6 +24,8 @@ def traces_in(folder: Path) -> Iterator[None]:
     except (O1pError, BrokenPipeError):
         raise
     except Exception as e:
+        if stopped := wrapped(e, Preempted):
+            raise stopped from None
         raise explained(e, folder) from e
 
 

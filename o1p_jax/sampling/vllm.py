@@ -14,7 +14,7 @@ from typing import Any
 
 from o1p_jax.config.tree import VllmConfig
 from o1p_jax.data.records import Completion, Request
-from o1p_jax.runtime.errors import BadInput, O1pError, Preempted, SamplerGone
+from o1p_jax.runtime.errors import BadInput, O1pError, Preempted, SamplerGone, wrapped
 from o1p_jax.runtime.progress import say
 from o1p_jax.sampling.base import SamplingParams
 from o1p_jax.sampling.deadline import Deadline
@@ -83,7 +83,8 @@ class VllmSampler:
                 )
             )
         except Exception as e:
-            _raise_own(e)
+            if own := wrapped(e, O1pError, Preempted):
+                raise own from None
             why = " ".join(str(e).split())[:_SHOWN] or type(e).__name__  # pydantic's first line says nothing
             raise SamplerGone(f"vLLM did not start on {folder}: {why}") from e
 
@@ -120,7 +121,8 @@ class VllmSampler:
                         completions[int(output.request_id)] = Completion(tuple(result.token_ids), result.finish_reason)
                     on_done(len(finished))
         except Exception as e:
-            _raise_own(e)
+            if own := wrapped(e, O1pError, Preempted):
+                raise own from None
             raise SamplerGone(f"vLLM stopped: {_first_line(e)}; run the command again to go on") from e
         return [completions[i] for i in range(len(requests))]
 
@@ -138,15 +140,6 @@ def _seed_worker(worker: Any, seed: int) -> None:
     if not hasattr(runner, "rng_params_for_sampling"):
         raise SamplerGone("vLLM on this TPU can't be seeded: another version of tpu-inference; use another sampler")
     runner.rng_params_for_sampling = nnx.Rngs(jax.random.key(seed)).params()
-
-
-def _raise_own(error: BaseException) -> None:
-    """Raises the error of this project's that vLLM's own `except` has wrapped, such as Preempted, if there is one."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, O1pError | Preempted):
-            raise cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def _is_cpu_build() -> bool:

@@ -26,7 +26,8 @@ from orbax.checkpoint import v1 as ocp
 
 from o1p_jax.devices import processes
 from o1p_jax.runtime import files, progress
-from o1p_jax.runtime.errors import CorruptData, DiskError
+from o1p_jax.runtime.errors import CorruptData, DiskError, Preempted
+from o1p_jax.runtime.signals import stop_signals
 from o1p_jax.runtime.sums import sum_of
 
 MANIFEST = "manifest.json"
@@ -72,14 +73,19 @@ def _aside(folder: Path) -> Path:
 def restore(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the checkpoint's `parts`, laid out as the given arrays or `ShapeDtypeStruct`s, whatever mesh wrote them.
 
-    `folder` is a checkpoint that `newest` or `damage` found whole.
+    `folder` is a checkpoint that `newest` or `damage` found whole. A stop that comes meanwhile is raised at the end, as
+    `Preempted`.
     """
 
     def wanted(x: Any) -> Any:
         is_array = isinstance(x, jax.Array | jax.ShapeDtypeStruct)
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) if is_array else x
 
-    return ocp.load_checkpointables(folder.absolute(), jax.tree.map(wanted, dict(parts)))
+    with stop_signals() as stopped:  # Orbax takes an exception that comes while it reads for damage, and may go on
+        restored = ocp.load_checkpointables(folder.absolute(), jax.tree.map(wanted, dict(parts)))
+    if stopped:
+        raise Preempted(f"{folder}: stopped by {stopped[0]} while it was read; run the same command to go on")
+    return restored
 
 
 def newest(root: Path) -> Path | None:

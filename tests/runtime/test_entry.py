@@ -80,9 +80,36 @@ def test_what_a_user_can_act_on_leaves_no_trace(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_stop_that_a_library_takes_for_a_failure_is_a_stop(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+
+    def interrupted_import():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except BaseException as e:
+            raise RuntimeError("Error calling __set_name__") from e
+
+    def command(argv):
+        with traces_in(tmp_path):
+            try:
+                interrupted_import()
+            except RuntimeError:
+                raise ModuleNotFoundError("Could not import module 'AutoTokenizer'") from None
+
+    with pytest.raises(SystemExit) as exit_:
+        main(command)
+    assert exit_.value.code == 75 and not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == "error: stopped by SIGTERM; run the same command to go on\n"
+
+
 WAITING = """
 import sys, time
 from o1p_jax.runtime.entry import main
+
+def rest():  # in short naps: a signal between Python's last look for one and a nap is heeded after the nap
+    for _ in range(600):
+        time.sleep(0.1)
 
 def command(argv):
     print("begun", flush=True)
@@ -100,7 +127,7 @@ def started(body: str, **pipes) -> subprocess.Popen:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
     "body",
-    ["time.sleep(60)", "try:\n        time.sleep(60)\n    except Exception:\n        time.sleep(60)"],
+    ["rest()", "try:\n        rest()\n    except Exception:\n        rest()"],
     ids=["asleep", "swallowed by a library"],
 )
 def test_a_signal_ends_a_command_with_its_line(number, body):

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.runtime.errors import CorruptData, DiskError
+from o1p_jax.runtime.errors import CorruptData, DiskError, Preempted
+from o1p_jax.runtime.signals import preemptible
 from o1p_jax.training import checkpoint
 
 pytestmark = pytest.mark.core
@@ -34,6 +36,19 @@ def test_a_checkpoint_comes_back_on_another_mesh(tmp_path):
     restored = checkpoint.restore(folder, {"state": wanted})["state"]
     assert checkpoint.state_digest(restored) == checkpoint.state_digest(state_on("8x1"))
     assert restored["w"].sharding.is_equivalent_to(wanted["w"].sharding, 2)
+
+
+def test_a_stop_while_a_checkpoint_is_read_is_a_stop(tmp_path, monkeypatch):
+    save_steps(tmp_path, 1)
+    load = checkpoint.ocp.load_checkpointables
+
+    def stopped_meanwhile(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return load(*args)
+
+    monkeypatch.setattr(checkpoint.ocp, "load_checkpointables", stopped_meanwhile)
+    with preemptible(), pytest.raises(Preempted, match="00000001: stopped by SIGTERM"):
+        checkpoint.restore(tmp_path / "00000001", {"state": state_on("8x1", 0.0)})
 
 
 def test_only_the_newest_are_kept_and_leftovers_of_killed_saves_go(tmp_path):

@@ -61,6 +61,11 @@ class Machine(NamedTuple):
         return values
 
     @property
+    def unique(self) -> bool:
+        """Whether one option alone, the answer, leads to what is shown."""
+        return sum(self.run(x)[-1] == self.shown for x in self.options) == 1
+
+    @property
     def text(self) -> str:
         words = {"times": "multiplies by {}", "plus": "adds {}", "swap": "swaps the digits"}
         steps = ", ".join(words[s.kind].format(s.operand) for s in self.steps)
@@ -83,12 +88,12 @@ def machines(split: str, seed: int) -> Iterator[Machine]:
     level = 1
     while True:
         machine = _draw(rng, level)
-        if machine is not None and machine.split == split:
+        if machine.split == split and machine.unique:  # in this order: few are of the split, and that is told sooner
             yield machine
             level = level % len(OPTIONS) + 1
 
 
-def _draw(rng: random.Random, level: int) -> Machine | None:
+def _draw(rng: random.Random, level: int) -> Machine:
     steps: list[Step] = []
     for _ in range(level):
         kinds = ["times", "plus", "swap"]
@@ -99,9 +104,7 @@ def _draw(rng: random.Random, level: int) -> Machine | None:
         steps.append(Step(kind, operand))
     last_digit = rng.randrange(10)
     options = tuple(10 * tens + last_digit for tens in rng.sample(range(1, 10), OPTIONS[level]))
-    machine = Machine(tuple(steps), options, rng.choice(options))
-    unique = sum(machine.run(x)[-1] == machine.shown for x in options) == 1
-    return machine if unique else None
+    return Machine(tuple(steps), options, rng.choice(options))
 
 
 def embedded_problems(split: str) -> list[Problem]:

@@ -19,7 +19,7 @@ from o1p_jax.stages import cli, weigh
 from o1p_jax.stages.pipeline import whole_job
 from o1p_jax.training.metrics import MetricsLog
 
-FLAGS = [*SMALL, "--batch.sequences=8"]
+FLAGS = [*SMALL, "--batch.sequences=8", "--sampling.problems_per_shard=4"]
 TRAIN, TEST, STEPS = 8 * 4, 4 * 2, 4
 """Samples of the training problems, of one model's test problems, and steps of training."""
 

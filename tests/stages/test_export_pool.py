@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_pools import EXPORTED, bring, contents, launch, rows, run_config, write
+from small_job import SMALL
 
 from o1p_jax.config.tree import GradingConfig
 from o1p_jax.data.pool import Pool
@@ -150,16 +151,15 @@ def test_datasets_opens_an_export(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_whole_job_from_a_pool_that_went_out_and_came_in_again(tmp_path):
-    small = ["--problems.limit_train=4", "--problems.limit_test=2", "--sampling.samples_per_problem=4",
-             "--method.m=4", "--sampling.slots=16", "--sampling.max_tokens=96", "--evaluation.max_tokens=96",
-             "--evaluation.samples_per_problem=1", "--batch.sequences=8", "--batch.row_length=256"]  # fmt: skip
+    small = [*SMALL, "--problems.limit_train=4", "--problems.limit_test=2", "--evaluation.samples_per_problem=1",
+             "--sampling.problems_per_shard=4"]  # fmt: skip
     first, second, out, pool = (tmp_path / name for name in ("first", "second", "out", "pool"))
     for name, *argv in [
         ("presample.py", f"--run={first}", *small),
         ("export_pool.py", f"--run={first}", f"--out={out}"),
         ("import_pool.py", "--rollouts", out / "data" / "train-00000-of-00001.parquet", "--model=embedded",
          f"--pool={pool}"),
-        ("train.py", f"--run={second}", f"--pool={pool}", "--mesh=8x1", *small),
+        ("train.py", f"--run={second}", f"--pool={pool}", *small),
     ]:  # fmt: skip
         done = launch(name, *argv)
         assert done.returncode == 0, done.stderr
@@ -170,5 +170,5 @@ def test_the_whole_job_from_a_pool_that_went_out_and_came_in_again(tmp_path):
     assert "imported from 1 file(s) in format `jsonl`" in card and "could not be" in card
     assert "sampling." not in card and "embedded:train" not in card and str(tmp_path) not in card
     digest = (second / "digest.txt").read_text()
-    assert launch("train.py", f"--run={second}", f"--pool={pool}", "--mesh=8x1", *small).returncode == 0
+    assert launch("train.py", f"--run={second}", f"--pool={pool}", *small).returncode == 0
     assert (second / "digest.txt").read_text() == digest

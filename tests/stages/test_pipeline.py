@@ -22,6 +22,8 @@ from o1p_jax.stages.evaluate import evaluate
 from o1p_jax.stages.pipeline import preflight
 
 ROOT = Path(__file__).parents[2]
+JOB = [*SMALL, "--mesh=8x1"]
+"""As README has it."""
 
 
 def launch(name: str, *argv: str, **options) -> subprocess.CompletedProcess:
@@ -39,7 +41,7 @@ def launch(name: str, *argv: str, **options) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     run = tmp_path_factory.mktemp("job") / "run"
-    return run, launch("train.py", f"--run={run}", *SMALL)
+    return run, launch("train.py", f"--run={run}", *JOB)
 
 
 @pytest.mark.slow
@@ -66,7 +68,7 @@ def test_nothing_is_done_twice(finished):
         return {f: f.stat().st_mtime_ns for stage in stages for f in (run / stage).rglob("*") if f.is_file()}
 
     before = times()
-    again = launch("train.py", f"--run={run}", *SMALL)
+    again = launch("train.py", f"--run={run}", *JOB)
     assert again.returncode == 0, again.stderr
     assert times() == before
     assert len(before) > 20
@@ -75,7 +77,7 @@ def test_nothing_is_done_twice(finished):
 @pytest.mark.slow
 def test_another_config_in_the_same_folder_is_refused(finished):
     run, _ = finished
-    refused = launch("train.py", f"--run={run}", *SMALL, "--method.lam=5")
+    refused = launch("train.py", f"--run={run}", *JOB, "--method.lam=5")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "method.lam=5.0 instead of 4.5 would throw away the training (step 8 of 8)" in refused.stderr
@@ -109,7 +111,7 @@ def test_killed_anywhere_it_ends_with_the_same_bits(finished, tmp_path):
     def files(folder: Path) -> int:
         return sum(len(names) for _, _, names in os.walk(folder))
 
-    command = [sys.executable, ROOT / "launch" / "train.py", f"--run={run}", *SMALL]
+    command = [sys.executable, ROOT / "launch" / "train.py", f"--run={run}", *JOB]
     for point in np.sort(rng.uniform(0.05, 0.95, 4)):  # of all that a run writes, from the first samples to the report
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
                                  env=os.environ | {"JAX_PLATFORMS": "cpu"})  # fmt: skip
@@ -119,7 +121,7 @@ def test_killed_anywhere_it_ends_with_the_same_bits(finished, tmp_path):
         time.sleep(rng.uniform(0, 1))
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-    done = launch("train.py", f"--run={run}", *SMALL)
+    done = launch("train.py", f"--run={run}", *JOB)
     assert done.returncode == 0, done.stderr
     for name in ("digest.txt", "model/model.safetensors", "evaluation/table.md"):
         assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name

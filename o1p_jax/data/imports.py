@@ -174,7 +174,7 @@ def _without_ids(role: str, row: dict[str, Any], columns: Mapping[str, str], whe
         f"{where}: no column {columns[role]}, only {', '.join(map(str, row)) or 'none'}; token ids are needed, because "
         "text turned into ids again can give others than were sampled, so that another sequence would be trained than "
         f"was rewarded: name their column with --{role}_column, have the program that samples write them down, or "
-        "sample again with launch/presample.py"
+        "sample again with o1p presample"
     )
 
 

@@ -72,7 +72,7 @@ class Pool:
         """Opens an existing pool. Raises BadInput where there is no pool, or one of another version."""
         self.path = Path(path)
         if not (self.path / _FACTS).is_file():
-            raise BadInput(f"{self.path}: no pool here ({_FACTS} is missing); launch/presample.py makes one")
+            raise BadInput(f"{self.path}: no pool here ({_FACTS} is missing); o1p presample makes one")
         self.facts: dict[str, Any] = read_summed_json(self.path / _FACTS)
         if self.facts.get("format") != _FORMAT:
             raise BadInput(f"{self.path}: a pool of another version; name another folder, or remove this one")

@@ -86,7 +86,8 @@ def same_values(pred: Leaf, gold: Leaf) -> bool:
         return False
     if pred.unit.parts or gold.unit.parts:  # 2 hours 30 minutes, where one number is asked for: 150, or 2.5
         compound, other = (pred, gold) if pred.unit.parts else (gold, pred)
-        return not other.unit.dimensions and compound.value in [other.value * part for part in compound.unit.parts]  # type: ignore[operator]
+        assert other.value is not None
+        return not other.unit.dimensions and compound.value in [other.value * part for part in compound.unit.parts]
     readings = {pred.value}
     if _is_percent(pred.unit) and not _is_percent(gold.unit):
         readings = {pred.value / 100} | ({pred.value} if abs(gold.value) >= 1 else set())

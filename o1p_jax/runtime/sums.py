@@ -63,7 +63,7 @@ def check_sums(folder: Path, found: Mapping[str, str | None]) -> None:
 def remedy(folder: Path) -> str:
     """Returns what a user can do about a damaged folder."""
     return (
-        f"remove {folder} and run the command that wrote it again (launch/train.py exports a run's model/ again from "
+        f"remove {folder} and run the command that wrote it again (o1p train exports a run's model/ again from "
         f"its checkpoint), or, where the files were changed on purpose, remove {SUMS} there"
     )
 

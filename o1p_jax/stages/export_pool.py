@@ -88,7 +88,7 @@ def export_pool(path: Path | None, out: Path, run: Path | None = None, grades: s
 def _weights(pool: Pool, run: Path) -> ShardedTable:
     """Returns the run's table of weights. Raises BadInput where they are of another pool."""
     if not (run / "weights" / META).is_file():
-        raise BadInput(f"run={run}: has no weights; launch/presample.py or launch/train.py makes them")
+        raise BadInput(f"run={run}: has no weights; o1p presample or o1p train makes them")
     weights = read_weights(run / "weights")
     if any(weights.metadata.get(name) != value for name, value in pool.identity.items()):
         raise BadInput(

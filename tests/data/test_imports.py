@@ -119,7 +119,7 @@ def test_text_only_is_refused_with_reason_and_remedy(tmp_path):
         text = {k: v for k, v in OF_FORMAT[form].items() if k not in (ids, "response_mask")}
         message = refused(tmp_path, text, form=form)
         assert f"row 1: no column {ids}" in message and "another sequence would be trained" in message
-        assert "--completion_ids_column" in message and "launch/presample.py" in message
+        assert "--completion_ids_column" in message and "o1p presample" in message
     without_prompt = {k: v for k, v in ROW.items() if k != "prompt_ids"}
     assert "no column prompt_ids" in refused(tmp_path, without_prompt)
 

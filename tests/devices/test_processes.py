@@ -35,7 +35,7 @@ class Job:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         command = [sys.executable, ROOT / "tests" / "helpers" / "drive_train.py", self.run, "4", "2", mesh]
         places = [[f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={i}"] for i in range(count)]
         self.logs = [home / f"{name}.{i}.log" for i in range(count)]

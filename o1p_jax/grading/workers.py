@@ -4,6 +4,7 @@ A task that uses up its time or its memory, or ends its process by itself, has n
 from outside, or whose fork server was, is done again, so that the results are those of an undisturbed run.
 """
 
+import ctypes
 import logging
 import math
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
@@ -26,6 +27,7 @@ MEMORY = 4 << 30
 """Bytes of address space that a worker may have."""
 _ENVIRONMENT = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
 _TRIES = 5
+_PR_SET_PDEATHSIG = 1
 _FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, 255}
 """Exit codes of workers that others ended; multiprocessing gives 255 where the fork server is gone."""
 
@@ -144,6 +146,8 @@ def _scrubbed_environment() -> Iterator[None]:
 def _confine() -> None:
     """Limits what a worker may use; the function runs first in each worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
+    with suppress(AttributeError, OSError):  # Linux: dies with the fork server, without which nobody would end it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for name in os.environ.keys() - _ENVIRONMENT:  # in case a fork server was running already
         del os.environ[name]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

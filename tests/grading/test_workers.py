@@ -60,7 +60,7 @@ def test_a_worker_that_is_killed_while_it_is_idle_is_replaced(workers):
 @pytest.mark.parametrize("idle", [True, False])
 def test_a_fork_server_that_is_killed_is_started_again(workers, tmp_path, idle, monkeypatch):
     monkeypatch.setenv("O1P_TEST_SECRET", "hunter2")
-    workers.run(os.getpid, [()])
+    (worker,) = workers.run(os.getpid, [()])
     server = forkserver._forkserver._forkserver_pid
     if idle:
         os.kill(server, signal.SIGKILL)
@@ -70,6 +70,10 @@ def test_a_fork_server_that_is_killed_is_started_again(workers, tmp_path, idle, 
         thread.start()
         assert workers.run(tell_and_wait, [(tmp_path / "pid",)]) == ["done"]
         thread.join()
+    ends = time.monotonic() + 10
+    while Path(f"/proc/{worker}/cmdline").exists():  # it ends with its server, and is left to nobody
+        assert time.monotonic() < ends
+        time.sleep(0.02)
     (environment,) = workers.run(Path.read_text, [(Path("/proc/self/environ"),)])
     assert "hunter2" not in environment
 

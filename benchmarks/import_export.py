@@ -72,9 +72,9 @@ def make_model(folder: Path, layers: int) -> None:
 
 
 def measure(model: Path, out: Path, mesh: str) -> None:
-    from o1p_jax.devices.mesh import make_mesh, simulate_devices
+    from o1p_jax.devices.mesh import make_mesh, set_up_devices
 
-    simulate_devices(mesh)
+    set_up_devices(mesh)
     import shutil
 
     from o1p_jax.models.hf.export import export_params

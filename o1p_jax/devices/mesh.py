@@ -19,16 +19,18 @@ from jax.sharding import AxisType, Mesh
 from o1p_jax.config.mesh import MESH_AXES, parse_mesh
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import DATA_AXES
+from o1p_jax.devices.compiled import keep_compiled
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.place import first_platform
 from o1p_jax.runtime.progress import say
 
 
-def simulate_devices(mesh: str) -> None:
-    """Lets a CPU host show as many devices as `mesh` asks for, or this process's share of them.
+def set_up_devices(mesh: str) -> None:
+    """Lets a CPU host show as many devices as `mesh` asks for, or this process's share of them; keeps what is compiled.
 
     The function must be called before anything else uses JAX's backend.
     """
+    keep_compiled()
     devices = math.prod(parse_mesh(mesh, processes.count()).values())
     jax.config.update("jax_num_cpu_devices", max(1, devices // processes.count()))
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from o1p_jax.devices.axes import free_axes, partition
 from o1p_jax.models.grouped_product import grouped_product
+from o1p_jax.models.products import product
 from o1p_jax.models.remat import keep
 
 _TILES = (8, 512)
@@ -130,18 +131,16 @@ def _own_experts(
     low, high = _TILES
     tile = min(max(low, 1 << (-(-t * x // of) - 1).bit_length()), high)
 
-    def product(x_P_: Array, weight_E__: Array, bias_E_: Array | None) -> Array:
+    def of_groups(x_P_: Array, weight_E__: Array, bias_E_: Array | None) -> Array:
         out_P_ = grouped_product(x_P_, weight_E__, sizes_E, tile)
         return out_P_ if bias_E_ is None else out_P_ + bias_E_[of_row_P]
 
     x_PD = _permute(jnp.broadcast_to(x_TD[:, None], (t, x, d)).reshape(-1, d), order_P, places_P)
-    gate_PF = keep(product(x_PD, experts.gate_EDF, experts.gate_bias_EF))
-    up_PF = keep(product(x_PD, experts.up_EDF, experts.up_bias_EF))
-    out_PD = product(gated(gate_PF, up_PF), experts.down_EFD, None)
+    gate_PF = keep(of_groups(x_PD, experts.gate_EDF, experts.gate_bias_EF))
+    up_PF = keep(of_groups(x_PD, experts.up_EDF, experts.up_bias_EF))
+    out_PD = of_groups(gated(gate_PF, up_PF), experts.down_EFD, None)
     out_TXD = _permute(out_PD, places_P, order_P).reshape(t, x, d)
-    return jnp.einsum("TXD,TX->TD", out_TXD, weights_TX.astype(x_TD.dtype), preferred_element_type=jnp.float32).astype(
-        x_TD.dtype
-    )
+    return product("TXD,TX->TD", out_TXD, weights_TX).astype(x_TD.dtype)
 
 
 @jax.custom_vjp

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from o1p_jax.devices.axes import constrain
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.experts import Experts, expert_mlp, route
+from o1p_jax.models.products import product
 from o1p_jax.models.remat import keep
 from o1p_jax.models.rope import rotate
 
@@ -112,7 +113,7 @@ class Stack(nnx.Module):
         def cast(weight: nnx.Param | None) -> Array | None:
             return None if weight is None else weight[...].astype(x_BLD.dtype)
 
-        logits_BLE = jnp.einsum("BLD,DE->BLE", x_BLD, cast(self.router), preferred_element_type=jnp.float32)
+        logits_BLE = product("BLD,DE->BLE", x_BLD, self.router[...])
         if self.router_bias is not None:
             logits_BLE += self.router_bias[...][None, None]
         weights_BLX, chosen_BLX = route(logits_BLE, self.cfg.experts.per_token, self.cfg.experts.normalize)
@@ -172,6 +173,6 @@ def times(x: Array, factor: float) -> Array:
 
 
 def _project(equation: str, x: Array, weight: nnx.Param, bias: nnx.Param | None) -> Array:
-    """An einsum in the type of `x`, accumulated in float32; the bias is broadcast over rows and tokens."""
-    out = jnp.einsum(equation, x, weight[...].astype(x.dtype), preferred_element_type=jnp.float32).astype(x.dtype)
+    """A product in the type of `x`, accumulated in float32; the bias is broadcast over rows and tokens."""
+    out = product(equation, x, weight[...]).astype(x.dtype)
     return out if bias is None else out + bias[...].astype(x.dtype)[None, None]

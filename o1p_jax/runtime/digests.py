@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
-from o1p_jax.runtime.files import sha256_file, write_json
+from o1p_jax.runtime.files import sha256_file, user_cache, write_json
 
 
 def state(path: Path) -> list:
@@ -19,7 +18,7 @@ def state(path: Path) -> list:
 def kept_sha256(path: Path) -> str:
     """Returns the SHA-256 of the file's bytes, in hex; the file is read again only when its state has changed."""
     now = _own_state(path)
-    kept = _folder() / f"{hashlib.sha256(now[0].encode()).hexdigest()[:32]}.json"
+    kept = user_cache() / "digests" / f"{hashlib.sha256(now[0].encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
         found = json.loads(kept.read_text())
         if found["state"] == now:
@@ -34,7 +33,3 @@ def kept_sha256(path: Path) -> str:
 def _own_state(path: Path) -> list:
     """Returns the file's state, with the time (ns) of its last change of any kind, which nobody can set."""
     return [*state(path), path.stat().st_ctime_ns]
-
-
-def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "o1p_jax" / "digests"

@@ -19,6 +19,11 @@ _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _NAME_ERRNOS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
 
 
+def user_cache() -> Path:
+    """Returns this program's folder in the user's cache: what lies there only saves time, and may be removed."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "o1p_jax"
+
+
 @contextmanager
 def disk_errors(what: str | Path) -> Iterator[None]:
     """The block's refusals by the operating system to write `what` are raised as `refusal` has them."""

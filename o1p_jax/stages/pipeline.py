@@ -11,7 +11,7 @@ from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
-from o1p_jax.devices.mesh import make_mesh, simulate_devices
+from o1p_jax.devices.mesh import make_mesh, set_up_devices
 from o1p_jax.evaluation import table
 from o1p_jax.evaluation.summary import Result
 from o1p_jax.models.source import find_model
@@ -85,7 +85,7 @@ def export_run(run: Path, out: Path, step: int | None, dtype: str | None = None)
     if not (run / CONFIG).is_file():
         raise BadInput(f"run={run}: no run there ({CONFIG} is missing); name a run's folder")
     cfg, commit = load_saved(run / CONFIG)
-    simulate_devices(cfg.mesh)
+    set_up_devices(cfg.mesh)
     folder = newest_checkpoint(run, step)
     remove_leftovers(out.parent.glob(f".{out.name}.*"))
     with memory_errors("export", remedies.of_export(cfg.mesh)):

@@ -9,7 +9,7 @@ from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import PromptSet, make_prompts
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import check_divides
-from o1p_jax.devices.mesh import check_mesh, devices_for, gpus_of_job, simulate_devices
+from o1p_jax.devices.mesh import check_mesh, devices_for, gpus_of_job, set_up_devices
 from o1p_jax.grading.grader import Grader
 from o1p_jax.methods import method_of
 from o1p_jax.methods.own_reward import check_reward
@@ -128,7 +128,7 @@ def check_model(cfg: RunConfig, source: SourceModel, sampler: str, *, training: 
 
 def _devices(cfg: RunConfig) -> int:
     """Returns the number of devices that there are for the mesh; raises BadInput where they are too few."""
-    simulate_devices(cfg.mesh)
+    set_up_devices(cfg.mesh)
     if not apart(cfg):
         return devices_for(cfg.mesh)
     if (gpus := gpus_of_job()) is not None:

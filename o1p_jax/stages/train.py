@@ -11,7 +11,7 @@ from o1p_jax.config.text import flatten, from_dict, plain
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.devices import processes
-from o1p_jax.devices.mesh import devices_along, make_mesh, simulate_devices
+from o1p_jax.devices.mesh import devices_along, make_mesh, set_up_devices
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.children import child_main
 from o1p_jax.runtime.errors import BadInput
@@ -44,7 +44,7 @@ def train_and_export(cfg: RunConfig, source: SourceModel) -> None:
 
     Where another job does so already, the function waits for it, and goes on from what it leaves.
     """
-    simulate_devices(cfg.mesh)
+    set_up_devices(cfg.mesh)
     with owned(Path(cfg.run)) as still_own:
         if not is_done(cfg, source):
             _train_and_export(cfg, source, still_own)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from o1p_jax.devices.axes import free_axes, partition
+from o1p_jax.models.products import product
 
 
 def token_logprobs(
@@ -61,7 +62,7 @@ def _logprobs_on_device(
 
     @jax.checkpoint
     def one_chunk(hidden_BCD: Array, targets_BC: Array) -> Array:
-        logits_BCV = logits(jnp.einsum("bcd,dv->bcv", hidden_BCD, head_DV, preferred_element_type=jnp.float32))
+        logits_BCV = logits(product("bcd,dv->bcv", hidden_BCD, head_DV))
         # A masked sum, not a gather: a device holds only a part of the vocabulary.
         target_BC = jnp.sum(jnp.where(targets_BC[:, :, None] == words_11V, logits_BCV, 0.0), axis=-1)
         highest_BC = over_words(jax.lax.stop_gradient(jnp.max(logits_BCV, axis=-1)), jax.lax.pmax)

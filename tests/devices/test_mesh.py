@@ -27,8 +27,8 @@ def test_too_few_devices_names_both_numbers():
 
 def test_devices_are_simulated():
     script = (
-        "from o1p_jax.devices.mesh import make_mesh, simulate_devices\n"
-        "simulate_devices('3x2'); print(make_mesh('3x2').size)"
+        "from o1p_jax.devices.mesh import make_mesh, set_up_devices\n"
+        "set_up_devices('3x2'); print(make_mesh('3x2').size)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "6\n"

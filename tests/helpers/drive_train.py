@@ -101,13 +101,13 @@ def command(argv: list[str]) -> None:
         return supervise(place)
     os.environ["JAX_PLATFORMS"] = "cpu"
     from o1p_jax.devices import processes
-    from o1p_jax.devices.mesh import make_mesh, simulate_devices
+    from o1p_jax.devices.mesh import make_mesh, set_up_devices
 
     processes.start(place)
     keep_every_programs_compilation()
     optim = OptimConfig(learning_rate=1e-3, epochs=int(epochs))
     cfg = tiny_config(Path(run), every=int(every), optim=optim, mesh=mesh[0] if mesh else "8x1")
-    simulate_devices(cfg.mesh)
+    set_up_devices(cfg.mesh)
     from o1p_jax.models.source import find_model
     from o1p_jax.stages.export import export
     from o1p_jax.training.loop import train

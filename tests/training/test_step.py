@@ -200,8 +200,8 @@ def test_the_compiled_step_holds_no_array_of_tokens_times_vocabulary_beyond_a_ch
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [("float32", "HIGHEST"), ("bfloat16", "DEFAULT")])
-def test_products_are_as_exact_as_their_type(dtype, precision):
-    """Those of the derivatives too, which attention and experts have of their own."""
+def test_products_are_as_exact_as_their_type_and_have_factors_of_it(dtype, precision):
+    """The derivatives' products too."""
     model = read_config(
         MODEL | dict(model_type="qwen3_moe", moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2)
     )
@@ -215,6 +215,9 @@ def test_products_are_as_exact_as_their_type(dtype, precision):
     ):
         products = [line for line in program.as_text().splitlines() if "stablehlo.dot_general" in line]
         assert len(products) > 10 and all(f"precision = [{precision}, {precision}]" in line for line in products)
+        short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+        factors = [re.findall(r"(b?f\d+)>", line.split(" : ")[-1].split(" -> ")[0]) for line in products]
+        assert all(pair == [short, short] for pair in factors), factors
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ def keep_compiled() -> None:
     A folder that JAX's own settings name (JAX_COMPILATION_CACHE_DIR) has its way, as has JAX_ENABLE_COMPILATION_CACHE.
     A folder that can't be written costs time only.
     """
-    if jax.config.read("jax_compilation_cache_dir") is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
     folder = user_cache() / "compiled" / _machine()
     with suppress(OSError):

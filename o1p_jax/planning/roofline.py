@@ -10,7 +10,7 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.sizes import model_sizes
 
 
-def step_flops(model: DecoderConfig, tokens: int, row_length: int, trained: int | None = None) -> float:
+def step_flops(model: DecoderConfig, tokens: float, row_length: int, trained: int | None = None) -> float:
     """Returns the operations of a step on `tokens` tokens in full rows of one text each.
 
     The last `trained` layers are trained (None: the whole model). A parameter takes 2 operations a token forward and 4
@@ -29,7 +29,7 @@ def step_flops(model: DecoderConfig, tokens: int, row_length: int, trained: int 
     return tokens * (flops + 4 * model.heads * model.head_dim * attention)
 
 
-def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: ComputeConfig) -> float:
+def computed_flops(model: DecoderConfig, tokens: float, row_length: int, compute: ComputeConfig) -> float:
     """Returns the operations of a step with those that the backward pass computes again.
 
     These are the logits always, and the trained layers under full rematerialisation.
@@ -43,7 +43,7 @@ def computed_flops(model: DecoderConfig, tokens: int, row_length: int, compute: 
 
 
 def memory_bytes(
-    model: DecoderConfig, device_state: float, tokens: float, microbatches: int, mesh: Mapping[str, int],
+    model: DecoderConfig, device_state: float, tokens: float, microbatches: float, mesh: Mapping[str, int],
     compute: ComputeConfig,
 ) -> float:  # fmt: skip
     """Returns the bytes that a device reads and writes in a step.

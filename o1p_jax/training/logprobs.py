@@ -46,7 +46,7 @@ def _logprobs_on_device(
     axes: tuple[str, ...],
 ) -> Array:  # fmt: skip
     """The log-probabilities of a device's rows; each device along "tensor" has a part of the vocabulary."""
-    *rows, d = hidden_BLD.shape
+    rows = hidden_BLD.shape[:2]
     count = math.prod(rows)
     chunks = -(-count // chunk)
     size = -(-count // chunks)
@@ -54,7 +54,9 @@ def _logprobs_on_device(
     def parts(x: Array) -> Array:
         """B L ... -> N C ..."""
         flat = x.reshape(count, *x.shape[2:])
-        return jnp.pad(flat, ((0, chunks * size - count), *((0, 0),) * (x.ndim - 2))).reshape(chunks, size, *x.shape[2:])
+        return jnp.pad(flat, ((0, chunks * size - count), *((0, 0),) * (x.ndim - 2))).reshape(
+            chunks, size, *x.shape[2:]
+        )
 
     words_1V = jnp.arange(head_DV.shape[1], dtype=targets_BL.dtype)[None, :]
     if axes:
@@ -74,4 +76,4 @@ def _logprobs_on_device(
         return over_words(target_C, jax.lax.psum) - highest_C - jnp.log(total_C)
 
     logprobs_NC = jax.lax.map(lambda part: one_chunk(*part), (parts(hidden_BLD), parts(targets_BL)))
-    return logprobs_NC.reshape(-1)[:count].reshape(tuple(rows))
+    return logprobs_NC.reshape(-1)[:count].reshape(rows)

@@ -70,7 +70,7 @@ def train(
         tokens=tokens_per_device(cfg.batch.tokens_per_device, model, cfg.compute, mesh),
         row_length=cfg.batch.row_length,
     )
-    check_fits(samples, room)
+    check_fits(samples.lengths, room)
     steps = make_steps(samples.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, room)
     last, my_rows = len(steps.packed), [local_rows(mesh, shape.rows) for shape in steps.shapes]
 
@@ -146,8 +146,8 @@ def train(
             for step in range(done + 1, last + 1):
                 any_stopped = processes.any_of(stopped, mesh)
                 batches = zip(next(data), steps.shapes, strict=True)
-                placed = tuple(put_batch(batch, mesh, shape.rows) for batch, shape in batches)
-                state, metrics = step_fn(state, frozen, placed)
+                on_devices = tuple(put_batch(batch, mesh, shape.rows) for batch, shape in batches)
+                state, metrics = step_fn(state, frozen, on_devices)
                 if pending:
                     report(*pending)
                 pending = step, metrics

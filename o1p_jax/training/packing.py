@@ -14,7 +14,6 @@ import numpy as np
 from o1p_jax.config.tree import BatchConfig
 from o1p_jax.data.records import TrainingSample
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.shapes import Packed, Packer, Room, Rows, Shape, Shapes
 
 Samples = Mapping[int, TrainingSample] | Sequence[TrainingSample]
@@ -55,8 +54,13 @@ class Steps:
     """A: for each shape, as many as the step with the most takes; other steps leave the last ones empty."""
     segments: tuple[int, ...]
     """M: for each shape, the most samples that a row holds."""
-    tokens: int
-    """Tokens of all steps together."""
+    lengths: list[int]
+    """The samples' lengths, for each epoch anew."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all steps together."""
+        return sum(self.lengths)
 
     @property
     def shapes(self) -> Shapes:
@@ -80,15 +84,15 @@ class Steps:
         return ", ".join(f"up to {count} x {shape.rows} rows x {shape.length:,} tokens" for count, shape in shown)
 
 
-def check_fits(samples: TrainingSet, room: Room) -> None:
+def check_fits(lengths: Sequence[int], room: Room) -> None:
     """Raises BadInput where there is no sample, or one that a row has no room for: samples are never cut."""
-    if not len(samples):
+    if not len(lengths):
         raise BadInput("no samples to train on; look at the run's weights")
-    longest = max(samples.lengths)
+    longest = max(lengths)
     if longest > room.row_length:
-        longer = sum(length > room.row_length for length in samples.lengths)
+        longer = sum(length > room.row_length for length in lengths)
         raise BadInput(
-            f"batch.row_length={room.row_length}: {longer} of {len(samples)} samples are longer, up to {longest} "
+            f"batch.row_length={room.row_length}: {longer} of {len(lengths)} samples are longer, up to {longest} "
             "tokens; raise it"
         )
     if longest > room.tokens * room.parts:
@@ -121,7 +125,7 @@ def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: in
         packer=packer,
         microbatches=tuple(max(1, *map(len, of_shape)) for of_shape in by_shape),
         segments=tuple(most_segments(rows for step in of_shape for rows in step) for of_shape in by_shape),
-        tokens=sum(map(sum, of_steps)),
+        lengths=[length for of_step in of_steps for length in of_step],
     )
 
 

@@ -137,7 +137,7 @@ def _choose(steps: Sequence[Sequence[int]], room: Room, extra: int) -> Shapes:
     count = max(4, _SAMPLES_TRIED // max(map(len, steps)))
     tried = [sorted(lengths, reverse=True) for lengths in steps[:: -(-len(steps) // count)]]
 
-    def cheapest(sets: Iterable[Shapes], best: Shapes, cost: float) -> tuple[Shapes, float]:
+    def cheapest(sets: Iterable[Shapes], best: Shapes, cost: float | int) -> tuple[Shapes, float | int]:
         """The set that costs the least, and its cost: `best` where none costs less than `cost`."""
         for shapes in sets:
             total = 0
@@ -156,7 +156,7 @@ def _choose(steps: Sequence[Sequence[int]], room: Room, extra: int) -> Shapes:
                 yield tuple(sorted((*kept, shape), key=lambda s: (-s.length, -s.rows)))
 
     lengths = sorted({_up(x, unit) for x in np.geomspace(most / 16, most, 16)} | {least})
-    everywhere = [shape for length in lengths for shape in _of_length(length, room)]
+    everywhere = [shape for length in lengths for shape in _of_length(length, room, max(map(len, steps)))]
 
     def nearby(shape: Shape) -> Iterator[Shape]:
         for length in sorted({_up(shape.length * share, unit) for share in (0.92, 0.96, 0.98, 1.02, 1.04, 1.08)}):
@@ -164,7 +164,7 @@ def _choose(steps: Sequence[Sequence[int]], room: Room, extra: int) -> Shapes:
                 yield Shape(shape.rows, length)
 
     best, cost = cheapest(sets((), everywhere), (), math.inf)
-    while len(best) < MOST_SHAPES:
+    while len(best) < MOST_SHAPES and len(steps) > _COMPILATION:
         found, less = cheapest(sets(best, everywhere), best, cost)
         for distance in ("far", "near", "near"):
             for shape in found:
@@ -176,9 +176,9 @@ def _choose(steps: Sequence[Sequence[int]], room: Room, extra: int) -> Shapes:
     return best
 
 
-def _of_length(length: int, room: Room) -> Iterator[Shape]:
-    """The shapes of this length: 1, 2, 4, ... rows a device, and as many as fit."""
-    most = max(1, room.tokens * room.parts // length)
+def _of_length(length: int, room: Room, samples: int) -> Iterator[Shape]:
+    """The shapes of this length: 1, 2, 4, ... rows a device, and as many as fit or `samples` samples may need."""
+    most = max(1, min(room.tokens * room.parts // length, -(-samples // room.devices)))
     for rows in sorted({2**n for n in range(most.bit_length())} | {most}):
         yield Shape(room.devices * rows, length)
 
@@ -188,7 +188,8 @@ def _cheapest(lengths: list[int], shapes: Shapes, extra: int) -> tuple[int, list
 
     `lengths` are in descending order; a microbatch costs its slots and `extra`.
     """
-    left, filled, cost = list(range(len(lengths))), [], 0
+    left, cost = list(range(len(lengths))), 0
+    filled: list[tuple[Shape, list[int]]] = []
     largest = max(shape.slots for shape in shapes)
 
     def split_off(shape: Shape) -> list[int]:
@@ -239,5 +240,5 @@ def _dealt(rows: Rows, devices: int) -> Rows:
     return [row for of_device in zip(*turns, strict=True) for row in of_device]
 
 
-def _up(x: float, unit: int) -> int:
+def _up(x: float | int, unit: int) -> int:
     return math.ceil(x / unit) * unit

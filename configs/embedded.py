@@ -22,7 +22,7 @@ def config() -> RunConfig:
         sampling=SamplingConfig(samples_per_problem=8, max_tokens=384, slots=128, problems_per_shard=128),
         # Chosen on embedded:validation, see docs/decisions.md.
         method=O1PrunerParams(lam=4.5, epsilon=0.05, m=8),
-        batch=BatchConfig(sequences=32, row_length=768, rows_per_microbatch=8),
+        batch=BatchConfig(sequences=32, row_length=1024),
         compute=ComputeConfig(dtype="float32"),
         optim=OptimConfig(learning_rate=2e-4),
         checkpoint=CheckpointConfig(every=25),

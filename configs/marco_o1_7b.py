@@ -32,7 +32,7 @@ def config() -> RunConfig:
         ),
         sampling=SamplingConfig(sampler="vllm", samples_per_problem=16, max_tokens=8192),
         method=O1PrunerParams(lam=2.0, epsilon=0.2, m=2),
-        batch=BatchConfig(sequences=32, row_length=9216, rows_per_microbatch=8),
+        batch=BatchConfig(sequences=32, row_length=9216),
         optim=OptimConfig(learning_rate=2e-7, warmup=0.1, max_grad_norm=10.0),
         evaluation=EvaluationConfig(max_tokens=8192),
     )

@@ -34,7 +34,7 @@ def config() -> RunConfig:
             sampler="vllm", samples_per_problem=12, max_tokens=8192, vllm=VllmConfig(tensor_parallel=8)
         ),
         method=O1PrunerParams(lam=5.0, epsilon=0.2, m=2),
-        batch=BatchConfig(sequences=32, row_length=9216, rows_per_microbatch=32),
+        batch=BatchConfig(sequences=32, row_length=9216),
         compute=ComputeConfig(trainable_layers=48, remat="full"),
         optim=OptimConfig(learning_rate=2e-6, warmup=0.1, max_grad_norm=10.0),
         evaluation=EvaluationConfig(max_tokens=8192),

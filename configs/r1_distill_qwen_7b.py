@@ -28,7 +28,7 @@ def config() -> RunConfig:
         ),
         sampling=SamplingConfig(sampler="vllm", samples_per_problem=16, max_tokens=16384),
         method=O1PrunerParams(lam=2.0, epsilon=0.2, m=2),
-        batch=BatchConfig(sequences=32, row_length=16384 + 1024, rows_per_microbatch=8),
+        batch=BatchConfig(sequences=32, row_length=16384 + 1024),
         compute=ComputeConfig(remat="full"),
         optim=OptimConfig(learning_rate=2e-6),
         evaluation=EvaluationConfig(samples_per_problem=4, temperature=0.6, top_p=0.95, max_tokens=16384),

@@ -42,7 +42,7 @@ def config() -> RunConfig:
             vllm=VllmConfig(python=".venv-vllm/bin/python", dtype="bfloat16", kv_cache_gib=2.0),
         ),
         method=O1PrunerParams(lam=2.0, epsilon=0.2, m=2),
-        batch=BatchConfig(sequences=8, row_length=1024, rows_per_microbatch=2),
+        batch=BatchConfig(sequences=8, row_length=1024),
         compute=ComputeConfig(dtype="float32", logprob_chunk=128),
         optim=OptimConfig(learning_rate=1e-5),
         checkpoint=CheckpointConfig(every=8),

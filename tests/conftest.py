@@ -21,8 +21,9 @@ jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Folders whose signatures hold array shapes; elsewhere the checks would only cost time.
-_SHAPED = ("devices", "evaluation", "methods", "models", "sampling", "training")
+# Folders and modules whose signatures hold array shapes; elsewhere the checks would only cost time.
+_SHAPED = ("devices", "evaluation", "methods", "models", "sampling", "training.logprobs", "training.optimizer",
+           "training.step", "training.trainable")  # fmt: skip
 install_import_hook([f"o1p_jax.{name}" for name in _SHAPED], "beartype.beartype")
 
 

@@ -17,7 +17,7 @@ from o1p_jax.config.chips import Topology
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import cli
 
-_SWEPT = ("mesh", "compute.remat", "batch.rows_per_microbatch")
+_SWEPT = ("mesh", "compute.remat")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,15 @@ class Arguments(cli.RunFlags):
     topology: str | None = None
     """A chip and the pod's shape: v5e:16x16, v5p:4x4x4, v6e:8x8, 7x:4x4x4, or h100:8x8 (hosts x GPUs)."""
     sweep: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Weighs meshes, rematerialisation and rows for the pod by formula, and compiles the best six."""
+    """Weighs meshes and rematerialisation for the pod by formula, and compiles the best six."""
     json: Path | None = None
     """A file for all figures; with --sweep, those of each plan."""
     problems_count: int | None = None
     """Number of problems of the whole job; left out: problems.limit_train, or 5,000."""
     solution_tokens: int | None = None
-    """Mean length of a solution in the whole job, in tokens; left out: half of sampling.max_tokens."""
+    """Mean length of a solution in tokens, sampling.max_tokens being the cap; left out: half of that. A pool that is
+    named and not empty (--pool) tells the lengths itself.
+    """
     price: float | None = None
     """A chip's hour in US dollars; left out: the chip's list price."""
 
@@ -63,5 +65,6 @@ def command(argv: list[str]) -> None:
         args.json.write_text(json.dumps(figures if args.sweep else figures[0], indent=1))
     if not found[0].memory.fits:
         raise BadInput(
-            f"{cfg.model} does not fit {pod}: take more chips, --compute.remat=full, or smaller microbatches"
+            f"{cfg.model} does not fit {pod}: take more chips, --compute.remat=full, or a smaller "
+            "--batch.tokens_per_device"
         )

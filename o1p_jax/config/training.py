@@ -10,18 +10,18 @@ from o1p_jax.runtime.fields import EVALUATION, LARGEST_SEED, SAMPLES, TRAINING, 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """How samples are packed into rows, and rows into steps."""
+    """How many samples a step has, and the limits that they are packed by."""
 
     FLAG: ClassVar[str] = "batch."
 
     sequences: int = option(32, TRAINING, least=1, most=2**20)
     """Number of samples in a step (the authors: 32)."""
     row_length: int = option(9216, WEIGHTS, TRAINING, least=1, most=2**21)
-    """Number of tokens in a row, which must hold the longest prompt with the longest solution."""
+    """The most tokens in a row, which must hold the longest prompt with the longest solution."""
     too_long: Literal["refuse", "drop"] = option("refuse", WEIGHTS)
     """Samples longer than a row: refused, or dropped before rewards are normalised, and counted; never cut."""
-    rows_per_microbatch: int = option(8, least=1, most=2**16)
-    """Rows, on all devices together, that pass through the model at a time; a step adds up as many as it needs."""
+    tokens_per_device: int | None = option(None, least=1, most=2**24)
+    """The most tokens of a device that pass through the model at a time; left out: as many as fit its memory."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -40,7 +40,7 @@ class ComputeConfig:
     remat: Literal["none", "light", "full"] = option("light")
     """What the backward pass computes again: nothing; all but matrix products; all but the layers' inputs."""
     logprob_chunk: int = option(512, least=1)
-    """Number of tokens of a row whose logits exist at a time."""
+    """Number of tokens of a device whose logits exist at a time."""
     deterministic: bool = option(False)
     """The same bits from the same command on GPUs too: no atomic sums, no tuning, vLLM's batch-invariant kernels."""
 

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,23 @@ from jax.experimental import topologies
 from o1p_jax.config.chips import GIB, Topology
 from o1p_jax.config.mesh import mesh_text, parse_mesh
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.devices.axes import check_divides
+from o1p_jax.devices.axes import DATA_AXES, check_divides
 from o1p_jax.devices.mesh import mesh_of
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params, param_shardings
 from o1p_jax.models.families import read_config
 from o1p_jax.models.hf.hub import load_config, resolve_model
+from o1p_jax.models.sizes import model_sizes
 from o1p_jax.planning.hlo import Collective, collectives
 from o1p_jax.planning.job_cost import JobCost, job_cost
-from o1p_jax.planning.roofline import activation_bytes, computed_flops, memory_bytes, model_sizes, step_flops
+from o1p_jax.planning.lengths import planned_lengths
+from o1p_jax.planning.roofline import computed_flops, memory_bytes, step_flops
 from o1p_jax.planning.step_time import StepTime, link_seconds
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
-from o1p_jax.stages.preflight import mesh_sizes
-from o1p_jax.training.packing import Batch
+from o1p_jax.training.memory import token_bytes, tokens_that_fit
+from o1p_jax.training.packing import Batch, Steps, check_fits, make_steps
+from o1p_jax.training.shapes import Room, Shape
 from o1p_jax.training.step import TrainState, batch_sharding, make_train_step, state_shardings, train_state
 from o1p_jax.training.trainable import layer_splits, split_frozen
 
@@ -44,8 +48,8 @@ _KNOWN = Path(__file__).parent / "hub.json"
 """The config.json of models that are known without their files."""
 _H100 = Path(__file__).parent / "h100.txtpb"
 """XLA's description of the GPU."""
-_SEGMENTS = 8
-"""The most samples of a row that a plan reckons with."""
+_SAMPLES = 10_000
+"""The most samples that a plan packs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +83,13 @@ class PodPlan:
     mesh: dict[str, int]
     parameters: int
     tokens: int
-    """Token slots of a step: all its rows, full."""
-    rows: int
-    microbatches: int
+    """Tokens of a step, on average."""
+    fill: float
+    """Share of a step's computed token slots that hold a token."""
+    shapes: tuple[Shape, ...]
+    """The shapes of the microbatches."""
+    microbatches: float
+    """Microbatches of a step, on average."""
     remat: str
     compile_seconds: float
     memory: Memory
@@ -103,9 +111,10 @@ def plan(
 ) -> PodPlan:  # fmt: skip
     """Compiles the step of `cfg` for the pod, and estimates the cost of the job on `problems` problems.
 
-    Solutions are `solution_tokens` long on average (left out: half of sampling.max_tokens); `price` is a chip's hour in
-    dollars (left out: the list price in config/chips.py). Raises `BadInput` for a mesh that does not suit model or pod,
-    and for a program that does not fit.
+    Solutions are as long as those in the pool of `cfg`, or on average `solution_tokens` (left out: half of
+    sampling.max_tokens), see `planned_lengths`; the largest of the shapes that follow is compiled. `price` is a chip's
+    hour in dollars (left out: the list price in config/chips.py). Raises `BadInput` for a mesh that does not suit model
+    or pod, and for a program that does not fit.
     """
     jax.config.update("jax_platforms", "cpu")  # libtpu is here to compile, not to find chips
     model, shape = model_config(cfg), parse_mesh(cfg.mesh, topology.devices)
@@ -114,16 +123,17 @@ def plan(
             f"mesh={cfg.mesh}: has {math.prod(shape.values())} devices, {topology} has {topology.devices}; "
             "give --mesh=fsdp:-1 or another that fits"
         )
-    check_divides(cfg.mesh, mesh_sizes(cfg, model), topology.devices)
+    check_divides(cfg.mesh, model.axis_sizes(), topology.devices)
     mesh = mesh_of(devices_of(topology), tuple(shape.values()))
     splits = layer_splits(model.layers, cfg.compute.trainable_layers)
-    microbatches = -(-cfg.batch.sequences // cfg.batch.rows_per_microbatch)
+    solution_tokens = solution_tokens or max(1, cfg.sampling.max_tokens // 2)
+    steps = planned_steps(cfg, model, topology, shape, min(_SAMPLES, problems * cfg.method.m), solution_tokens)
     state, frozen, shardings = abstract_state(cfg, model, splits, mesh)
     step: Any = make_train_step(model, splits, cfg.training, 1000, mesh, shardings)
-    say(f"compile {cfg.model} for {topology}, mesh {mesh_text(shape)}")
+    say(f"compile {cfg.model} for {topology}, mesh {mesh_text(shape)}, {steps.text}")
     start = time.perf_counter()
     try:
-        compiled = step.lower(state, frozen, abstract_batch(cfg, microbatches, mesh)).compile()
+        compiled = step.lower(state, frozen, (abstract_batch(steps, mesh),)).compile()
     except Exception as e:
         if "RESOURCE_EXHAUSTED" not in str(e):
             raise
@@ -131,37 +141,66 @@ def plan(
         used = f"needs {found[1]} of {found[2]} a chip" if found else "exceeds the chip's memory"
         raise BadInput(
             f"{cfg.model} on {topology}, mesh {mesh_text(shape)}: does not fit: {used}; take more chips, "
-            "--compute.remat=full, fewer batch.rows_per_microbatch, or a tensor or context axis"
+            "--compute.remat=full, a smaller --batch.tokens_per_device, or a tensor or context axis"
         ) from None
     seconds = time.perf_counter() - start
 
-    rows = microbatches * cfg.batch.rows_per_microbatch
-    tokens = rows * cfg.batch.row_length
-    of_device = tokens / topology.devices * shape["tensor"]
-    memory = _memory(compiled.memory_analysis(), cfg, model, topology, shape, state)
+    memory = _memory(compiled.memory_analysis(), cfg, model, topology, shape, state, steps)
     sent = collectives(compiled.as_text(), shape)
-    for_all = [c._replace(times=c.times * microbatches, bytes=c.bytes * microbatches) for c in sent]
+    count = len(steps.packed)
+    microbatches = sum(len(of_shape) for packed in steps.packed for of_shape in packed) / count
+    # Of one microbatch, the largest: what goes along "tensor" and "context" is less for the others.
+    for_all = [c._replace(times=round(c.times * microbatches), bytes=round(c.bytes * microbatches)) for c in sent]
+    tokens, slots = steps.tokens / count, steps.slots / count
+    # Rows of one text each, of a length that has as much attention a token as these samples have.
+    lengths = np.array(steps.lengths)
+    length = round(float((lengths**2).sum() / lengths.sum()))
     chip = topology.chip
     peak = topology.chips * chip.flops
-    moved = memory_bytes(model, memory.parameters + memory.moments, of_device, microbatches, shape, cfg.compute)
+    moved = memory_bytes(
+        model, memory.parameters + memory.moments, slots / topology.devices * shape["tensor"], microbatches, shape,
+        cfg.compute,
+    )  # fmt: skip
     estimate = StepTime(
         seconds={
-            "compute": computed_flops(model, tokens, cfg.batch.row_length, cfg.compute) / peak,
+            "compute": computed_flops(model, slots, length, cfg.compute) / peak,
             "memory": moved / (chip.memory_bandwidth / chip.devices),
         }
         | {f"links {axis}": s for axis, s in link_seconds(topology, for_all, shape).items()},
-        model_flops=step_flops(model, tokens, cfg.batch.row_length, cfg.compute.trainable_layers),
+        model_flops=step_flops(model, tokens, length, cfg.compute.trainable_layers),
         peak_flops=peak,
     )
     return PodPlan(
         model=cfg.model, topology=str(topology), chips=topology.chips, mesh=shape, parameters=model_sizes(model).total,
-        tokens=tokens, rows=rows, microbatches=microbatches, remat=cfg.compute.remat, compile_seconds=seconds,
-        memory=memory, collectives=tuple(for_all), estimate=estimate,
+        tokens=round(tokens), fill=steps.fill, shapes=steps.shapes, microbatches=microbatches, remat=cfg.compute.remat,
+        compile_seconds=seconds, memory=memory, collectives=tuple(for_all), estimate=estimate,
         job=job_cost(
-            cfg, model, topology, estimate, microbatches, problems,
-            solution_tokens or max(1, cfg.sampling.max_tokens // 2), chip.price if price is None else price,
+            cfg, model, topology, estimate, steps.fill, problems, solution_tokens,
+            chip.price if price is None else price,
         ),
     )  # fmt: skip
+
+
+def planned_steps(
+    cfg: RunConfig, model: DecoderConfig, topology: Topology, shape: Mapping[str, int], count: int,
+    solution_tokens: int,
+) -> Steps:  # fmt: skip
+    """Returns the steps that the run would make on the pod with the mesh `shape` and `count` samples."""
+    given = cfg.batch.tokens_per_device
+    room = Room(
+        devices=math.prod(shape[axis] for axis in DATA_AXES),
+        parts=shape["context"],
+        tokens=tokens_that_fit(model, cfg.compute, shape, usable_memory(topology)) if given is None else given,
+        row_length=cfg.batch.row_length,
+    )
+    lengths = planned_lengths(cfg, count, solution_tokens)
+    check_fits(lengths, room)
+    return make_steps(lengths, cfg.batch, 1, cfg.seed, room)
+
+
+def usable_memory(topology: Topology) -> float:
+    """Returns the bytes of a device that JAX takes."""
+    return topology.chip.memory * topology.chip.usable / topology.chip.devices
 
 
 def lines(found: PodPlan) -> list[str]:
@@ -178,7 +217,9 @@ def lines(found: PodPlan) -> list[str]:
         f"GiB a device: parameters {gib(memory.parameters)}, moments {gib(memory.moments)}, all arguments "
         f"{gib(memory.arguments)}, temporaries {gib(memory.temporaries)} (activations about {gib(memory.activations)})",
         f"peak {gib(memory.peak)} of {gib(memory.available)} GiB a device: {verdict}",
-        f"a step: {found.tokens:,} tokens in {found.microbatches} microbatches, {estimate.model_flops:.3g} model FLOPs",
+        f"a step: {found.tokens:,} tokens in {found.microbatches:.1f} microbatches of "
+        f"{', '.join(f'{s.rows} x {s.length:,}' for s in found.shapes)} slots, {found.fill:.0%} filled, "
+        f"{estimate.model_flops:.3g} model FLOPs",
     ]
     for c in found.collectives:
         shown.append(f"  {c.kind} along {c.axis}: {c.times:,} a step, {gib(c.bytes)} GiB received a device")
@@ -245,36 +286,39 @@ def abstract_state(cfg: RunConfig, model: DecoderConfig, splits: Any, mesh: Any)
     return state, placed(low, kept), shardings
 
 
-def abstract_batch(cfg: RunConfig, microbatches: int, mesh: Any) -> Batch:
-    """Returns the shapes and shardings of a step's batch."""
-    rows = (microbatches, cfg.batch.rows_per_microbatch)
+def abstract_batch(steps: Steps, mesh: Any) -> Batch:
+    """Returns the shapes and shardings of a step's microbatches of the shape with the most slots."""
+    s = max(range(len(steps.shapes)), key=lambda s: steps.shapes[s].slots)
+    shape, count, segments = steps.shapes[s], steps.microbatches[s], steps.segments[s]
 
     def array(width: int, dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((*rows, width), dtype, sharding=batch_sharding(mesh))
+        return jax.ShapeDtypeStruct((count, shape.rows, width), dtype, sharding=batch_sharding(mesh))
 
-    tokens = array(cfg.batch.row_length, jnp.int32)
+    tokens = array(shape.length, jnp.int32)
     return Batch(
         ids_RL=tokens, segments_RL=tokens, positions_RL=tokens, targets_RL=tokens,
-        mask_RL=array(cfg.batch.row_length, jnp.bool_), ref_logprobs_RL=array(cfg.batch.row_length, jnp.float32),
-        weights_RM=array(_SEGMENTS, jnp.float32), present_RM=array(_SEGMENTS, jnp.bool_),
+        mask_RL=array(shape.length, jnp.bool_), ref_logprobs_RL=array(shape.length, jnp.float32),
+        weights_RM=array(segments, jnp.float32), present_RM=array(segments, jnp.bool_),
     )  # fmt: skip
 
 
 def _memory(
-    stats: Any, cfg: RunConfig, model: DecoderConfig, topology: Topology, shape: dict[str, int], state: TrainState
-) -> Memory:
+    stats: Any, cfg: RunConfig, model: DecoderConfig, topology: Topology, shape: dict[str, int], state: TrainState,
+    steps: Steps,
+) -> Memory:  # fmt: skip
     """The memory of a device, from the compiler's figures and the state's shapes."""
 
     def bytes_of(tree: Any) -> int:
         leaves = jax.tree.leaves(tree)
         return sum(math.prod(a.sharding.shard_shape(a.shape)) * np.dtype(a.dtype).itemsize for a in leaves)
 
+    most = max(s.slots for s in steps.shapes)
     return Memory(
         parameters=bytes_of(state.params),
         moments=bytes_of(state.opt_state),
         arguments=stats.argument_size_in_bytes,
         temporaries=stats.temp_size_in_bytes,
-        activations=round(activation_bytes(model, cfg, shape)),
+        activations=round(token_bytes(model, cfg.compute, shape) * most / topology.devices * shape["tensor"]),
         peak=stats.peak_memory_in_bytes,
-        available=round(topology.chip.memory * topology.chip.usable / topology.chip.devices),
+        available=round(usable_memory(topology)),
     )

@@ -13,10 +13,11 @@ from o1p_jax.data.prompts import Prompter, make_prompts
 from o1p_jax.devices.axes import check_divides
 from o1p_jax.grading.grader import Grader
 from o1p_jax.models.hf.hub import load_config, resolve_model
-from o1p_jax.planning.roofline import device_bytes, model_sizes
+from o1p_jax.models.sizes import model_sizes
 from o1p_jax.stages.pool import brings_problems, pool_path
-from o1p_jax.stages.preflight import check_functions, mesh_sizes
+from o1p_jax.stages.preflight import check_functions
 from o1p_jax.stages.run_folder import dated
+from o1p_jax.training.memory import device_bytes
 
 _SHOWN = 3
 
@@ -34,7 +35,7 @@ def lines(cfg: RunConfig) -> Iterator[str]:
     """Yields the lines of `dry_run`."""
     folder = resolve_model(cfg.model, cfg.revision, weights=False)
     model = load_config(folder)
-    check_divides(cfg.mesh, mesh_sizes(cfg, model))
+    check_divides(cfg.mesh, model.axis_sizes())
     check_functions(cfg)
     yield f"model     {cfg.model}: {model.layers} layers, {model_sizes(model).total:,} parameters (weights not read)"
 
@@ -61,17 +62,18 @@ def lines(cfg: RunConfig) -> Iterator[str]:
     )
     kept = len(problems) * min(cfg.method.m, draw.samples_per_problem)
     yield (
-        f"shapes    a step: {batch.sequences} solutions in rows of {batch.row_length:,} tokens, up to "
-        f"{math.ceil(batch.sequences / batch.rows_per_microbatch)} microbatches of {batch.rows_per_microbatch} rows"
+        f"shapes    a step: {batch.sequences} solutions in rows of up to {batch.row_length:,} tokens; the solutions' "
+        "lengths will decide on the rows"
     )
     yield (
         f"steps     up to {cfg.optim.epochs * math.ceil(kept / batch.sequences):,}: {len(problems):,} problems x "
         f"m={cfg.method.m}, {batch.sequences} solutions a step, epochs={cfg.optim.epochs}"
     )
     mesh = parse_mesh(cfg.mesh)
+    tokens = batch.tokens_per_device or math.ceil(batch.row_length / mesh["context"])
     yield (
-        f"memory    about {device_bytes(cfg, model, mesh) / GIB:.2f} GiB a device of the mesh {mesh_text(mesh)}, by "
-        "formula; o1p plan compiles the step and tells it exactly"
+        f"memory    about {device_bytes(model, cfg.compute, mesh, tokens) / GIB:.2f} GiB a device of the mesh "
+        f"{mesh_text(mesh)} for {tokens:,} tokens at a time, by formula; o1p plan compiles the step and tells exactly"
     )
     yield "dry run: nothing was sampled, trained or written"
 

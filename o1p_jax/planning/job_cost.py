@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from o1p_jax.config.chips import Topology
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.models.config import DecoderConfig
-from o1p_jax.planning.roofline import model_sizes, step_flops
+from o1p_jax.models.sizes import model_sizes
+from o1p_jax.planning.roofline import step_flops
 from o1p_jax.planning.step_time import StepTime
 
 _BFLOAT16 = 2
@@ -44,13 +45,13 @@ class JobCost:
 
 
 def job_cost(
-    cfg: RunConfig, model: DecoderConfig, topology: Topology, step_time: StepTime, microbatches: int, problems: int,
+    cfg: RunConfig, model: DecoderConfig, topology: Topology, step_time: StepTime, fill: float, problems: int,
     solution_tokens: int, price: float | None,
 ) -> JobCost:  # fmt: skip
     """Returns the cost of a job on `problems` problems whose solutions have `solution_tokens` tokens on average.
 
-    `step_time` is the time of a step of `microbatches` microbatches, of which packed solutions need fewer. `price` is a
-    chip's hour in US dollars; None leaves the dollars out.
+    `step_time` is the time of a step, and `fill` the share of the computed slots that hold a token. `price` is a chip's
+    hour in US dollars; None leaves the dollars out.
     """
     sampled = problems * cfg.sampling.samples_per_problem
     chips, batch, rate = sampling_rate(model, topology, solution_tokens)
@@ -58,11 +59,9 @@ def job_cost(
     replicas = topology.chips // chips
     kept = problems * cfg.method.m
     steps = -(-kept // cfg.batch.sequences) * cfg.optim.epochs
-    rows = -(-cfg.batch.sequences // max(1, cfg.batch.row_length // solution_tokens))  # packed, all of the mean length
-    used = -(-rows // cfg.batch.rows_per_microbatch)
-    forward = step_flops(model, kept * solution_tokens, solution_tokens) / 3
+    forward = step_flops(model, kept * solution_tokens / fill, solution_tokens) / 3
     sampling = sampled * solution_tokens / (rate * replicas)
-    reference, training = forward / step_time.peak_flops, steps * step_time.step * used / microbatches
+    reference, training = forward / step_time.peak_flops, steps * step_time.step
     hours = (sampling + reference + training) / 3600
     return JobCost(
         problems=problems, solution_tokens=solution_tokens, replica_chips=chips, batch=batch, sampling=sampling,

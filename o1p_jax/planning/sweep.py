@@ -1,23 +1,30 @@
-"""Which mesh, rematerialisation and number of rows suit a pod? Many are weighed by formula, the best are compiled."""
+"""Which mesh and rematerialisation suit a pod? Many are weighed by formula, the best are compiled."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from o1p_jax.config.chips import GIB, Topology
 from o1p_jax.config.mesh import parse_mesh
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.devices.axes import check_divides
+from o1p_jax.devices.axes import DATA_AXES, check_divides
 from o1p_jax.models.config import DecoderConfig
-from o1p_jax.planning.compile import PodPlan, model_config, plan
+from o1p_jax.models.sizes import model_sizes
+from o1p_jax.planning.compile import PodPlan, model_config, plan, usable_memory
 from o1p_jax.planning.hlo import Collective
-from o1p_jax.planning.roofline import computed_flops, device_bytes, model_sizes
+from o1p_jax.planning.lengths import planned_lengths
+from o1p_jax.planning.roofline import computed_flops
 from o1p_jax.planning.step_time import link_seconds
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say, track
-from o1p_jax.stages.preflight import mesh_sizes
+from o1p_jax.training.memory import tokens_that_fit
 
+_STEPS = 64
+"""Number of steps whose lengths the formula sees."""
 _REMATS: tuple[Literal["light", "full"], ...] = ("light", "full")
 
 
@@ -26,7 +33,7 @@ def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6, **job: Any) 
 
     `job` is what `plan` is told of the whole job. Raises `BadInput` if no variant fits.
     """
-    chosen = candidates(cfg, topology)[:compiled]
+    chosen = candidates(cfg, topology, job.get("solution_tokens"))[:compiled]
     found = []
     with track("sweep", total=len(chosen), unit="plans") as bar:
         for candidate in chosen:
@@ -44,7 +51,7 @@ def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6, **job: Any) 
 def table(plans: list[PodPlan]) -> list[str]:
     """Returns the sweep's plans as lines for people."""
     shown = [
-        f"{'mesh':44}{'remat':8}{'rows':>6}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}{'without overlap':>17}"
+        f"{'mesh':44}{'remat':8}{'filled':>8}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}{'without overlap':>17}"
         f"{'job hours':>11}{'dollars':>10}"
     ]
     for p in plans:
@@ -52,7 +59,7 @@ def table(plans: list[PodPlan]) -> list[str]:
         rate = p.tokens / p.estimate.step / p.chips
         dollars = "-" if p.job.dollars is None else f"{p.job.dollars:,.0f}"
         shown.append(
-            f"{mesh:44}{p.remat:8}{p.rows // p.microbatches:>6}{p.memory.peak / GIB:>10.1f}{rate:>15,.0f}"
+            f"{mesh:44}{p.remat:8}{p.fill:>8.0%}{p.memory.peak / GIB:>10.1f}{rate:>15,.0f}"
             f"{p.estimate.mfu:>6.0%}{p.estimate.mfu_without_overlap:>17.0%}{p.job.hours:>11.2f}{dollars:>10}"
         )
     return shown
@@ -66,41 +73,50 @@ class Candidate(NamedTuple):
     """A token's share of a step, by formula: arithmetic, and a third of the links' time that may not hide behind it."""
 
 
-def candidates(cfg: RunConfig, topology: Topology) -> list[Candidate]:
+def candidates(cfg: RunConfig, topology: Topology, solution_tokens: int | None = None) -> list[Candidate]:
     """Returns the variants whose memory should do, the fastest first; none where no mesh divides the model."""
-    model = model_config(cfg)
-    found = [Candidate(c, _seconds(c, model, topology)) for c in _variants(cfg, model, topology)]
+    model, shuffled = model_config(cfg), np.random.default_rng(cfg.seed)
+    lengths = planned_lengths(
+        cfg, _STEPS * cfg.batch.sequences, solution_tokens or max(1, cfg.sampling.max_tokens // 2)
+    )
+    steps = shuffled.permutation(lengths)[: len(lengths) // cfg.batch.sequences * cfg.batch.sequences]
+    lengths_NS = steps.reshape(-1, cfg.batch.sequences) if len(steps) else np.array(lengths)[None]
+    found = [Candidate(c, _seconds(c, model, topology, lengths_NS)) for c in _variants(cfg, model, topology)]
     return sorted(found, key=lambda c: c.seconds)
 
 
 def _variants(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> Iterator[RunConfig]:
-    """The variants of `cfg` that divide the model and should fit the pod's memory."""
+    """The variants of `cfg` that divide the model, and in whose memory a row of each device should fit."""
     experts = (1,) if model.experts is None else (1, 2, 4, 8, 16)
-    usable = topology.chip.memory * topology.chip.usable / topology.chip.devices
-    for tensor, context, expert, remat, rows in itertools.product(
-        (1, 2, 4, 8), (1, 2, 4, 8), experts, _REMATS, (1, 2, 4)
-    ):
+    for tensor, context, expert, remat in itertools.product((1, 2, 4, 8), (1, 2, 4, 8), experts, _REMATS):
         fsdp, rest = divmod(topology.devices, tensor * context * expert)
-        if rest or fsdp < 1 or fsdp * expert * rows > cfg.batch.sequences:
+        if rest or fsdp < 1 or fsdp * expert > cfg.batch.sequences:
             continue  # more rows than a step has samples would stay empty
         variant = replace(
             cfg,
             mesh=f"fsdp:{fsdp},expert:{expert},context:{context},tensor:{tensor}",
-            batch=replace(cfg.batch, rows_per_microbatch=fsdp * expert * rows),
             compute=replace(cfg.compute, remat=remat),
         )
         try:
-            check_divides(variant.mesh, mesh_sizes(variant, model), topology.devices)
+            check_divides(variant.mesh, model.axis_sizes(), topology.devices)
         except BadInput:
             continue
-        if device_bytes(variant, model, parse_mesh(variant.mesh)) < usable:
+        room = tokens_that_fit(model, variant.compute, parse_mesh(variant.mesh), usable_memory(topology))
+        if room * context >= cfg.batch.row_length:
             yield variant
 
 
-def _seconds(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:
-    """A token's share of a step in seconds, by formula."""
-    shape, tokens = parse_mesh(cfg.mesh), cfg.batch.rows_per_microbatch * cfg.batch.row_length
-    own = tokens / topology.devices * shape["tensor"]
+def _seconds(cfg: RunConfig, model: DecoderConfig, topology: Topology, lengths_NS: np.ndarray) -> float:
+    """A token's share of a step in seconds, by formula, over N steps of S samples each.
+
+    A step computes at least as many slots as its tokens, and as the rows that its longest sample asks for: all devices
+    have one of that length.
+    """
+    shape = parse_mesh(cfg.mesh)
+    rows = math.prod(shape[axis] for axis in DATA_AXES)
+    tokens = lengths_NS.sum(axis=1)
+    slots = float(np.maximum(tokens, rows * lengths_NS.max(axis=1)).mean())
+    own = slots / topology.devices * shape["tensor"]
     passes = 3 if cfg.compute.remat == "light" else 4  # gathers before each pass and one scatter of gradients
     cached = 2 * model.kv_heads * model.head_dim / shape["tensor"]
     sent = {
@@ -111,5 +127,6 @@ def _seconds(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> float:
     }
     moved = [Collective("all-gather", axis, 1, round(n)) for axis, n in sent.items() if shape[axis] > 1]
     links = sum(link_seconds(topology, moved, shape).values())
-    arithmetic = computed_flops(model, tokens, cfg.batch.row_length, cfg.compute)
-    return (arithmetic / (topology.chips * topology.chip.flops) + links / 3) / tokens
+    length = round(float((lengths_NS**2).sum() / lengths_NS.sum()))
+    arithmetic = computed_flops(model, slots, length, cfg.compute)
+    return (arithmetic / (topology.chips * topology.chip.flops) + links / 3) / float(tokens.mean())

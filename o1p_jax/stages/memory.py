@@ -14,9 +14,6 @@ from o1p_jax.models.config import DecoderConfig
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.sampling.engine import FIRST_CAPACITY
 
-_BATCH_BYTES = 21
-"""Bytes of one token in the arrays of `training.packing.Batch`."""
-
 
 class _Need(NamedTuple):
     """Bytes that the settings `flags` take at least, on hosts or devices."""
@@ -26,12 +23,12 @@ class _Need(NamedTuple):
     there: int
 
 
-def check_memory(cfg: RunConfig, model: DecoderConfig, *, training: bool, devices: bool) -> None:
-    """Raises BadInput where the job takes more memory at least than its hosts, or its devices, have altogether.
+def check_memory(cfg: RunConfig, model: DecoderConfig) -> None:
+    """Raises BadInput where sampling takes more memory at least than the job's devices have altogether.
 
-    Without `devices` those are not asked, because asking would take their memory.
+    Training asks for none that must be there: its microbatches are as large as the memory allows.
     """
-    for need in _needs(cfg, model, training, devices):
+    for need in _needs(cfg, model):
         if need.needed > need.there:
             raise BadInput(
                 f"{need.flags}: takes at least {need.needed / GIB:,.0f} GiB, and the job has {need.there / GIB:,.0f} "
@@ -39,20 +36,12 @@ def check_memory(cfg: RunConfig, model: DecoderConfig, *, training: bool, device
             )
 
 
-def _needs(cfg: RunConfig, model: DecoderConfig, training: bool, devices: bool) -> Iterator[_Need]:
-    width = jnp.dtype(cfg.compute.dtype).itemsize
-    hosts = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * processes.count()
-    batch, tokens = cfg.batch, cfg.batch.rows_per_microbatch * cfg.batch.row_length
-    rows = f"batch.rows_per_microbatch={batch.rows_per_microbatch} x batch.row_length={batch.row_length}"
-    slots = cfg.sampling.slots
-    if training:
-        yield _Need(rows, tokens * _BATCH_BYTES, hosts)
-    if not devices:
+def _needs(cfg: RunConfig, model: DecoderConfig) -> Iterator[_Need]:
+    if "jax" not in (cfg.sampling.sampler, cfg.evaluation_sampler):
         return
+    hosts = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * processes.count()
     limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.local_devices()]
     memory = sum(limits) * processes.count() or hosts  # a CPU's devices know no limit of their own
-    if training:  # every layer's input, which the backward pass begins from
-        yield _Need(rows, tokens * model.layers * model.hidden_size * width, memory)
-    if "jax" in (cfg.sampling.sampler, cfg.evaluation_sampler):
-        position = 2 * model.layers * model.kv_heads * model.head_dim * width
-        yield _Need(f"sampling.slots={slots}", slots * min(FIRST_CAPACITY, cfg.sampling.max_tokens) * position, memory)
+    slots = cfg.sampling.slots
+    position = 2 * model.layers * model.kv_heads * model.head_dim * jnp.dtype(cfg.compute.dtype).itemsize
+    yield _Need(f"sampling.slots={slots}", slots * min(FIRST_CAPACITY, cfg.sampling.max_tokens) * position, memory)

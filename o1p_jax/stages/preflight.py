@@ -13,7 +13,6 @@ from o1p_jax.devices.mesh import check_mesh, devices_for, gpus_of_job, set_up_de
 from o1p_jax.grading.grader import Grader
 from o1p_jax.methods import method_of
 from o1p_jax.methods.own_reward import check_reward
-from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.hf.hub import check_config_tells_all
 from o1p_jax.models.hf.load import check_weights
 from o1p_jax.models.source import SourceModel, find_model
@@ -112,10 +111,11 @@ def check_model(cfg: RunConfig, source: SourceModel, sampler: str, *, training: 
     if sampler != "jax":
         check_config_tells_all(source.folder, source.decoder)
     if training or sampler == "jax":
-        sizes = mesh_sizes(cfg, source.decoder)
+        sizes = source.decoder.axis_sizes()
         check_divides(cfg.mesh, sizes)
         check_divides(cfg.mesh, sizes, _devices(cfg))  # once more, because -1 in a mesh depends on the devices
-        check_memory(cfg, source.decoder, training=training, devices=not apart(cfg))
+        if not apart(cfg):  # else to ask the devices would take their memory
+            check_memory(cfg, source.decoder)
     wanted, layers = cfg.compute.trainable_layers, source.decoder.layers
     if wanted is not None and wanted > layers:
         raise BadInput(f"compute.trainable_layers={wanted}: the model has {layers} layers")
@@ -135,9 +135,3 @@ def _devices(cfg: RunConfig) -> int:
         check_mesh(cfg.mesh, gpus, "gpu")
         return gpus
     return processes.count()
-
-
-def mesh_sizes(cfg: RunConfig, model: DecoderConfig) -> dict[str, tuple[str, int]]:
-    """Returns the sizes that the mesh has to divide, as `devices.axes.check_divides` takes them."""
-    rows = {"batch.rows_per_microbatch": ("batch", cfg.batch.rows_per_microbatch)}
-    return model.axis_sizes() | rows | {"batch.row_length": ("length", cfg.batch.row_length)}

@@ -23,17 +23,17 @@ def of_sampling(sampling: SamplingConfig, mesh: str) -> list[str]:
     ]
 
 
-def of_training(cfg: RunConfig, data_devices: int) -> list[str]:
-    """Returns what lets training get by with less; `data_devices` devices share a microbatch's rows.
+def of_training(cfg: RunConfig, tokens: int, parts: int) -> list[str]:
+    """Returns what lets training get by with less than microbatches of `tokens` tokens a device.
 
-    All but the last are changes with which a run goes on from its checkpoint.
+    `parts` devices hold a row together. All but the last are changes with which a run goes on from its checkpoint.
     """
     flags = []
     if cfg.compute.logprob_chunk > 128:
         flags.append("--compute.logprob_chunk=128")
-    half = cfg.batch.rows_per_microbatch // 2
-    if half and half % data_devices == 0:
-        flags.append(f"--batch.rows_per_microbatch={half}")
+    one_row = -(-cfg.batch.row_length // parts)
+    if one_row < tokens:
+        flags.append(f"--batch.tokens_per_device={max(one_row, tokens // 2)}")
     if cfg.compute.remat != "full":
         flags.append("--compute.remat=full")
     return [

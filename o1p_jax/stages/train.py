@@ -11,7 +11,7 @@ from o1p_jax.config.text import flatten, from_dict, plain
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.devices import processes
-from o1p_jax.devices.mesh import devices_along, make_mesh, set_up_devices
+from o1p_jax.devices.mesh import make_mesh, set_up_devices
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.children import child_main
 from o1p_jax.runtime.errors import BadInput
@@ -24,6 +24,7 @@ from o1p_jax.stages.pool import pool_path
 from o1p_jax.stages.run_folder import owned
 from o1p_jax.stages.weigh import read_report, read_weights
 from o1p_jax.training.loop import finished, train
+from o1p_jax.training.memory import tokens_per_device
 from o1p_jax.training.samples import TrainingSet
 
 
@@ -56,7 +57,8 @@ def _train_and_export(cfg: RunConfig, source: SourceModel, still_own: Callable[[
     if weights.metadata != plain({**identity.of_weights(cfg, pool.identity), "shards": 1}):
         raise BadInput(f"run={run}: another job weighs by other settings there; name another run, or run one at a time")
     report = read_report(run / "weights")
-    with memory_errors("train", remedies.of_training(cfg, devices_along(mesh))):
+    tokens = tokens_per_device(cfg.batch.tokens_per_device, source.decoder, cfg.compute, mesh)
+    with memory_errors("train", remedies.of_training(cfg, tokens, mesh.shape["context"])):
         checkpoint = train(
             cfg.training,
             TrainingSet.of_pool(pool, weights),

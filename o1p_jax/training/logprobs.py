@@ -1,8 +1,9 @@
 """Log-probabilities of tokens, a chunk of tokens at a time.
 
-Legend: B rows, L tokens a row, D model width, V vocabulary, C tokens a chunk, N chunks.
+Legend: B rows, L tokens a row, D model width, V vocabulary, C tokens a chunk, N chunks of a device's tokens.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -23,7 +24,7 @@ def token_logprobs(
 ) -> Float[Array, "B L"]:
     """Returns the log-probability of each target under softmax(logits(hidden @ head)): nats, float32, temperature 1.
 
-    Only `chunk` tokens a row and device have logits at a time, in the backward pass too, which computes them again: for
+    Only `chunk` tokens a device have logits at a time, in the backward pass too, which computes them again: for
     152k words, the logits of whole rows are what runs out of memory first. Under a mesh, rows lie as "batch" and
     "length", the head as "embed" and "vocab": the head is gathered once, and its gradient scattered once.
     """
@@ -46,30 +47,34 @@ def _logprobs_on_device(
     axes: tuple[str, ...],
 ) -> Array:  # fmt: skip
     """The log-probabilities of a device's rows; each device along "tensor" has a part of the vocabulary."""
-    b, length, d = hidden_BLD.shape
-    chunk = min(chunk, length)
-    chunks = -(-length // chunk)
-    rest = chunks * chunk - length
-    hidden_BLD = jnp.pad(hidden_BLD, ((0, 0), (0, rest), (0, 0)))
-    targets_BL = jnp.pad(targets_BL, ((0, 0), (0, rest)))
-    words_11V = jnp.arange(head_DV.shape[1], dtype=targets_BL.dtype)[None, None, :]
+    rows = hidden_BLD.shape[:2]
+    count = math.prod(rows)
+    chunks = -(-count // chunk)
+    size = -(-count // chunks)
+
+    def parts(x: Array) -> Array:
+        """B L ... -> N C ..."""
+        flat = x.reshape(count, *x.shape[2:])
+        return jnp.pad(flat, ((0, chunks * size - count), *((0, 0),) * (x.ndim - 2))).reshape(
+            chunks, size, *x.shape[2:]
+        )
+
+    words_1V = jnp.arange(head_DV.shape[1], dtype=targets_BL.dtype)[None, :]
     if axes:
         head_DV = jax.lax.all_gather(head_DV, ("fsdp", "expert"), axis=0, tiled=True)
-        words_11V += jax.lax.axis_index("tensor").astype(words_11V.dtype) * head_DV.shape[1]
+        words_1V += jax.lax.axis_index("tensor").astype(words_1V.dtype) * head_DV.shape[1]
 
-    def over_words(local_BC: Array, reduce: Callable[[Array, str], Array]) -> Array:
-        return reduce(local_BC, "tensor") if axes else local_BC
+    def over_words(local_C: Array, reduce: Callable[[Array, str], Array]) -> Array:
+        return reduce(local_C, "tensor") if axes else local_C
 
     @jax.checkpoint
-    def one_chunk(hidden_BCD: Array, targets_BC: Array) -> Array:
-        logits_BCV = logits(product("bcd,dv->bcv", hidden_BCD, head_DV))
+    def one_chunk(hidden_CD: Array, targets_C: Array) -> Array:
+        logits_CV = logits(product("cd,dv->cv", hidden_CD, head_DV))
         # A masked sum, not a gather: a device holds only a part of the vocabulary.
-        target_BC = jnp.sum(jnp.where(targets_BC[:, :, None] == words_11V, logits_BCV, 0.0), axis=-1)
-        highest_BC = over_words(jax.lax.stop_gradient(jnp.max(logits_BCV, axis=-1)), jax.lax.pmax)
-        total_BC = over_words(jnp.sum(jnp.exp(logits_BCV - highest_BC[..., None]), axis=-1), jax.lax.psum)
-        return over_words(target_BC, jax.lax.psum) - highest_BC - jnp.log(total_BC)
+        target_C = jnp.sum(jnp.where(targets_C[:, None] == words_1V, logits_CV, 0.0), axis=-1)
+        highest_C = over_words(jax.lax.stop_gradient(jnp.max(logits_CV, axis=-1)), jax.lax.pmax)
+        total_C = over_words(jnp.sum(jnp.exp(logits_CV - highest_C[..., None]), axis=-1), jax.lax.psum)
+        return over_words(target_C, jax.lax.psum) - highest_C - jnp.log(total_C)
 
-    hidden_NBCD = hidden_BLD.reshape(b, chunks, chunk, d).swapaxes(0, 1)
-    targets_NBC = targets_BL.reshape(b, chunks, chunk).swapaxes(0, 1)
-    logprobs_NBC = jax.lax.map(lambda part: one_chunk(*part), (hidden_NBCD, targets_NBC))
-    return logprobs_NBC.swapaxes(0, 1).reshape(b, chunks * chunk)[:, :length]
+    logprobs_NC = jax.lax.map(lambda part: one_chunk(*part), (parts(hidden_BLD), parts(targets_BL)))
+    return logprobs_NC.reshape(-1)[:count].reshape(rows)

@@ -25,10 +25,12 @@ from o1p_jax.runtime.errors import BadInput, CorruptData, NonFinite, Preempted
 from o1p_jax.runtime.fields import TRAINING
 from o1p_jax.runtime.signals import stop_signals
 from o1p_jax.training import checkpoint
+from o1p_jax.training.memory import tokens_per_device
 from o1p_jax.training.metrics import MetricsLog
-from o1p_jax.training.packing import Batch, check_fits, make_steps, step_iterator
+from o1p_jax.training.packing import Batch, check_fits, make_steps, samples_at, step_iterator
 from o1p_jax.training.reference import References
 from o1p_jax.training.samples import TrainingSet
+from o1p_jax.training.shapes import Room, Shape
 from o1p_jax.training.step import (
     TrainState,
     local_rows,
@@ -62,9 +64,15 @@ def train(
     source.check_unchanged()
     model = source.decoder
     splits = layer_splits(model.layers, cfg.compute.trainable_layers)
-    check_fits(samples, cfg.batch.row_length)
-    steps = make_steps(samples.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, devices_along(mesh))
-    last, rows, my_rows = len(steps.packed), steps.rows, local_rows(mesh, steps.rows)
+    room = Room(
+        devices=devices_along(mesh),
+        parts=mesh.shape["context"],
+        tokens=tokens_per_device(cfg.batch.tokens_per_device, model, cfg.compute, mesh),
+        row_length=cfg.batch.row_length,
+    )
+    check_fits(samples.lengths, room)
+    steps = make_steps(samples.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, room)
+    last, my_rows = len(steps.packed), [local_rows(mesh, shape.rows) for shape in steps.shapes]
 
     # -- What an earlier start left --
     root = run / "checkpoints"
@@ -95,14 +103,14 @@ def train(
         # -- Reference log-probs: once, by the model as it was loaded --
         logprob_fn = make_logprob_fn(model, splits, cfg.compute, mesh)
 
-        def logprobs(batch: Batch) -> np.ndarray:
+        def logprobs(batch: Batch, shape: Shape) -> np.ndarray:
             if stopped:
                 raise Preempted(f"{run}/reference: stopped by {stopped[0]}; run the same command again to go on")
-            return np.asarray(logprob_fn((params, frozen), put_batch(batch, mesh, rows)))
+            return np.asarray(logprob_fn((params, frozen), put_batch(batch, mesh, shape.rows)))
 
         reference = {"weights": source.digest, "dtype": cfg.compute.dtype}
-        references = References(samples, cfg.batch, my_rows)
-        mine = samples.read(references.wanted | steps.samples_at(my_rows))
+        references = References(samples, steps.packer, my_rows)
+        mine = samples.read(references.wanted | samples_at(steps.packed, my_rows))
         ref_logprobs = references.compute(mine, run / "reference", reference, logprobs)
 
         # -- The state, new or restored --
@@ -116,8 +124,8 @@ def train(
 
         # -- The loop: a step is on its way before the last one's metrics are read --
         progress.say(
-            f"training on {len(samples)} samples: {last} steps of up to {steps.microbatches} x {steps.rows} rows x "
-            f"{steps.row_length} tokens, {steps.fill:.0%} filled" + (f", from step {done}" if done else "")
+            f"training on {len(samples)} samples: {last} steps{f', from step {done}' if done else ''}, in microbatches "
+            f"of {steps.text}; {steps.fill:.0%} of their slots hold a token"
         )
         step_fn = make_train_step(model, splits, cfg, last, mesh, shardings)
         with (
@@ -137,7 +145,9 @@ def train(
             pending = None
             for step in range(done + 1, last + 1):
                 any_stopped = processes.any_of(stopped, mesh)
-                state, metrics = step_fn(state, frozen, put_batch(next(data), mesh, rows))
+                batches = zip(next(data), steps.shapes, strict=True)
+                on_devices = tuple(put_batch(batch, mesh, shape.rows) for batch, shape in batches)
+                state, metrics = step_fn(state, frozen, on_devices)
                 if pending:
                     report(*pending)
                 pending = step, metrics

@@ -1,11 +1,10 @@
-"""Samples are packed into batches: whole samples in rows of one length, rows in steps of one shape.
+"""What every step of a run trains on: samples packed into rows, rows into microbatches of a few shapes, as arrays.
 
-Packing is first-fit-decreasing (1.01 slots a token over 256 lognormal lengths, where padding needs 3.5).
-
-Legend: A microbatches a step, R rows a microbatch, L tokens a row, M segments (samples) a row at most.
+Legend: A microbatches of one shape in a step, R rows a microbatch, L token slots a row, M segments (samples) a row at
+most.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,10 +14,8 @@ import numpy as np
 from o1p_jax.config.tree import BatchConfig
 from o1p_jax.data.records import TrainingSample
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.training.samples import TrainingSet
+from o1p_jax.training.shapes import Packed, Packer, Room, Rows, Shape, Shapes
 
-Rows = list[list[int]]
-"""Rows of sample indices."""
 Samples = Mapping[int, TrainingSample] | Sequence[TrainingSample]
 """Samples by index; those that are needed suffice."""
 Values = Mapping[int, np.ndarray] | Sequence[np.ndarray]
@@ -26,7 +23,7 @@ Values = Mapping[int, np.ndarray] | Sequence[np.ndarray]
 
 
 class Batch(NamedTuple):
-    """One microbatch, or with a leading axis A all of a step's: NumPy arrays on the host, jax arrays on devices."""
+    """One microbatch, or with a leading axis A all those of a step that have one shape: NumPy or jax arrays."""
 
     ids_RL: Any
     """int32 token ids; 0 in padding."""
@@ -50,114 +47,138 @@ class Batch(NamedTuple):
 class Steps:
     """The steps of a training run: what every step trains on, all of it known before the first step."""
 
-    packed: list[Rows]
-    """For each step, its rows."""
-    microbatches: int
-    """A: as many as the fullest step needs; steps that need fewer leave the last microbatches empty."""
-    rows: int
-    """R: the number of rows of a microbatch."""
-    row_length: int
-    """L: the number of token slots of a row."""
-    segments: int
-    """M: the most samples that a row holds."""
-    fill: float
-    """Share of the used rows' token slots that hold a token."""
+    packed: list[Packed]
+    """For each step, its microbatches."""
+    packer: Packer
+    microbatches: tuple[int, ...]
+    """A: for each shape, as many as the step with the most takes; other steps leave the last ones empty."""
+    segments: tuple[int, ...]
+    """M: for each shape, the most samples that a row holds."""
+    lengths: list[int]
+    """The samples' lengths, for each epoch anew."""
 
-    def samples_at(self, local_rows: Sequence[int]) -> set[int]:
-        """Returns the samples that lie in the rows `local_rows` of the microbatches of all steps."""
-        return {
-            i for rows in self.packed for row in rows_of(rows, self.rows, self.microbatches, local_rows) for i in row
-        }
+    @property
+    def tokens(self) -> int:
+        """Tokens of all steps together."""
+        return sum(self.lengths)
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes of microbatches."""
+        return self.packer.shapes
+
+    @property
+    def slots(self) -> int:
+        """Token slots that all steps together compute."""
+        return sum(map(self.packer.slots, self.packed))
+
+    @property
+    def fill(self) -> float:
+        """Share of the computed token slots that hold a token."""
+        return self.tokens / self.slots
+
+    @property
+    def text(self) -> str:
+        """The shapes for people, each with the most microbatches of it in a step."""
+        shown = zip(self.microbatches, self.shapes, strict=True)
+        return ", ".join(f"up to {count} x {shape.rows} rows x {shape.length:,} tokens" for count, shape in shown)
 
 
-def check_fits(samples: TrainingSet, row_length: int) -> None:
+def check_fits(lengths: Sequence[int], room: Room) -> None:
     """Raises BadInput where there is no sample, or one that a row has no room for: samples are never cut."""
-    if not len(samples):
+    if not len(lengths):
         raise BadInput("no samples to train on; look at the run's weights")
-    if longer := sum(length > row_length for length in samples.lengths):
+    longest = max(lengths)
+    if longest > room.row_length:
+        longer = sum(length > room.row_length for length in lengths)
         raise BadInput(
-            f"batch.row_length={row_length}: {longer} of {len(samples)} samples are longer, up to "
-            f"{max(samples.lengths)} tokens; raise it"
+            f"batch.row_length={room.row_length}: {longer} of {len(lengths)} samples are longer, up to {longest} "
+            "tokens; raise it"
+        )
+    if longest > room.tokens * room.parts:
+        raise BadInput(
+            f"batch.tokens_per_device={room.tokens}: the longest sample has {longest} tokens, which {room.parts} "
+            f"devices hold together; raise it to {-(-longest // room.parts)}, or take a mesh with more devices along "
+            "context"
         )
 
 
-def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, row_multiple: int = 1) -> Steps:
+def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, room: Room) -> Steps:
     """Shuffles the samples anew each epoch, and gives each step `batch.sequences` of them, the epoch's last the rest.
 
-    `lengths` are in tokens, prompt included; `row_multiple` is the number of devices that the rows are split over.
-    Raises `BadInput` where a microbatch's rows can't be split evenly over these devices.
+    `lengths` are in tokens, prompt included. Which samples a step trains on does not depend on `room`, the limits of
+    the microbatches that the step is computed in.
     """
-    if batch.rows_per_microbatch % row_multiple:
-        raise BadInput(
-            f"batch.rows_per_microbatch={batch.rows_per_microbatch}: must be a multiple of {row_multiple}, the devices "
-            "of the mesh that share rows out (replica x fsdp x expert)"
-        )
-    packed = []
+    chosen = []
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(lengths)).tolist()
-        for start in range(0, len(order), batch.sequences):
-            chosen = order[start : start + batch.sequences]
-            rows = pack([lengths[i] for i in chosen], batch.row_length)
-            packed.append([[chosen[i] for i in row] for row in rows])
-    used = sum(len(rows) for rows in packed) * batch.row_length
+        chosen += [order[start : start + batch.sequences] for start in range(0, len(order), batch.sequences)]
+    of_steps = [[lengths[i] for i in step] for step in chosen]
+    packer = Packer.choose(of_steps, room)
+    packed = [
+        [[[[step[n] for n in row] for row in rows] for rows in microbatches] for microbatches in packer.pack(of_step)]
+        for step, of_step in zip(chosen, of_steps, strict=True)
+    ]
+    by_shape = list(zip(*packed, strict=True))
     return Steps(
         packed=packed,
-        microbatches=-(-max(len(rows) for rows in packed) // batch.rows_per_microbatch),
-        rows=batch.rows_per_microbatch,
-        row_length=batch.row_length,
-        segments=max(len(row) for rows in packed for row in rows),
-        fill=epochs * sum(lengths) / used,
+        packer=packer,
+        microbatches=tuple(max(1, *map(len, of_shape)) for of_shape in by_shape),
+        segments=tuple(most_segments(rows for step in of_shape for rows in step) for of_shape in by_shape),
+        lengths=[length for of_step in of_steps for length in of_step],
     )
 
 
-def step_iterator(
-    samples: Samples, ref_logprobs: Values, steps: Steps, local_rows: Sequence[int], done: int = 0
-) -> grain.DatasetIterator[Batch]:  # fmt: skip
-    """Returns an iterator over the steps' batches after the first `done` steps.
+def rows_at(microbatches: Iterable[Rows], local_rows: Sequence[int]) -> list[Rows]:
+    """Returns those rows of the microbatches that lie at `local_rows`."""
+    return [[rows[r] for r in local_rows] for rows in microbatches]
 
-    Of each microbatch, a batch holds only the rows `local_rows`. A step's batch depends on the step's number alone, so
-    that a run can go on after any step, on other devices.
+
+def samples_at(steps: Iterable[Packed], local_rows: Sequence[Sequence[int]]) -> set[int]:
+    """Returns the samples of the steps that lie in those rows of microbatches that `local_rows` has for each shape."""
+    return {
+        i
+        for step in steps
+        for microbatches, here in zip(step, local_rows, strict=True)
+        for rows in rows_at(microbatches, here)
+        for row in rows
+        for i in row
+    }
+
+
+def most_segments(microbatches: Iterable[Rows]) -> int:
+    """Returns the most samples in a row, at least 1."""
+    return max((len(row) for rows in microbatches for row in rows), default=1)
+
+
+def step_iterator(
+    samples: Samples, ref_logprobs: Values, steps: Steps, local_rows: Sequence[Sequence[int]], done: int = 0
+) -> grain.DatasetIterator[tuple[Batch, ...]]:  # fmt: skip
+    """Returns an iterator over the steps' batches, one for each shape, after the first `done` steps.
+
+    Of each microbatch, a batch holds only its shape's rows of `local_rows`. A step's batches depend on the step's
+    number alone, so that a run can go on after any step.
     """
 
-    def build(rows: Rows) -> Batch:
-        own = rows_of(rows, steps.rows, steps.microbatches, local_rows)
-        shape = steps.microbatches, len(local_rows), steps.row_length, steps.segments
-        return assemble(samples, ref_logprobs, own, *shape)
+    def build(step: Packed) -> tuple[Batch, ...]:
+        by_shape = zip(step, local_rows, steps.shapes, steps.microbatches, steps.segments, strict=True)
+        return tuple(
+            assemble(samples, ref_logprobs, rows_at(group, here), Shape(len(here), shape.length), count, segments)
+            for group, here, shape, count, segments in by_shape
+        )
 
     dataset = grain.MapDataset.source(steps.packed[done:]).map(build)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
 
-def pack(lengths: Sequence[int], row_length: int) -> Rows:
-    """Returns rows of indices into `lengths`, none of them longer than `row_length` in all: first-fit-decreasing."""
-    rows: Rows = []
-    room: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        row = next((r for r, free in enumerate(room) if free >= lengths[i]), len(rows))
-        if row == len(rows):
-            rows.append([])
-            room.append(row_length)
-        rows[row].append(i)
-        room[row] -= lengths[i]
-    return rows
-
-
-def rows_of(rows: Rows, microbatch_rows: int, microbatches: int, local_rows: Sequence[int]) -> Rows:
-    """Returns those of a step's rows that lie at `local_rows` of its microbatches.
-
-    A place that no row is left for gets an empty row.
-    """
-    places = [a * microbatch_rows + r for a in range(microbatches) for r in local_rows]
-    return [rows[i] if i < len(rows) else [] for i in places]
-
-
 def assemble(
-    samples: Samples, ref_logprobs: Values | None, rows: Rows,
-    microbatches: int, rows_per_microbatch: int, row_length: int, segments: int,
-) -> Batch:  # fmt: skip
-    """Returns the arrays of one step, [A, R, ...]; `ref_logprobs[i]` has one value a completion token of sample i."""
-    count = microbatches * rows_per_microbatch
-    tokens, sequences = (count, row_length), (count, segments)
+    samples: Samples, ref_logprobs: Values | None, microbatches: Sequence[Rows], shape: Shape, count: int, segments: int
+) -> Batch:
+    """Returns the arrays of microbatches of one shape, [A, R, ...] with A = `count`: those that are missing are empty.
+
+    `ref_logprobs[i]` has one value a completion token of sample i.
+    """
+    tokens, sequences = (count, *shape), (count, shape.rows, segments)
     batch = Batch(
         ids_RL=np.zeros(tokens, np.int32),
         segments_RL=np.zeros(tokens, np.int32),
@@ -168,21 +189,21 @@ def assemble(
         weights_RM=np.zeros(sequences, np.float32),
         present_RM=np.zeros(sequences, bool),
     )
-    for r, row in enumerate(rows):
+    for a, r in ((a, r) for a, rows in enumerate(microbatches) for r in range(len(rows))):
         start = 0
-        for m, i in enumerate(row):
+        for m, i in enumerate(microbatches[a][r]):
             ids = samples[i].prompt_ids + samples[i].completion_ids
             end = start + len(ids)
             # The position before a token predicts it: the first completion token's is the prompt's last.
             answer = slice(start + len(samples[i].prompt_ids) - 1, end - 1)
-            batch.ids_RL[r, start:end] = ids
-            batch.segments_RL[r, start:end] = m + 1
-            batch.positions_RL[r, start:end] = np.arange(len(ids))
-            batch.targets_RL[r, start : end - 1] = ids[1:]
-            batch.mask_RL[r, answer] = True
+            batch.ids_RL[a, r, start:end] = ids
+            batch.segments_RL[a, r, start:end] = m + 1
+            batch.positions_RL[a, r, start:end] = np.arange(len(ids))
+            batch.targets_RL[a, r, start : end - 1] = ids[1:]
+            batch.mask_RL[a, r, answer] = True
             if ref_logprobs is not None:
-                batch.ref_logprobs_RL[r, answer] = ref_logprobs[i]
-            batch.weights_RM[r, m] = samples[i].weight
-            batch.present_RM[r, m] = True
+                batch.ref_logprobs_RL[a, r, answer] = ref_logprobs[i]
+            batch.weights_RM[a, r, m] = samples[i].weight
+            batch.present_RM[a, r, m] = True
             start = end
-    return Batch(*(x.reshape(microbatches, rows_per_microbatch, x.shape[1]) for x in batch))
+    return batch

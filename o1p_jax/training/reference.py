@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from o1p_jax.config.text import fingerprint
-from o1p_jax.config.tree import BatchConfig
 from o1p_jax.devices import processes
 from o1p_jax.runtime import files, progress
 from o1p_jax.runtime.errors import CorruptData
-from o1p_jax.training.packing import Batch, Rows, Samples, assemble, pack, rows_of
+from o1p_jax.training.packing import Batch, Samples, assemble, most_segments, rows_at, samples_at
 from o1p_jax.training.samples import TrainingSet
+from o1p_jax.training.shapes import Packed, Packer, Shape
 
 SAMPLES_PER_PART = 256  # what a killed run computes again at most
 
@@ -26,31 +26,33 @@ _SCHEMA = pa.schema([("problem_id", pa.string()), ("sample_idx", pa.int32()), ("
 class References:
     """The reference model's log-probabilities of the samples' completions, in parts of `SAMPLES_PER_PART` samples."""
 
-    def __init__(self, samples: TrainingSet, batch: BatchConfig, local_rows: Sequence[int]):
-        """Plans the parts; of each microbatch this process assembles the rows `local_rows`."""
-        self._samples, self._batch, self._here = samples, batch, local_rows
-        parts = [range(i, min(i + SAMPLES_PER_PART, len(samples))) for i in range(0, len(samples), SAMPLES_PER_PART)]
-        lengths, size, most = samples.lengths, batch.rows_per_microbatch, 0
-        self._parts: list[list[Rows]] = []
-        """For each part, the rows of its microbatches."""
-        for part in parts:
-            rows = [[part[j] for j in row] for row in pack([lengths[i] for i in part], batch.row_length)]
-            self._parts.append([rows[r : r + size] for r in range(0, len(rows), size)])
-            most = max(most, *map(len, rows))
-        self._segments = most  # of all parts: another number would be another shape, and another compilation
+    def __init__(self, samples: TrainingSet, packer: Packer, local_rows: Sequence[Sequence[int]]):
+        """Plans the parts; of a microbatch of each shape this process assembles the rows `local_rows`."""
+        self._samples, self._packer, self._here = samples, packer, local_rows
+        lengths = samples.lengths
+        self._parts: list[Packed] = []
+        """For each part, its microbatches."""
+        for first in range(0, len(samples), SAMPLES_PER_PART):
+            packed = packer.pack(lengths[first : first + SAMPLES_PER_PART])
+            self._parts.append(
+                [[[[first + i for i in row] for row in rows] for rows in of_shape] for of_shape in packed]
+            )
+        # Of all parts: another number would be another shape, and another compilation.
+        self._segments = [
+            most_segments(rows for part in self._parts for rows in part[s]) for s in range(len(local_rows))
+        ]
 
     @property
     def wanted(self) -> set[int]:
         """The samples whose tokens this process needs to compute all parts."""
-        groups = [group for part in self._parts for group in part]
-        return {i for group in groups for row in self._local_rows(group) for i in row}
+        return samples_at(self._parts, self._here)
 
     def compute(
-        self, mine: Samples, folder: Path, made_by: dict, logprobs: Callable[[Batch], np.ndarray]
+        self, mine: Samples, folder: Path, made_by: dict, logprobs: Callable[[Batch, Shape], np.ndarray]
     ) -> dict[int, np.ndarray]:
         """Returns float32 log-probabilities (nats) of each sample's completion tokens, by the sample's index.
 
-        `logprobs` maps a batch of one microbatch, of which it is given this process's rows, to all of [R, L]. Parts
+        `logprobs` maps a batch of one microbatch of a shape, with this process's rows, to all of [R, L]. Parts
         already in `folder` are read if they were made by `made_by` from the same samples and their checksums hold; else
         they are computed again.
         """
@@ -58,7 +60,7 @@ class References:
         with progress.track("reference log-probs", total=len(self._samples), unit="samples") as bar:
             for n, part in enumerate(self._parts):
                 path = folder / f"part-{n:05d}.parquet"
-                numbers = sorted(i for group in part for row in group for i in row)
+                numbers = range(n * SAMPLES_PER_PART, min((n + 1) * SAMPLES_PER_PART, len(self._samples)))
                 key = fingerprint([made_by, [self._samples.digests[i] for i in numbers]])
                 values = _read(path, key)
                 if not processes.agreed(values is not None) or values is None:
@@ -70,22 +72,20 @@ class References:
                 bar.advance(len(numbers))
         return found
 
-    def _local_rows(self, group: Rows) -> Rows:
-        return rows_of(group, self._batch.rows_per_microbatch, 1, self._here)
-
     def _compute(
-        self, part: list[Rows], mine: Samples, logprobs: Callable[[Batch], np.ndarray]
+        self, part: Packed, mine: Samples, logprobs: Callable[[Batch, Shape], np.ndarray]
     ) -> dict[int, np.ndarray]:
         values = {}
-        for group in part:
-            rows = self._local_rows(group)
-            logprobs_RL = logprobs(assemble(mine, None, rows, 1, len(rows), self._batch.row_length, self._segments))
-            for r, row in enumerate(group):
-                end = 0
-                for i in row:
-                    answer = end + self._samples.prompt_tokens[i]
-                    end = answer + self._samples.completion_tokens[i]
-                    values[i] = logprobs_RL[r, answer - 1 : end - 1]
+        for shape, of_shape, here, segments in zip(self._packer.shapes, part, self._here, self._segments, strict=True):
+            local = Shape(len(here), shape.length)
+            for rows in of_shape:
+                logprobs_RL = logprobs(assemble(mine, None, rows_at([rows], here), local, 1, segments), shape)
+                for r, row in enumerate(rows):
+                    end = 0
+                    for i in row:
+                        answer = end + self._samples.prompt_tokens[i]
+                        end = answer + self._samples.completion_tokens[i]
+                        values[i] = logprobs_RL[r, answer - 1 : end - 1]
         return values
 
 

@@ -1,10 +1,12 @@
 """The training state, where each of its arrays lies, and the one jitted step.
 
-Shapes as in packing.py; a step's batch has a leading axis of A microbatches.
+Shapes as in packing.py. A step's batch is a tuple of `Batch`, one for each shape of microbatches, whose leading axis
+are its A microbatches.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -74,7 +76,7 @@ def state_shardings(shardings: nnx.State, params: nnx.State, optim: OptimConfig,
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of every array in a step's batch [A, R, ...]: rows over the data-parallel devices."""
+    """Returns the sharding of every array in a batch [A, R, ...]: rows over the data-parallel devices."""
     return NamedSharding(mesh, P(None, DATA_AXES))
 
 
@@ -85,7 +87,7 @@ def local_rows(mesh: Mesh, rows: int) -> list[int]:
 
 
 def put_batch(batch: Batch, mesh: Mesh, rows: int) -> Batch:
-    """Puts a step's batch on the devices.
+    """Puts microbatches of one shape on the devices.
 
     Of each microbatch of `rows` rows, `batch` holds those of `local_rows`, in order.
     """
@@ -125,7 +127,7 @@ def sequences_of(logprobs_RL: Float[Array, "R L"], batch: Batch) -> Sequences:
 def make_logprob_fn(
     model: DecoderConfig, splits: tuple[int, ...] | None, compute: ComputeConfig, mesh: Mesh
 ) -> Callable[[tuple[nnx.State, ...], Batch], Float[Array, "R L"]]:
-    """Returns the jitted `model_logprobs` of a step's first microbatch, without gradients.
+    """Returns the jitted `model_logprobs` of a batch's first microbatch, without gradients.
 
     The result lies on every device.
     """
@@ -141,11 +143,12 @@ def make_logprob_fn(
 def make_train_step(
     model: DecoderConfig, splits: tuple[int, ...] | None, cfg: TrainingConfig, steps: int, mesh: Mesh,
     shardings: TrainState,
-) -> Callable[[TrainState, nnx.State, Batch], tuple[TrainState, Metrics]]:  # fmt: skip
-    """Returns the jitted step `(state, frozen params, batch) -> (state, metrics)` of a run of `steps` steps.
+) -> Callable[[TrainState, nnx.State, tuple[Batch, ...]], tuple[TrainState, Metrics]]:  # fmt: skip
+    """Returns the jitted step `(state, frozen params, batches) -> (state, metrics)` of a run of `steps` steps.
 
-    `state` is donated. Gradients and counts are summed over the microbatches in use and divided once, by the step's
-    number of sequences. A step whose loss or gradient isn't finite changes nothing but the counters.
+    `state` is donated. Gradients and counts are summed over the microbatches in use, of one shape after another, and
+    divided once, by the step's number of sequences. A step whose loss or gradient isn't finite changes nothing but the
+    counters.
     """
     graphdef = graph(model, splits)
     optimizer, schedule = make_optimizer(cfg.optim), learning_rate(cfg.optim, steps)
@@ -156,8 +159,8 @@ def make_train_step(
         sums = method.objective(sequences_of(logprobs_RL, batch), cfg.method)
         return sums.loss, sums
 
-    def train_step(state: TrainState, frozen: nnx.State, batches: Batch) -> tuple[TrainState, Metrics]:
-        def add_microbatch(a, carry):
+    def train_step(state: TrainState, frozen: nnx.State, batches: tuple[Batch, ...]) -> tuple[TrainState, Metrics]:
+        def add_microbatch(batches: Batch, a, carry):
             grads, sums = carry
             batch = jax.tree.map(lambda x: x[a], batches)
             (_, more_sums), more_grads = jax.value_and_grad(loss, has_aux=True)(state.params, frozen, batch)
@@ -166,9 +169,12 @@ def make_train_step(
             more_grads = jax.lax.optimization_barrier(more_grads)
             return jax.tree.map(jnp.add, grads, more_grads), sums + more_sums
 
-        used = jnp.sum(jnp.any(batches.present_RM, axis=(1, 2)), dtype=jnp.int32)
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        grads, sums = jax.lax.fori_loop(0, used, add_microbatch, (zeros, LossSums.zero()))
+        grads, sums = jax.tree.map(jnp.zeros_like, state.params), LossSums.zero()
+        slots = jnp.zeros((), jnp.float32)
+        for of_shape in batches:
+            used = jnp.sum(jnp.any(of_shape.present_RM, axis=(1, 2)), dtype=jnp.int32)
+            grads, sums = jax.lax.fori_loop(0, used, partial(add_microbatch, of_shape), (grads, sums))
+            slots += used.astype(jnp.float32) * float(of_shape.ids_RL[0].size)
         grads = jax.tree.map(lambda g: g / sums.sequences, grads)
 
         grad_norm = optax.tree.norm(grads)
@@ -195,6 +201,7 @@ def make_train_step(
             "params_changed": _share_changed(state.params, kept.params),
             "sequences": sums.sequences,
             "tokens": sums.tokens,
+            "fill": sums.tokens / slots,
             "skipped": state_after.skipped.astype(jnp.float32),
             "skipped_in_row": state_after.skipped_in_row.astype(jnp.float32),
         }

@@ -68,7 +68,7 @@ def tiny_config(run: Path, *, mesh: str = "8x1", every: int = 3, **parts) -> Run
     defaults = {
         "problems": ProblemConfig(max_prompt_tokens=16),
         "sampling": SamplingConfig(max_tokens=32),
-        "batch": BatchConfig(sequences=16, row_length=48, rows_per_microbatch=8),
+        "batch": BatchConfig(sequences=16, row_length=48),
         "compute": ComputeConfig(dtype="float32", logprob_chunk=16),
         "optim": OptimConfig(learning_rate=1e-3, epochs=2),
         "checkpoint": CheckpointConfig(every=every),

@@ -3,5 +3,5 @@
 SMALL = ["--mesh=2x1", "--problems.limit_train=8", "--problems.limit_test=4", "--sampling.samples_per_problem=4",
          "--method.m=4", "--sampling.slots=32", "--sampling.problems_per_shard=2", "--sampling.max_tokens=128",
          "--evaluation.max_tokens=128", "--evaluation.samples_per_problem=2", "--batch.sequences=4",
-         "--batch.row_length=256", "--batch.rows_per_microbatch=8", "--checkpoint.every=2"]  # fmt: skip
+         "--batch.row_length=256", "--checkpoint.every=2"]  # fmt: skip
 """8 problems with 4 samples each, 4 test problems with 2, 8 steps; on two devices, since eight take twice the time."""

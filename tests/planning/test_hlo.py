@@ -3,11 +3,10 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from tiny_trainer import CONFIG, TINY, Trainer, one_batch
+from tiny_trainer import SHAPE, TINY, Trainer, one_step
 
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.planning.hlo import Collective, collectives
-from o1p_jax.training.step import batch_sharding
 
 pytestmark = pytest.mark.core
 MESH = {"replica": 1, "fsdp": 4, "expert": 1, "context": 1, "tensor": 2}
@@ -96,8 +95,7 @@ def test_what_a_compiled_program_sends():
 
 def program(mesh):
     trainer = Trainer(mesh)
-    batch = jax.device_put(one_batch(CONFIG.batch), batch_sharding(trainer.mesh))
-    compiled = trainer.step.lower(trainer.state, trainer.frozen, batch).compile()
+    compiled = trainer.step.lower(trainer.state, trainer.frozen, trainer.placed(one_step())).compile()
     return trainer, compiled, collectives(compiled.as_text(), dict(trainer.mesh.shape))
 
 
@@ -121,6 +119,6 @@ def test_the_step_sends_what_fsdp_promises():
 def test_context_sends_keys_and_values_only():
     _, _, sent = program("fsdp:2,context:4")
     gathered = sum(c.bytes for c in sent if c.axis == "context" and c.kind == "all-gather")
-    tokens = CONFIG.batch.rows_per_microbatch * CONFIG.batch.row_length // 2
+    tokens = SHAPE.slots // 2
     keys_and_values = 2 * TINY.layers * tokens * TINY.kv_heads * TINY.head_dim * 4
     assert 0 < gathered <= 1.2 * keys_and_values + 4 * 4 * tokens * TINY.layers

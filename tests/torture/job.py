@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 FLAGS = (
     "--mesh=1x1", "--sampling.samples_per_problem=4", "--method.m=4", "--sampling.slots=8", "--sampling.max_tokens=24",
     "--sampling.problems_per_shard=2", "--evaluation.max_tokens=24", "--evaluation.samples_per_problem=1",
-    "--problems.max_prompt_tokens=96", "--batch.sequences=4", "--batch.row_length=128", "--batch.rows_per_microbatch=2",
+    "--problems.max_prompt_tokens=96", "--batch.sequences=4", "--batch.row_length=128",
     "--checkpoint.every=2", "--optim.learning_rate=1e-3",
 )  # fmt: skip
 RESULTS = ("digest.txt", "model/model.safetensors", "model/o1p_jax.json", "evaluation/table.md")

@@ -8,6 +8,7 @@ from o1p_jax.data.records import TrainingSample
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
 from o1p_jax.training.logprobs import token_logprobs
 from o1p_jax.training.packing import assemble
+from o1p_jax.training.shapes import Shape
 from o1p_jax.training.step import sequences_of
 
 pytestmark = pytest.mark.core
@@ -69,7 +70,7 @@ def test_loss_and_gradients_equal_a_plain_float64_version(seed):
     rng = np.random.default_rng(seed)
     table, head = rng.normal(size=(VOCAB, WIDTH)), rng.normal(size=(WIDTH, VOCAB))
     batch = jax.tree.map(lambda x: jnp.asarray(x[0]), assemble(
-        samples, references, [[0, 3, 5], [1, 2], [4, 6, 7, 8], []], 1, 4, LENGTH, 5))  # fmt: skip
+        samples, references, [[[0, 3, 5], [1, 2], [4, 6, 7, 8], []]], Shape(4, LENGTH), 1, 5))  # fmt: skip
 
     def ours(table, head):
         logprobs = token_logprobs(table[batch.ids_RL], head, batch.targets_RL, 16)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from drive_train import tiny_samples
 
-from o1p_jax.config.tree import BatchConfig
 from o1p_jax.training import reference
 from o1p_jax.training.reference import References
 from o1p_jax.training.samples import TrainingSet
+from o1p_jax.training.shapes import Packer, Shape
 
-BATCH = BatchConfig(row_length=48, rows_per_microbatch=4)
+PACKER = Packer(shapes=(Shape(4, 48), Shape(4, 16)), devices=4, cost=0)
+HERE = [range(4), range(4)]
 SAMPLES = tiny_samples(20)
 
 
@@ -19,9 +20,10 @@ class Model:
     def __init__(self):
         self.calls, self.shapes = 0, set()
 
-    def __call__(self, batch):
+    def __call__(self, batch, shape):
         self.calls += 1
         self.shapes.add(tuple(x.shape for x in batch))
+        assert batch.ids_RL.shape == (1, *shape)
         return batch.targets_RL[0].astype(np.float32)
 
 
@@ -32,7 +34,7 @@ def small_parts(monkeypatch):
 
 def compute(folder, made_by="m", samples=SAMPLES) -> tuple[dict[int, np.ndarray], int]:
     model, kept = Model(), TrainingSet.of(samples)
-    references = References(kept, BATCH, range(BATCH.rows_per_microbatch))
+    references = References(kept, PACKER, HERE)
     assert references.wanted == set(range(len(samples)))
     return references.compute(kept.read(references.wanted), folder, {"model": made_by}, model), model.calls
 
@@ -52,15 +54,15 @@ def test_each_sample_gets_the_values_of_its_completion_tokens_once(tmp_path):
     assert calls == 0
 
 
-def test_all_parts_have_one_shape_so_that_one_program_serves(tmp_path):
+def test_all_parts_have_the_same_shapes_so_that_few_programs_serve(tmp_path):
     """Parts of few long and of many short samples, whose rows hold 1 to 12 of them."""
     samples = [
         dataclasses.replace(sample, completion_ids=(1,) * (3 if i < 12 else 30)) for i, sample in enumerate(SAMPLES)
     ]
     model, kept = Model(), TrainingSet.of(samples)
-    references = References(kept, BATCH, range(BATCH.rows_per_microbatch))
+    references = References(kept, PACKER, HERE)
     references.compute(kept.read(references.wanted), tmp_path, {}, model)
-    assert model.calls >= 3 and len(model.shapes) == 1
+    assert model.calls >= 3 and len(model.shapes) == 2
 
 
 def test_a_missing_or_damaged_part_is_computed_again(tmp_path, capsys):
@@ -86,5 +88,5 @@ def test_another_model_or_other_samples_do_not_use_the_parts(tmp_path):
 
 def test_a_process_needs_the_samples_of_its_rows_alone():
     kept = TrainingSet.of(SAMPLES)
-    shares = [References(kept, BATCH, rows).wanted for rows in ([0, 1], [2, 3])]
+    shares = [References(kept, PACKER, [rows, rows]).wanted for rows in ([0, 1], [2, 3])]
     assert shares[0] | shares[1] == set(range(20)) and not shares[0] & shares[1] and all(shares)

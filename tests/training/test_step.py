@@ -9,16 +9,16 @@ from drive_train import MODEL
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from tiny_trainer import CONFIG, SAMPLES, TINY, Trainer, one_batch
+from tiny_trainer import CONFIG, SAMPLES, SHAPE, TINY, Trainer, one_step
 
-from o1p_jax.config.tree import BatchConfig, ComputeConfig
+from o1p_jax.config.tree import ComputeConfig
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.methods import method_of
 from o1p_jax.models.decoder import graph, init_params, param_shardings
 from o1p_jax.models.families import read_config
 from o1p_jax.training.packing import Batch, assemble
+from o1p_jax.training.shapes import Shape
 from o1p_jax.training.step import (
-    batch_sharding,
     local_rows,
     make_logprob_fn,
     model_logprobs,
@@ -46,7 +46,7 @@ def assert_close(a, b, atol: float) -> None:
 def on_meshes() -> dict[str, tuple[Trainer, dict[str, float]]]:
     """A trainer on each mesh after two steps, and the second one's metrics."""
     trainers = {mesh: Trainer(mesh) for mesh in MESHES}
-    batch = one_batch(CONFIG.batch)
+    batch = one_step()
     return {mesh: (trainer, trainer.run(batch, batch)) for mesh, trainer in trainers.items()}
 
 
@@ -66,7 +66,7 @@ def test_experts_spread_over_devices_learn_as_on_one():
     model = read_config(
         MODEL | dict(model_type="qwen3_moe", moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2)
     )
-    batch = one_batch(CONFIG.batch)
+    batch = one_step()
     # Adam's own epsilon would make steps of the rounding of gradients near zero.
     cfg = dataclasses.replace(CONFIG, optim=dataclasses.replace(CONFIG.optim, adam_eps=1e-3))
     spread, alone = Trainer("fsdp:2,expert:4", cfg, model), Trainer("1x1", cfg, model)
@@ -103,33 +103,43 @@ def test_every_parameter_and_moment_lies_where_the_rules_say(on_meshes, mesh):
 
 
 @pytest.mark.slow
-def test_accumulation_in_any_number_of_microbatches_is_the_same_step():
-    results = []
-    for rows in (8, 2):
-        cfg = dataclasses.replace(
-            CONFIG, batch=BatchConfig(sequences=24, row_length=64, too_long="drop", rows_per_microbatch=rows)
-        )
-        trainer = Trainer("1x1", cfg)
-        batch = one_batch(cfg.batch)
-        # Microbatches without rows, as a step has that is less full than the fullest, change nothing.
-        empty = Batch(*(np.zeros_like(x) for x in batch))
-        batch = Batch(*(np.concatenate([a, b]) for a, b in zip(batch, empty, strict=True)))
-        results.append((batch.ids_RL.shape[0], trainer.run(batch), trainer.state))
-    (one, first, state), (many, second, other) = results
-    assert one == 2 and many >= 6
-    for name in first:
-        np.testing.assert_allclose(first[name], second[name], rtol=1e-5, atol=1e-6, err_msg=name)
-    assert_close(state, other, 1e-5)
+def test_microbatches_of_any_shapes_make_the_same_step():
+    """One plain big batch against many microbatches, of one shape and of several, of which some are not used."""
+    batches = {"big": one_step(Shape(24, 32)), "few": one_step(SHAPE), "many": one_step(Shape(8, 32), Shape(8, 16))}
+    empty = Batch(*(np.zeros_like(x) for x in batches["many"][0]))
+    batches["many"] = (
+        Batch(*(np.concatenate(pair) for pair in zip(batches["many"][0], empty, strict=True))),
+        batches["many"][1],
+        empty,
+    )
+    assert [len(x.ids_RL) for x in batches["big"]] == [1] and len(batches["many"][0].ids_RL) >= 4
+    results = {name: (trainer := Trainer("1x1"), trainer.run(batch)) for name, batch in batches.items()}
+    big, expected = results["big"]
+    for name in ("few", "many"):
+        trainer, metrics = results[name]
+        assert metrics.keys() == expected.keys()
+        for figure in metrics.keys() - {"fill"}:
+            np.testing.assert_allclose(metrics[figure], expected[figure], rtol=1e-5, atol=1e-6, err_msg=figure)
+        assert_close(trainer.state, big.state, 1e-5)
+
+
+@pytest.mark.slow
+def test_the_metrics_hold_the_share_of_computed_slots_with_a_token():
+    batches = one_step(Shape(8, 48), Shape(8, 16))
+    used = [batch.present_RM.any(axis=(1, 2)).sum() * batch.ids_RL[0].size for batch in batches]
+    more = tuple(Batch(*(np.concatenate([x, np.zeros_like(x)]) for x in batch)) for batch in batches)
+    metrics = Trainer("1x1").run(more)
+    assert all(used) and metrics["fill"] == pytest.approx(metrics["tokens"] / sum(used)) and metrics["fill"] > 0.5
 
 
 @pytest.mark.slow
 def test_packed_rows_give_the_loss_and_gradients_of_one_sample_a_row():
     mesh, definition = make_mesh("1x1"), graph(TINY)
     params = init_params(TINY, jax.random.key(0), mesh)
-    packed = one_batch(CONFIG.batch)
+    [packed] = one_step(SHAPE)
     rng = np.random.default_rng(1)
     references = [rng.normal(-4, 0.3, len(s.completion_ids)).astype(np.float32) for s in SAMPLES]
-    alone = assemble(SAMPLES, references, [[i] for i in range(24)], 1, 24, 32, 1)
+    alone = assemble(SAMPLES, references, [[[i] for i in range(24)]], Shape(24, 32), 1, 1)
     assert packed.ids_RL.shape == (1, 8, 64) and packed.present_RM.shape[-1] > 1
 
     def loss(params, batch):
@@ -152,7 +162,7 @@ def test_frozen_parameters_have_no_moments_and_the_rest_is_trained():
     before, frozen = leaves(trainer.state.params), leaves(trainer.frozen)
     moments = sum(x.size for x in jax.tree.leaves(trainer.state.opt_state) if x.ndim)
     assert moments == 2 * sum(x.size for x in before.values())
-    trainer.run(one_batch(cfg.batch))
+    trainer.run(one_step())
     assert all((before[name] != after).any() for name, after in leaves(trainer.state.params).items())
     assert all((frozen[name] == after).all() for name, after in leaves(trainer.frozen).items())
 
@@ -161,8 +171,8 @@ def test_frozen_parameters_have_no_moments_and_the_rest_is_trained():
 def test_a_non_finite_step_changes_only_the_counters():
     trainer = Trainer("1x1")
     before = leaves(trainer.state)
-    good = one_batch(CONFIG.batch)
-    bad = one_batch(CONFIG.batch, [dataclasses.replace(SAMPLES[0], weight=float("inf")), *SAMPLES[1:]])
+    good = one_step()
+    bad = one_step(samples=[dataclasses.replace(SAMPLES[0], weight=float("inf")), *SAMPLES[1:]])
     metrics = trainer.run(bad, bad)
     assert (metrics["skipped"], metrics["skipped_in_row"], metrics["params_changed"]) == (2, 2, 0)
     after = leaves(trainer.state)
@@ -183,17 +193,16 @@ def _largest(hlo: str, vocab: int) -> int:
 def test_the_compiled_step_holds_no_array_of_tokens_times_vocabulary_beyond_a_chunk(mesh, local_rows):
     vocab, length, chunk = 2 * 1009, 64, 16
     model = read_config(MODEL | {"vocab_size": vocab, "hidden_size": 16, "head_dim": 8})
-    batch = BatchConfig(sequences=24, row_length=length, too_long="drop", rows_per_microbatch=8)
     local_vocab = vocab // make_mesh(mesh).shape["tensor"]
 
     def largest(chunk: int) -> int:
         compute = ComputeConfig(dtype="float32", logprob_chunk=chunk)
-        trainer = Trainer(mesh, dataclasses.replace(CONFIG, batch=batch, compute=compute), model)
-        placed = jax.device_put(one_batch(batch), batch_sharding(trainer.mesh))
+        trainer = Trainer(mesh, dataclasses.replace(CONFIG, compute=compute), model)
+        placed = trainer.placed(one_step(Shape(8, length)))
         hlo = trainer.step.lower(trainer.state, trainer.frozen, placed).compile().as_text()
         return max(_largest(hlo, local_vocab), _largest(hlo, vocab))
 
-    bound = max(local_rows * chunk * local_vocab, 16 * vocab)  # a chunk's logits; the output projection itself
+    bound = max(chunk * local_vocab, 16 * vocab)  # a chunk's logits; the output projection itself
     assert largest(chunk) <= bound
     if mesh == "8x1":  # the count does see the logits of whole rows
         assert largest(length) == local_rows * length * local_vocab > bound
@@ -207,11 +216,11 @@ def test_products_are_as_exact_as_their_type_and_have_factors_of_it(dtype, preci
     )
     cfg = dataclasses.replace(CONFIG, compute=ComputeConfig(dtype=dtype, logprob_chunk=16))
     trainer = Trainer("1x1", cfg, model)
-    batch = put_batch(one_batch(cfg.batch), trainer.mesh, cfg.batch.rows_per_microbatch)
+    batches = trainer.placed(one_step())
     logprob_fn = make_logprob_fn(model, None, cfg.compute, trainer.mesh)
     for program in (
-        trainer.step.lower(trainer.state, trainer.frozen, batch),
-        logprob_fn.lower((trainer.state.params, trainer.frozen), batch),
+        trainer.step.lower(trainer.state, trainer.frozen, batches),
+        logprob_fn.lower((trainer.state.params, trainer.frozen), batches[0]),
     ):
         products = [line for line in program.as_text().splitlines() if "stablehlo.dot_general" in line]
         assert len(products) > 10 and all(f"precision = [{precision}, {precision}]" in line for line in products)
@@ -223,7 +232,7 @@ def test_products_are_as_exact_as_their_type_and_have_factors_of_it(dtype, preci
 @pytest.mark.slow
 def test_reference_logprobs_make_the_first_ratio_one():
     trainer = Trainer("8x1")
-    batch = one_batch(CONFIG.batch)
+    [batch] = one_step(SHAPE)
     assert batch.ids_RL.shape[0] == 1
     logprob_fn = make_logprob_fn(TINY, None, CONFIG.compute, trainer.mesh)
     rows = batch.ids_RL.shape[1]
@@ -231,7 +240,7 @@ def test_reference_logprobs_make_the_first_ratio_one():
     logprobs = logprob_fn((trainer.state.params, nnx.State({})), put_batch(batch, trainer.mesh, rows))
     assert logprobs.shape == batch.ids_RL.shape[1:] and logprobs.is_fully_replicated
     batch.ref_logprobs_RL[:] = np.where(batch.mask_RL, np.asarray(logprobs)[None], 0)
-    metrics = trainer.run(batch)
+    metrics = trainer.run((batch,))
     for name in ("ratio_min", "ratio_mean", "ratio_max"):
         np.testing.assert_allclose(metrics[name], 1.0, atol=1e-6)
     np.testing.assert_allclose(metrics["loss"], -np.mean([s.weight for s in SAMPLES]), atol=1e-6)

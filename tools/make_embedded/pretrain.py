@@ -24,7 +24,8 @@ from o1p_jax.runtime.files import atomic_folder, write_json
 from o1p_jax.runtime.progress import track
 from o1p_jax.training.logprobs import token_logprobs
 from o1p_jax.training.optimizer import learning_rate, make_optimizer
-from o1p_jax.training.packing import Batch, assemble, pack
+from o1p_jax.training.packing import Batch, assemble
+from o1p_jax.training.shapes import Shape, best_fit
 from tools.make_embedded.tokenizer import train_tokenizer
 from tools.make_embedded.traces import solution
 
@@ -146,10 +147,11 @@ def _batches(tokenizer: PreTrainedTokenizerFast, seed: int, check_again: float) 
         lengths = [len(s.prompt_ids) + len(s.completion_ids) for s, _ in chosen]
         if sum(lengths) < 0.95 * ROWS * ROW_LENGTH:
             continue
-        rows = pack(lengths, ROW_LENGTH)[:ROWS]
+        longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        rows, _ = best_fit(lengths, longest_first, [ROW_LENGTH] * ROWS)
         samples, learned = zip(*chosen, strict=True)
         # `assemble` aligns one number a completion token with its position: here, whether it is learned.
-        batch = assemble(samples, learned, rows, 1, ROWS, ROW_LENGTH, segments=16)
+        batch = assemble(samples, learned, [rows], Shape(ROWS, ROW_LENGTH), count=1, segments=16)
         batch = Batch(*(x[0] for x in batch))
         yield batch._replace(mask_RL=batch.mask_RL & (batch.ref_logprobs_RL > 0))
         chosen = []

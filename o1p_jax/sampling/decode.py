@@ -118,6 +118,26 @@ def prefill(
     )(params, cache, ids_BP, lengths_B, slots_B, used_D)
 
 
+@partial(jax.jit, static_argnames=("size", "layout"), donate_argnames="cache")
+def copy_rows(
+    cache: Cache, from_B: Int[Array, "B"], to_B: Int[Array, "B"], used_D: Int[Array, "D"], size: int, layout: Layout
+) -> Cache:
+    """Copies the first `size` positions of each device's slots `from_B` to its slots `to_B`, of its first `used_D`."""
+
+    def on_device(cache: Cache, from_B: Array, to_B: Array, used_D: Array) -> Cache:
+        def copy(b: Array, cache: Cache) -> Cache:
+            def put(a_NBGSK: Array) -> Array:
+                n, _, g, _, k = a_NBGSK.shape
+                row = jax.lax.dynamic_slice(a_NBGSK, (0, from_B[b], 0, 0, 0), (n, 1, g, size, k))
+                return jax.lax.dynamic_update_slice(a_NBGSK, row, (0, to_B[b], 0, 0, 0))
+
+            return jax.tree.map(put, cache)
+
+        return jax.lax.fori_loop(0, used_D[0], copy, cache)
+
+    return layout.on_rows(on_device, (_ROWS_SECOND, _ROWS, _ROWS, _ROWS), _ROWS_SECOND)(cache, from_B, to_B, used_D)
+
+
 @partial(jax.jit, static_argnames=("draw", "layout"), donate_argnames="cache")
 def decode(
     params: nnx.State,

@@ -26,7 +26,7 @@ from o1p_jax.models.hf.load import load_params
 from o1p_jax.models.hf.names import stack_lengths
 from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling.base import SamplingParams
-from o1p_jax.sampling.decode import STEPS, Layout, bucket, decode, empty_cache, grow, prefill, reorder
+from o1p_jax.sampling.decode import STEPS, Layout, bucket, copy_rows, decode, empty_cache, grow, prefill, reorder
 from o1p_jax.sampling.draw import Draw
 from o1p_jax.sampling.slots import Slots
 
@@ -126,9 +126,13 @@ class JaxSampler:
         if (order := slots.widened()) is not None:
             self._cache = reorder(self._cache, *self._on_rows(order), layout=self._layout)
         while slots.worth_filling:
-            ids_BP, *places = slots.fill()
-            self._make_room(ids_BP.shape[1])
-            self._cache = prefill(self._params, self._cache, *self._on_rows(ids_BP, *places), layout=self._layout)
+            new, copies = slots.fill()
+            if new is not None:
+                self._make_room(new.ids_BP.shape[1])
+                self._cache = prefill(self._params, self._cache, *self._on_rows(*new), layout=self._layout)
+            if copies is not None:
+                *pairs, size = copies
+                self._cache = copy_rows(self._cache, *self._on_rows(*pairs), size=size, layout=self._layout)
         if (order := slots.better_order(self._cache.capacity)) is not None:
             self._cache = reorder(self._cache, *self._on_rows(order), layout=self._layout)
         self._make_room(int(slots.length.max()) + STEPS)

@@ -23,6 +23,8 @@ from o1p_jax.sampling.deadline import Deadline
 _CPU_KV_CACHE_GIB = 4.0
 """The cache's size on a CPU, where vLLM would otherwise take most of the host's memory."""
 _CPU_BATCHED_TOKENS = 2048
+_TOLD_EVERY = 32
+"""How many tokens of a request are told at a time: to tell of each takes the host longer than all else it does."""
 _SHOWN = 400
 """How many characters of an error are shown."""
 _ENVIRONMENT = {
@@ -85,6 +87,7 @@ class VllmSampler:
                     skip_tokenizer_init=True,
                     trust_remote_code=False,
                     disable_log_stats=True,
+                    stream_interval=_TOLD_EVERY,
                     use_tqdm_on_load=False,
                 )
             )

@@ -26,19 +26,19 @@ def command(argv: list[str]) -> None:
     from o1p_jax.data.prompts import Prompter
     from o1p_jax.data.records import Request
     from o1p_jax.models.hf.hub import resolve_model
-    from o1p_jax.sampling import SamplingParams, make_sampler
+    from o1p_jax.sampling import SamplingParams, make_sampler, sample
 
     problems, vllm = ProblemConfig(prompt_column=args.prompt_column), VllmConfig(dtype="float32", kv_cache_gib=1.0)
     folder = resolve_model(args.model)
     prompter = Prompter(folder, problems)
     prompts = [prompter.prompt_ids(p) for p in load_problems(args.problems, problems, args.prompts)]
     longest = max(map(len, prompts)) + args.tokens
-    params = SamplingParams(temperature=0.0, max_tokens=args.tokens, stop_ids=prompter.eos_ids)
+    how = SamplingParams(temperature=0.0, max_tokens=args.tokens, stop_ids=prompter.eos_ids)
     expected = _transformers(str(folder), prompts, args.tokens, prompter.eos_ids)
     for kind in ("vllm", "jax"):
         config = SamplingConfig(sampler=kind, slots=args.prompts, vllm=vllm)
-        sampler = make_sampler(config, folder, mesh="1x1", dtype="float32", max_length=longest)
-        got = [c.token_ids for c in sampler.sample([Request(p, 0) for p in prompts], params, lambda _: None)]
+        sampler = make_sampler(config, folder, how, mesh="1x1", dtype="float32", max_length=longest)
+        got = [c.token_ids for c in sample(sampler, [Request(p, 0) for p in prompts])]
         sampler.close()
         same = sum(a == b for a, b in zip(got, expected, strict=True))
         tokens = sum(_common(a, b) for a, b in zip(got, expected, strict=True))

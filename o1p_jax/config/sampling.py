@@ -125,7 +125,10 @@ class SamplingConfig:
     max_tokens: int = option(8192, SAMPLES, least=1, most=_LONGEST)
     """Number of tokens after which a solution is cut off."""
     problems_per_shard: int = option(64, least=1)
-    """Problems in one shard, which is written whole or not at all: a killed run repeats one shard at most."""
+    """Problems in one shard, which is written whole or not at all."""
+    shards_in_flight: int = option(8, least=1, most=1024)
+    """Shards that a process samples at a time at most: requests of the next ones enter while the last of earlier ones
+    still run, so that an engine stays full. What a killed process repeats is these."""
     slots: int = option(128, least=1, most=2**16)
     """Number of sequences that the embedded sampler decodes at a time, or of requests that servers work on."""
     servers: tuple[str, ...] = option(())

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,33 +49,81 @@ class Shards(Protocol):
         """The path of a shard's file."""
 
 
+class Share:
+    """What this process makes of a folder's missing shards, as a context, at whose end all its claims are given up.
+
+    `by_others` is called with each shard that another process has finished meanwhile.
+    """
+
+    def __init__(self, folder: Shards, by_others: Callable[[int], None]):
+        self._folder, self._by_others = folder, by_others
+        self._left = set(folder.missing_shards())
+        self._claims = {shard: Claim(_path(folder.shard_path(shard))) for shard in self._left}
+        self._own: dict[int, ExitStack] = {}
+        self._next_look = 0.0
+
+    def __enter__(self) -> "Share":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for shard in list(self._own):
+            self.give_up(shard)
+
+    def claim(self) -> int | None:
+        """Claims the first shard that is missing and free, and returns its number; None where none is free now.
+
+        Where none was free, the folder is looked at again after a while.
+        """
+        if self._left == self._own.keys() or time.monotonic() < self._next_look:
+            return None
+        there = self._left - self._own.keys() - set(self._folder.missing_shards())
+        for shard in sorted(there):
+            self._by_others(shard)
+        self._left -= there
+        for shard in sorted(self._left - self._own.keys()):
+            if self._claims[shard].taken():
+                self._own[shard] = ExitStack()
+                self._own[shard].enter_context(self._claims[shard].kept())
+                if not self._folder.shard_path(shard).exists():
+                    return shard
+                self.give_up(shard)
+        self._next_look = time.monotonic() + _LOOK_S
+        return None
+
+    def wait(self) -> int | None:
+        """Claims a shard as `claim` does, and waits for it while others have claimed all that is missing.
+
+        Returns None where nothing is missing but what this process has claimed already.
+        """
+        waiting = False
+        while (shard := self.claim()) is None and (others := len(self._left) - len(self._own)):
+            if not waiting:
+                say(
+                    f"{self._folder.path}: the last {others} shards are being made by other processes; waiting for them"
+                )
+            waiting = True
+            time.sleep(_LOOK_S)
+        return shard
+
+    def finish(self, shard: int) -> None:
+        """Says that a claimed shard is written now."""
+        self._left.remove(shard)
+        self.give_up(shard)
+
+    def give_up(self, shard: int) -> None:
+        """Leaves a claimed shard to others."""
+        self._own.pop(shard).close()
+
+
 def shards_to_make(folder: Shards, by_others: Callable[[int], None]) -> Generator[int, None, None]:
     """Claims and yields one missing shard after the other, until the folder is complete.
 
-    Where other processes have claimed all that is missing, the generator waits for them. `by_others` is called with
-    each shard that another process finished meanwhile.
+    Where other processes have claimed all that is missing, the generator waits for them; see `Share`.
     """
-    left, waiting = set(folder.missing_shards()), False
-    claims = {shard: Claim(_path(folder.shard_path(shard))) for shard in left}
-    while left:
-        there = left - set(folder.missing_shards())
-        for shard in sorted(there):
-            by_others(shard)
-        left -= there
-        if not left:
-            return
-        for shard in sorted(left):
-            if claims[shard].taken():
-                with claims[shard].kept():
-                    if not folder.shard_path(shard).exists():
-                        yield shard
-                        left.remove(shard)
-                break
-        else:
-            if not waiting:
-                say(f"{folder.path}: the last {len(left)} shards are being made by other processes; waiting for them")
-            waiting = True
-            time.sleep(_LOOK_S)
+    with Share(folder, by_others) as share:
+        while (shard := share.wait()) is not None:
+            yield shard
+            share.finish(shard)
 
 
 def _path(path: Path) -> Path:

@@ -62,6 +62,28 @@ def silence() -> None:
     os.environ[_SILENT] = "1"
 
 
+class Rate:
+    """How much was done a second, lately."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+        """Times of the last minute at which something was done, with what was done by then."""
+
+    def mark(self, done: int) -> None:
+        """Notes how much is done by now, altogether."""
+        now = time.monotonic()
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and self._marks[0][0] < now - _RECENT_S:
+            self._marks.popleft()
+
+    def per_second(self) -> float | None:
+        """Returns the rate since the first mark: what came before it, such as compiling, will not come again."""
+        if len(self._marks) < 2:
+            return None
+        (then, before), (now, done) = self._marks[0], self._marks[-1]
+        return (done - before) / max(now - then, 1e-9)
+
+
 class _Meter:
     """The counts of a stage, its rate and the time that is left."""
 
@@ -70,8 +92,7 @@ class _Meter:
         self.done = self.start = done
         self.note = ""
         self.began = time.monotonic()
-        self._marks: deque[tuple[float, int]] = deque()
-        """Times of the last minute at which something was done, with what was done by then."""
+        self._rate = Rate()
 
     @property
     def elapsed(self) -> float:
@@ -79,17 +100,15 @@ class _Meter:
 
     def advance(self, n: int = 1, note: str = "") -> None:
         global last_advance
-        last_advance = now = time.monotonic()
+        last_advance = time.monotonic()
         self.note = note or self.note
         if n:
             self.done += n
-            self._marks.append((now, self.done))
-            while len(self._marks) > 2 and self._marks[0][0] < now - _RECENT_S:
-                self._marks.popleft()
+            self._rate.mark(self.done)
 
     def line(self) -> str:
         """The state in one line: rate and estimate are left out before there is anything that they could rest on."""
-        recent = self._recent_rate()
+        recent = self._rate.per_second()
         parts = [f"{self.stage}: {self.done}/{self.total} {self.unit}"]
         parts += [_rate(recent), f"{_clock((self.total - self.done) / recent)} left"] if recent else []
         return ", ".join(parts + ([self.note] if self.note else []))
@@ -98,13 +117,6 @@ class _Meter:
         """The rate of the whole stage, in brackets; nothing where nothing was done."""
         done = self.done - self.start
         return f" ({_rate(done / max(self.elapsed, 1e-9))})" if done else ""
-
-    def _recent_rate(self) -> float | None:
-        """Units a second since the first mark: what came before it, such as compiling, will not come again."""
-        if len(self._marks) < 2:
-            return None
-        (then, before), (now, done) = self._marks[0], self._marks[-1]
-        return (done - before) / max(now - then, 1e-9)
 
 
 def _rate(per_second: float) -> str:

@@ -1,7 +1,8 @@
 """What a sampler is, and the parameters that it samples with. The module imports no library beyond the standard one."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -10,7 +11,7 @@ from o1p_jax.data.records import Completion, Request
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How tokens are drawn; the same for every request of a call."""
+    """How tokens are drawn; the same for all that a sampler draws."""
 
     temperature: float = 1.0
     """Divisor of the logits; 0 takes the likeliest token."""
@@ -44,24 +45,41 @@ class Answer(NamedTuple):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A sampler draws completions from one model."""
+    """A sampler draws completions from one model, all in one way; requests come in while others are being drawn."""
 
     name: str
     """'jax', 'vllm' or 'server'."""
     version: str
     """Library and version, for the rollouts' metadata."""
     seeds_each: bool
-    """Whether each sample is drawn by its request's seed; if not, a call's requests share one."""
+    """Whether each sample is drawn by its request's seed; if not, what begins with the first seeds all after it."""
 
-    def sample(
-        self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
-    ) -> list[Completion]:
-        """Returns one completion a request, in the requests' order.
+    @property
+    def tokens(self) -> int:
+        """How many tokens the sampler has drawn so far; a server tells of them when a completion ends."""
 
-        `on_done(n)` is called in the caller's thread whenever `n` more requests are finished, and with 0 as a sign that
-        the engine is at work: a solution may take many minutes. Raises SamplerGone when the engine or server fails for
-        good.
+    @property
+    def room(self) -> int:
+        """How many more requests the sampler can make use of now."""
+
+    def add(self, key: int, request: Request) -> None:
+        """Hands a request in, under a key by which its completion comes back."""
+
+    def step(self) -> list[tuple[int, Completion]]:
+        """Draws on for a moment; returns the keys and completions of the requests that have ended, if any.
+
+        Raises SamplerGone when the engine or server fails for good.
         """
 
     def close(self) -> None:
         """Gives memory and connections back; the sampler is of no more use."""
+
+
+def sample(sampler: Sampler, requests: Sequence[Request]) -> list[Completion]:
+    """Returns one completion a request, in the requests' order, from a sampler that has nothing else to do."""
+    waiting, done = deque(enumerate(requests)), dict[int, Completion]()
+    while len(done) < len(requests):
+        while waiting and sampler.room > 0:
+            sampler.add(*waiting.popleft())
+        done |= dict(sampler.step())
+    return [done[i] for i in range(len(requests))]

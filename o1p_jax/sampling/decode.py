@@ -6,7 +6,7 @@ call's own tokens, which is written to the cache once at the call's end. Rows ar
 the group's longest row: the host keeps rows of like length together (`reorder`).
 
 Legend: B rows, N layers, G key-value heads, R query heads a key-value head, H = G*R, K head size, S cached positions, T
-tokens of a call, P prompt tokens, D devices, V vocabulary.
+= STEPS tokens of a call, P prompt tokens, D devices, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -29,6 +29,8 @@ from o1p_jax.models.decoder import rules_for
 from o1p_jax.models.precision import products_of
 from o1p_jax.sampling.draw import Draw, draw_tokens
 
+STEPS = 16
+"""How many tokens a row decodes in a call."""
 _ROWS, _ROWS_SECOND = PartitionSpec(SAMPLING_AXES), PartitionSpec(None, SAMPLING_AXES)
 
 
@@ -53,8 +55,6 @@ class Layout:
     dtype: DTypeLike
     group: int
     """Number of rows that are read to a common length; divides the number of rows of a device."""
-    steps: int
-    """T: the number of tokens that a row decodes in a call."""
 
     def on_rows(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
         """The function `f`, run by every data-parallel device on its own rows."""
@@ -118,6 +118,26 @@ def prefill(
     )(params, cache, ids_BP, lengths_B, slots_B, used_D)
 
 
+@partial(jax.jit, static_argnames=("size", "layout"), donate_argnames="cache")
+def copy_rows(
+    cache: Cache, from_B: Int[Array, "B"], to_B: Int[Array, "B"], used_D: Int[Array, "D"], size: int, layout: Layout
+) -> Cache:
+    """Copies the first `size` positions of each device's slots `from_B` to its slots `to_B`, of its first `used_D`."""
+
+    def on_device(cache: Cache, from_B: Array, to_B: Array, used_D: Array) -> Cache:
+        def copy(b: Array, cache: Cache) -> Cache:
+            def put(a_NBGSK: Array) -> Array:
+                n, _, g, _, k = a_NBGSK.shape
+                row = jax.lax.dynamic_slice(a_NBGSK, (0, from_B[b], 0, 0, 0), (n, 1, g, size, k))
+                return jax.lax.dynamic_update_slice(a_NBGSK, row, (0, to_B[b], 0, 0, 0))
+
+            return jax.tree.map(put, cache)
+
+        return jax.lax.fori_loop(0, used_D[0], copy, cache)
+
+    return layout.on_rows(on_device, (_ROWS_SECOND, _ROWS, _ROWS, _ROWS), _ROWS_SECOND)(cache, from_B, to_B, used_D)
+
+
 @partial(jax.jit, static_argnames=("draw", "layout"), donate_argnames="cache")
 def decode(
     params: nnx.State,
@@ -162,8 +182,8 @@ def decode(
             tokens_B = draw_tokens(model.logits(product_BV), keys_B2, counts_B + t, draw)
             return (_append(buffer, new, t), tokens_B), tokens_B
 
-        buffer = Cache(*[jnp.zeros((n, rows, g, layout.steps, k), layout.dtype)] * 2)
-        (buffer, _), tokens_TB = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(layout.steps))
+        buffer = Cache(*[jnp.zeros((n, rows, g, STEPS, k), layout.dtype)] * 2)
+        (buffer, _), tokens_TB = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(STEPS))
         return _write(cache, buffer, jnp.arange(rows), lengths_B, rows), tokens_TB
 
     specs = (layout.of_params(params), _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS)
@@ -182,7 +202,7 @@ def grow(cache: Cache, capacity: int) -> Cache:
 def reorder(cache: Cache, order_B: Int[Array, "B"], layout: Layout) -> Cache:
     """Makes row b of each device what its row order_B[b] was.
 
-    With fewer entries than rows, the other rows are dropped.
+    With fewer entries than rows, the other rows are dropped; with more, the new rows are copies.
     """
 
     def on_device(cache: Cache, order_B: Array) -> Cache:

@@ -7,10 +7,10 @@ return ids is refused, and so is one that serves another model than it is asked 
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -27,32 +27,42 @@ _ATTEMPTS = 6
 _LONGEST_WAIT_S = 15.0
 _CONNECT_S = 10.0
 """How long a server may take to accept a connection, and to say what it serves."""
-_PROBES, _PROBE_TOKENS = 4, 64
-"""The number of prompts that every server answers first, and the length of the answers in tokens."""
+_PROBE_TOKENS = 64
+"""The length in tokens of the answers that every server gives first."""
 
 
 class ServerSampler:
     """A sampler that asks `config.servers`, `config.slots` requests at a time, for the model in `folder`.
 
-    Before it samples, every server answers a few prompts greedily, and the answers are compared with what the folder's
-    model, computed here in `dtype`, makes of them; `others` are folders that a server might serve by mistake. `score`
-    stands for `sampling.scores.score`.
+    Before it samples, every server answers the prompts `probes` greedily, and the answers are compared with what the
+    folder's model, computed here in `dtype`, makes of them; `others` are folders that a server might serve by mistake.
+    `score` stands for `sampling.scores.score`. Raises `BadInput` when a server serves another model, refuses a request
+    or returns no token ids.
     """
 
     name = "server"
     seeds_each = True
 
     def __init__(
-        self, config: SamplingConfig, folder: Path, dtype: str, others: Sequence[Path] = (), score: Score | None = None
+        self,
+        config: SamplingConfig,
+        folder: Path,
+        how: SamplingParams,
+        dtype: str,
+        probes: Sequence[tuple[int, ...]] = (),
+        others: Sequence[Path] = (),
+        score: Score | None = None,
     ):
         import openai
 
         self.version = f"openai {openai.__version__}"
-        self._folder, self._dtype, self._others, self._score = folder, dtype, others, score
-        self._threads = config.slots
+        self.tokens = 0
+        self._folder, self._how, self._slots = folder, how, config.slots
         self._clients = [_client(url, config) for url in config.servers]
         self._calls = itertools.count()
-        self._checked = False
+        self._asked = self._threads = 0
+        self._todo: SimpleQueue[tuple[int, Request] | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[int, Completion | Exception]] = SimpleQueue()
         served = {
             str(client.base_url): self._call(
                 lambda client: [model.id for model in client.models.list(timeout=_CONNECT_S).data], [client]
@@ -60,46 +70,73 @@ class ServerSampler:
             for client in self._clients
         }
         self.model = common_name(served, config.served_model)
+        if probes:
+            self._check(probes, dtype, others, score)
 
-    def sample(
-        self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
-    ) -> list[Completion]:
-        """See `Sampler.sample`.
+    @property
+    def room(self) -> int:
+        """See `Sampler.room`."""
+        return self._slots - self._asked
 
-        Raises `BadInput` when a server serves another model, refuses a request or returns no token ids.
-        """
-        if not self._checked and requests:
-            self._check(requests, params)
-        completions: dict[int, Completion] = {}
-        for i, completion in _on_threads(lambda i: self._complete(requests[i], params), len(requests), self._threads):
-            completions[i] = completion
-            on_done(1)
-        return [completions[i] for i in range(len(requests))]
+    def add(self, key: int, request: Request) -> None:
+        """See `Sampler.add`."""
+        self._todo.put((key, request))
+        self._asked += 1
+        if self._threads < self._asked:
+            # Daemons: a process that is asked to stop does not wait for the answers that servers still owe it.
+            threading.Thread(target=self._work, daemon=True).start()
+            self._threads += 1
+
+    def step(self) -> list[tuple[int, Completion]]:
+        """See `Sampler.step`; waits until an answer is there."""
+        answers = [self._done.get()]
+        while not self._done.empty():
+            answers.append(self._done.get())
+        self._asked -= len(answers)
+        ended = []
+        for key, answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+            self.tokens += len(answer.token_ids)
+            ended.append((key, answer))
+        return ended
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Ends the threads and closes the connections."""
+        for _ in range(self._threads):
+            self._todo.put(None)
         for client in self._clients:
             client.close()
 
-    def _check(self, requests: Sequence[Request], params: SamplingParams) -> None:
-        """Raises BadInput where a server does not serve the model, by its answers to the first few prompts."""
-        if self._score is None:
+    def _work(self) -> None:
+        """Asks for one completion after the other; runs in a thread."""
+        while (todo := self._todo.get()) is not None:
+            key, request = todo
+            try:
+                choice, ids = self._ask(request, self._how, self._clients)
+                self._done.put((key, Completion(ids, choice.finish_reason)))
+            except Exception as e:
+                self._done.put((key, e))
+
+    def _check(
+        self, probes: Sequence[tuple[int, ...]], dtype: str, others: Sequence[Path], score: Score | None
+    ) -> None:
+        """Raises BadInput where a server does not serve the model, by its answers to `probes`."""
+        if score is None:
             from o1p_jax.sampling.scores import score as own_score
 
-            self._score = own_score
+            score = own_score
         say(
             f"asking {len(self._clients)} server{'s' * (len(self._clients) > 1)} whether {self.model} is {self._folder}"
         )
-        prompts = list(dict.fromkeys(request.prompt_ids for request in requests))[:_PROBES]
         greedy = SamplingParams(
-            temperature=0.0, max_tokens=min(_PROBE_TOKENS, params.max_tokens), stop_ids=params.stop_ids
+            temperature=0.0, max_tokens=min(_PROBE_TOKENS, self._how.max_tokens), stop_ids=self._how.stop_ids
         )
         answers = {
-            str(client.base_url): [self._answer(prompt, greedy, client) for prompt in prompts]
+            str(client.base_url): [self._answer(prompt, greedy, client) for prompt in probes]
             for client in self._clients
         }
-        check_answers(answers, self._folder, self._others, self._dtype, self._score)
-        self._checked = True
+        check_answers(answers, self._folder, others, dtype, score)
 
     def _answer(self, prompt_ids: tuple[int, ...], greedy: SamplingParams, client: Any) -> Answer:
         """Returns how the server of `client` answers one prompt."""
@@ -109,11 +146,6 @@ class ServerSampler:
             choice, ids = self._ask(Request(prompt_ids, 0), greedy, [client])
         told = choice.logprobs and choice.logprobs.token_logprobs
         return Answer(prompt_ids, ids, tuple(told) if told and len(told) == len(ids) and None not in told else None)
-
-    def _complete(self, request: Request, params: SamplingParams) -> Completion:
-        """Returns the completion of one request."""
-        choice, ids = self._ask(request, params, self._clients)
-        return Completion(ids, choice.finish_reason)
 
     def _ask(
         self, request: Request, params: SamplingParams, clients: Sequence[Any], **options: Any
@@ -179,41 +211,6 @@ class ServerSampler:
             ) from e
         except openai.APIStatusError as e:
             raise BadInput(f"{e.request.url} refused the request: {_first_line(e)}") from e
-
-
-def _on_threads(work: Callable[[int], Any], count: int, threads: int) -> Iterator[tuple[int, Any]]:
-    """Yields (i, work(i)) for every i below `count`, in the order in which the threads finish them.
-
-    What `work` raises is raised here. The threads are daemons: a process that is asked to stop does not wait for the
-    answers that servers still owe it.
-    """
-    todo: SimpleQueue[int] = SimpleQueue()
-    done: SimpleQueue[tuple[int, Any, Exception | None]] = SimpleQueue()
-    stopped = threading.Event()
-    for i in range(count):
-        todo.put(i)
-
-    def run() -> None:
-        while not stopped.is_set():
-            try:
-                i = todo.get_nowait()
-            except Empty:
-                return
-            try:
-                done.put((i, work(i), None))
-            except Exception as e:
-                done.put((i, None, e))
-
-    for _ in range(min(threads, count)):
-        threading.Thread(target=run, daemon=True).start()
-    try:
-        for _ in range(count):
-            i, result, error = done.get()
-            if error is not None:
-                raise error
-            yield i, result
-    finally:
-        stopped.set()
 
 
 def _client(url: str, config: SamplingConfig) -> Any:

@@ -1,4 +1,4 @@
-"""vLLM's offline engine: token ids in, token ids out, one seed a sample (on a TPU, one for all samples of a call).
+"""vLLM's offline engine: token ids in, token ids out, one seed a sample (on a TPU, one for all samples of a shard).
 
 The engine is meant to run in a child process (`runtime.children`), so that its memory is free for training afterwards
 and so that it may be installed in another environment.
@@ -7,7 +7,8 @@ and so that it may be installed in another environment.
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from o1p_jax.sampling.deadline import Deadline
 _CPU_KV_CACHE_GIB = 4.0
 """The cache's size on a CPU, where vLLM would otherwise take most of the host's memory."""
 _CPU_BATCHED_TOKENS = 2048
+_TOLD_EVERY = 32
+"""How many tokens of a request are told at a time: to tell of each takes the host longer than all else it does."""
 _SHOWN = 400
 """How many characters of an error are shown."""
 _ENVIRONMENT = {
@@ -50,7 +53,9 @@ class VllmSampler:
 
     name = "vllm"
 
-    def __init__(self, folder: Path, config: VllmConfig, *, max_length: int, timeout_s: float = 600.0):
+    def __init__(
+        self, folder: Path, how: SamplingParams, config: VllmConfig, *, max_length: int, timeout_s: float = 600.0
+    ):
         cpu = _is_cpu_build()
         for key, value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if cpu else {})).items():
             os.environ.setdefault(key, value)
@@ -62,7 +67,10 @@ class VllmSampler:
         self.seeds_each = not current_platform.is_tpu()
         if not self.seeds_each:
             say("vLLM on a TPU takes no seed for each sample: the first sample's seeds all of a shard")
-        self._timeout_s = timeout_s
+        self.tokens, self._how = 0, how
+        self._drawn: dict[int, list[int]] = {}
+        """The tokens of each request that is in the engine, by its key."""
+        self._deadline = Deadline(timeout_s, "vLLM's engine")
         cache_gib = config.kv_cache_gib or (_CPU_KV_CACHE_GIB if cpu else None)
         try:
             self._engine = vllm.LLMEngine.from_engine_args(
@@ -79,6 +87,7 @@ class VllmSampler:
                     skip_tokenizer_init=True,
                     trust_remote_code=False,
                     disable_log_stats=True,
+                    stream_interval=_TOLD_EVERY,
                     use_tqdm_on_load=False,
                 )
             )
@@ -87,47 +96,63 @@ class VllmSampler:
                 raise own from None
             why = " ".join(str(e).split())[:_SHOWN] or type(e).__name__  # pydantic's first line says nothing
             raise SamplerGone(f"vLLM did not start on {folder}: {why}") from e
+        self._most = self._engine.vllm_config.scheduler_config.max_num_seqs
 
-    def sample(
-        self, requests: Sequence[Request], params: SamplingParams, on_done: Callable[[int], None]
-    ) -> list[Completion]:
-        """See `Sampler.sample`. Equal prompts share their prefill through the prefix cache."""
+    @property
+    def room(self) -> int:
+        """See `Sampler.room`."""
+        return self._most - len(self._drawn)
+
+    def add(self, key: int, request: Request) -> None:
+        """See `Sampler.add`. Equal prompts share their prefill through the prefix cache."""
         from vllm import SamplingParams as VllmParams
+        from vllm.sampling_params import RequestOutputKind
 
-        completions: dict[int, Completion] = {}
+        with self._failures():
+            if not self.seeds_each and not self._drawn:
+                self._engine.collective_rpc(_seed_worker, args=(request.seed,))
+            self._engine.add_request(
+                str(key),
+                {"prompt_token_ids": list(request.prompt_ids)},
+                VllmParams(
+                    temperature=self._how.temperature,
+                    top_p=self._how.top_p,
+                    top_k=self._how.top_k,
+                    seed=request.seed if self.seeds_each else None,
+                    max_tokens=self._how.max_tokens,
+                    stop_token_ids=list(self._how.stop_ids),
+                    detokenize=False,
+                    output_kind=RequestOutputKind.DELTA,
+                ),
+            )
+        self._drawn[key] = []
+
+    def step(self) -> list[tuple[int, Completion]]:
+        """See `Sampler.step`."""
+        ended = []
+        with self._failures(), self._deadline:
+            outputs = self._engine.step()
+        for output in outputs:
+            key, [new] = int(output.request_id), output.outputs
+            self._drawn[key] += new.token_ids
+            self.tokens += len(new.token_ids)
+            if output.finished:
+                ended.append((key, Completion(tuple(self._drawn.pop(key)), new.finish_reason)))
+        return ended
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Says what fails in vLLM as an error of this program."""
         try:
-            if requests and not self.seeds_each:
-                self._engine.collective_rpc(_seed_worker, args=(requests[0].seed,))
-            for i, request in enumerate(requests):
-                self._engine.add_request(
-                    str(i),
-                    {"prompt_token_ids": list(request.prompt_ids)},
-                    VllmParams(
-                        temperature=params.temperature,
-                        top_p=params.top_p,
-                        top_k=params.top_k,
-                        seed=request.seed if self.seeds_each else None,
-                        max_tokens=params.max_tokens,
-                        stop_token_ids=list(params.stop_ids),
-                        detokenize=False,
-                    ),
-                )
-            with Deadline(self._timeout_s, "vLLM's engine") as deadline:
-                while self._engine.has_unfinished_requests():
-                    finished = [output for output in self._engine.step() if output.finished]
-                    deadline.put_off()
-                    for output in finished:
-                        [result] = output.outputs
-                        completions[int(output.request_id)] = Completion(tuple(result.token_ids), result.finish_reason)
-                    on_done(len(finished))
+            yield
         except Exception as e:
             if own := wrapped(e, O1pError, Preempted):
                 raise own from None
             raise SamplerGone(f"vLLM stopped: {_first_line(e)}; run the command again to go on") from e
-        return [completions[i] for i in range(len(requests))]
 
     def close(self) -> None:
         """Drops the engine; its memory is free for certain only once the process ends."""
+        self._deadline.close()
         del self._engine
 
 

@@ -1,15 +1,17 @@
 """The stage that samples K solutions of each problem from one model into a pool.
 
 A shard holds all samples of a few problems and is written whole or not at all; a run that was killed goes on with the
-shards that are missing. Any number of processes, on any hosts that see the pool, share the shards out
-(`runtime.claims`); what a lost process has not finished, the others do. `python -m o1p_jax.stages.presample JOB.json`
-does one job in a process of its own, as vLLM needs it: vLLM's memory comes back when the process ends, and vLLM may
-live in another environment.
+shards that are missing. The sampler is kept full: while the last samples of a shard are being drawn, requests of the
+next shards come in, and a shard is claimed only when there is room for its first request. Any number of processes, on
+any hosts that see the pool, share the shards out (`runtime.claims`); what a lost process has not finished, the others
+do. `python -m o1p_jax.stages.presample JOB.json` does one job in a process of its own, as vLLM needs it: vLLM's memory
+comes back when the process ends, and vLLM may live in another environment.
 """
 
 import hashlib
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,18 @@ from o1p_jax.config.text import from_dict
 from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.prompts import Prompter
-from o1p_jax.data.records import Request
+from o1p_jax.data.records import Completion, Request
 from o1p_jax.runtime.children import child_main
-from o1p_jax.runtime.claims import shards_to_make
+from o1p_jax.runtime.claims import Share
 from o1p_jax.runtime.memory import memory_errors
-from o1p_jax.runtime.progress import track
+from o1p_jax.runtime.progress import Rate, track
 from o1p_jax.runtime.traces import traces_in
 from o1p_jax.sampling import Sampler, SamplingParams
 from o1p_jax.sampling import make_sampler as default_sampler
 from o1p_jax.stages import remedies
+
+_PROBES = 4
+"""The number of prompts that every server answers first, to show what it serves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,66 +57,138 @@ def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sam
     """Samples the solutions that the pool still lacks, and waits for those that other processes are sampling.
 
     A sample's seed depends on (seed, problem, sample index) alone. Where the sampler can't draw each sample by its own
-    seed (vLLM on a TPU), all of a shard are drawn by the seed of its first one, and the seed is null in their rows.
-    Wherever the function is stopped, the finished shards stay. Raises OutOfMemory where a device has too little for
-    the sampler.
+    seed (vLLM on a TPU), one shard is sampled at a time, all of it by the seed of its first sample, and the seed is
+    null in its rows. Wherever the function is stopped, the finished shards stay. Raises OutOfMemory where a device has
+    too little for the sampler.
     """
     pool = Pool(job.pool)
     missing = pool.samples.missing_shards()
     if not missing:
         return
-    draw = pool.facts["draw"]
-    samples, seed = draw["samples_per_problem"], draw["seed"]
-    params = SamplingParams.from_json(draw)
-    prompts = pool.problems.read(["prompt_ids", "problem_id"])
-    longest = max(map(len, prompts["prompt_ids"].to_pylist()))
-    size = pool.facts["problems_per_shard"]
-
-    def problems_in(shard: int) -> int:
-        return min(size, prompts.num_rows - shard * size)
-
-    todo = samples * sum(map(problems_in, missing))
-    total = samples * prompts.num_rows
+    wanted = _Wanted(pool)
+    total = sum(map(wanted.samples_in, range(pool.samples.shards)))
     with (
         memory_errors(f"presample {job.title}", remedies.of_sampling(job.sampling, job.mesh)),
-        ExitStack() as stack,
-        track(f"presample {job.title}", total=total, unit="samples", done=total - todo) as bar,
+        track(
+            f"presample {job.title}",
+            total=total,
+            unit="samples",
+            done=total - sum(map(wanted.samples_in, missing)),
+        ) as bar,
+        Share(pool.samples, lambda shard: bar.advance(wanted.samples_in(shard))) as share,
     ):
-        sampler = decode = None
-
-        def made_by_another(shard: int) -> None:
-            bar.advance(samples * problems_in(shard))
-
-        for shard in stack.enter_context(closing(shards_to_make(pool.samples, made_by_another))):
-            if sampler is None:  # where others make all that is missing, none is needed
-                sampler = stack.enter_context(closing(_made(job, longest + params.max_tokens, make_sampler)))
-                decode = Prompter(Path(job.folder)).decode
-            assert decode is not None
-            rows: list[dict[str, Any]] = []
-            requests = []
-            for problem in prompts.slice(shard * size, size).to_pylist():
-                for k in range(samples):
-                    row = {"problem_id": problem["problem_id"], "sample_idx": k}
-                    rows.append(row | {"seed": sample_seed(seed, problem["problem_id"], k)})
-                    requests.append(Request(tuple(problem["prompt_ids"]), rows[-1]["seed"]))
-            for row, completion in zip(rows, sampler.sample(requests, params, bar.advance), strict=True):
-                row |= {} if sampler.seeds_each else {"seed": None}
-                row |= {
-                    "completion": decode(completion.token_ids),
-                    "completion_ids": list(completion.token_ids),
-                    "finish_reason": completion.finish_reason,
-                }
-            pool.samples.write_shard(shard, rows)
+        shard = share.wait()
+        if shard is None:  # others have made all that was missing, and no sampler is needed
+            return
+        with closing(_made(job, wanted, make_sampler)) as sampler:
+            most = job.sampling.shards_in_flight if sampler.seeds_each else 1
+            flight = _Flight(pool, wanted, share, most, Prompter(Path(job.folder)).decode)
+            rate = Rate()
+            while shard is not None:
+                flight.begin(shard)
+                while flight.left:
+                    while sampler.room > 0 and (request := flight.next_request()) is not None:
+                        sampler.add(*request)
+                    ended = sampler.step()
+                    for number, completion in ended:
+                        flight.end(number, completion, seeded=sampler.seeds_each)
+                    rate.mark(sampler.tokens)
+                    bar.advance(len(ended), f"{flight.in_sampler} in flight, {rate.per_second() or 0:,.0f} tokens/s")
+                shard = share.wait()
 
 
-def _made(job: SampleJob, max_length: int, make_sampler: Callable[..., Sampler]) -> Sampler:
+class _Wanted:
+    """The samples that a pool is to hold, numbered through: those of a problem, of a shard, and of all shards."""
+
+    def __init__(self, pool: Pool):
+        draw = pool.facts["draw"]
+        self.how = SamplingParams.from_json(draw)
+        self.prompts = pool.problems.read(["prompt_ids", "problem_id"])
+        self._seed, self._samples, self._problems = (
+            draw["seed"],
+            draw["samples_per_problem"],
+            pool.facts["problems_per_shard"],
+        )
+
+    @property
+    def per_shard(self) -> int:
+        """The number of samples of every shard but the last, which may have fewer."""
+        return self._samples * self._problems
+
+    def samples_in(self, shard: int) -> int:
+        """Returns the number of samples of a shard."""
+        return min(self.per_shard, self.prompts.num_rows * self._samples - shard * self.per_shard)
+
+    def of_shard(self, shard: int) -> tuple[list[dict[str, Any]], list[Request]]:
+        """Returns a shard's rows, which lack what is still to be sampled, and the requests for it."""
+        rows, requests = [], []
+        for problem in self.prompts.slice(shard * self._problems, self._problems).to_pylist():
+            for k in range(self._samples):
+                seed = sample_seed(self._seed, problem["problem_id"], k)
+                rows.append({"problem_id": problem["problem_id"], "sample_idx": k, "seed": seed})
+                requests.append(Request(tuple(problem["prompt_ids"]), seed))
+        return rows, requests
+
+
+class _Flight:
+    """The shards that are being sampled, at most `most` of them; each is written when its last sample has ended."""
+
+    def __init__(self, pool: Pool, wanted: _Wanted, share: Share, most: int, decode: Callable[[Sequence[int]], str]):
+        self._pool, self._wanted, self._share, self._most, self._decode = pool, wanted, share, most, decode
+        self._rows: dict[int, list[dict[str, Any]]] = {}
+        self._left: dict[int, int] = {}
+        self._waiting: deque[tuple[int, Request]] = deque()
+
+    @property
+    def left(self) -> int:
+        """The number of samples that have not ended."""
+        return sum(self._left.values())
+
+    @property
+    def in_sampler(self) -> int:
+        """The number of samples that the sampler has been given and that have not ended."""
+        return self.left - len(self._waiting)
+
+    def begin(self, shard: int) -> None:
+        """Takes a claimed shard in."""
+        self._rows[shard], requests = self._wanted.of_shard(shard)
+        self._left[shard] = len(requests)
+        self._waiting.extend(enumerate(requests, shard * self._wanted.per_shard))
+
+    def next_request(self) -> tuple[int, Request] | None:
+        """Returns the next sample's number and request, if there is one; another shard is claimed only for it."""
+        if not self._waiting and len(self._rows) < self._most and (shard := self._share.claim()) is not None:
+            self.begin(shard)
+        return self._waiting.popleft() if self._waiting else None
+
+    def end(self, number: int, completion: Completion, *, seeded: bool) -> None:
+        """Takes a sample's completion in, and writes the shard if that was its last."""
+        shard, row = divmod(number, self._wanted.per_shard)
+        self._rows[shard][row] |= {
+            "completion": self._decode(completion.token_ids),
+            "completion_ids": list(completion.token_ids),
+            "finish_reason": completion.finish_reason,
+        }
+        if not seeded:
+            self._rows[shard][row]["seed"] = None
+        self._left[shard] -= 1
+        if not self._left[shard]:
+            del self._left[shard]
+            self._pool.samples.write_shard(shard, self._rows.pop(shard))
+            self._share.finish(shard)
+
+
+def _made(job: SampleJob, wanted: _Wanted, make_sampler: Callable[..., Sampler]) -> Sampler:
+    prompts = [tuple(prompt) for prompt in wanted.prompts["prompt_ids"].to_pylist()]
     return make_sampler(
         job.sampling,
         Path(job.folder),
+        wanted.how,
+        probes=prompts[:_PROBES],
         others=list(map(Path, job.others)),
         mesh=job.mesh,
         dtype=job.dtype,
-        max_length=max_length,
+        max_length=max(map(len, prompts)) + wanted.how.max_tokens,
     )
 
 

@@ -14,7 +14,7 @@ from o1p_jax.models.decoder import graph
 from o1p_jax.models.hf.export import export_params
 from o1p_jax.models.hf.hub import load_config, resolve_model
 from o1p_jax.models.hf.load import load_params
-from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.base import SamplingParams, sample
 
 FOLDER = resolve_model("embedded")
 
@@ -87,8 +87,8 @@ def test_vllm_gives_the_same_tokens_from_an_export(tmp_path, prompts, greedy):
 
     cfg = load_config(FOLDER)
     export_params(load_params(FOLDER, cfg, make_mesh("8x1")), cfg, tmp_path, source=FOLDER)
-    sampler = VllmSampler(tmp_path, VllmConfig(dtype="float32", kv_cache_gib=0.25), max_length=256)
-    params = SamplingParams(temperature=0.0, max_tokens=64, stop_ids=(1,))
-    completions = sampler.sample([Request(p, 0) for p in prompts], params, lambda _: None)
+    how = SamplingParams(temperature=0.0, max_tokens=64, stop_ids=(1,))
+    sampler = VllmSampler(tmp_path, how, VllmConfig(dtype="float32", kv_cache_gib=0.25), max_length=256)
+    completions = sample(sampler, [Request(p, 0) for p in prompts])
     sampler.close()
     assert [c.token_ids for c in completions] == greedy

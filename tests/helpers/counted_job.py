@@ -44,7 +44,7 @@ def counting() -> Iterator[Counter]:
         counted(digests, "sha256_file", "hashed"),
         counted(files, "sha256_file", "hashed"),
         counted(shards, "read_summed", "hashed"),
-        counted(JaxSampler, "sample", "sampled", lambda _, requests, *__: len(requests)),
+        counted(JaxSampler, "add", "sampled"),
         counted(Grader, "grade_many", "graded", lambda _, pairs: len(pairs)),
         counted(weigh, "_weigh", "weighed"),
         counted(MetricsLog, "write", "steps"),

@@ -16,19 +16,26 @@ class FakeSampler:
 
     name, version, seeds_each = "fake", "1", True
 
-    def __init__(self, vocab_size: int = 100, delay_s: float = 0.0):
-        self.vocab_size, self.delay_s = vocab_size, delay_s
+    def __init__(self, how, slots: int = 5, delay_s: float = 0.0):
+        self.how, self.slots, self.delay_s = how, slots, delay_s
+        self.tokens, self.waiting = 0, []
 
-    def sample(self, requests, params, on_done):
-        done = []
-        for request in requests:
-            rng = random.Random(request.seed)
-            length = rng.randint(1, params.max_tokens)
-            ids = tuple(rng.randrange(3, self.vocab_size) for _ in range(length))
-            done.append(Completion(ids, "length" if length == params.max_tokens else "stop"))
-            time.sleep(self.delay_s)
-            on_done(1)
-        return done
+    @property
+    def room(self):
+        return self.slots - len(self.waiting)
+
+    def add(self, key, request):
+        self.waiting.append((key, request))
+
+    def step(self):
+        """Ends one request: not always the one that came first."""
+        key, request = self.waiting.pop(self.tokens % len(self.waiting))
+        rng = random.Random(request.seed)
+        length = rng.randint(1, self.how.max_tokens)
+        self.tokens += length
+        time.sleep(self.delay_s)
+        ids = tuple(rng.randrange(3, 100) for _ in range(length))
+        return [(key, Completion(ids, "length" if length == self.how.max_tokens else "stop"))]
 
     def close(self):
         pass
@@ -47,4 +54,4 @@ class FakePrompter:
 if __name__ == "__main__":
     module.Prompter = FakePrompter
     job = from_dict(module.SampleJob, json.loads(Path(sys.argv[1]).read_text()))
-    module.presample(job, make_sampler=lambda *_, **__: FakeSampler(delay_s=0.005))
+    module.presample(job, make_sampler=lambda config, folder, how, **_: FakeSampler(how, delay_s=0.005))

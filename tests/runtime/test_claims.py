@@ -14,7 +14,7 @@ import pytest
 
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.runtime import claims, owner, progress
-from o1p_jax.runtime.claims import shards_to_make, sole_owner
+from o1p_jax.runtime.claims import Share, shards_to_make, sole_owner
 from o1p_jax.runtime.errors import ProcessLost
 
 SHARDS = 12
@@ -68,6 +68,27 @@ def test_the_share_of_one_that_is_lost_is_done_by_the_others(tmp_path):
     lost.wait()
     assert first in map(int, other.communicate(timeout=60)[0].split())
     assert problems(tmp_path / "r") == [f"p{i}" for i in range(SHARDS)]
+
+
+def test_a_process_may_hold_several_claims_and_leaves_the_rest_to_others(tmp_path):
+    folder = ShardedTable.create(tmp_path / "r", SCHEMA, {}, 4)
+    by_others = []
+    with Share(folder, by_others.append) as share:
+        assert (share.claim(), share.claim()) == (0, 1)
+        with Share(folder, by_others.append) as other:
+            assert (other.claim(), other.wait()) == (2, 3)
+            assert other.claim() is None
+            folder.write_shard(2, [])
+            other.finish(2)
+            assert share.claim() is None  # shard 3 is the other's
+            assert len(list(folder.path.glob(".*.claim"))) == 3
+        share._next_look = 0.0
+        assert share.claim() == 3 and by_others == [2]
+        for shard in (0, 1, 3):
+            folder.write_shard(shard, [])
+            share.finish(shard)
+        assert share.wait() is None
+    assert not list(folder.path.glob(".*.claim"))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from o1p_jax.models.hf.export import export_params
 from o1p_jax.models.hf.hub import load_config
 from o1p_jax.models.hf.load import load_params
 from o1p_jax.runtime.errors import NonFinite
-from o1p_jax.sampling import SamplingParams, make_sampler
+from o1p_jax.sampling import SamplingParams, make_sampler, sample
 from o1p_jax.sampling.decode import decode, empty_cache, prefill
 from o1p_jax.sampling.draw import Draw
 from o1p_jax.sampling.engine import JaxSampler
@@ -42,10 +42,6 @@ CFG = read_config(CONFIG)
 GREEDY = SamplingParams(temperature=0.0, max_tokens=40, stop_ids=(3, 5))
 
 
-def no_report(n: int) -> None:
-    pass
-
-
 def requests(n: int, longest: int = 90) -> list[Request]:
     rng = np.random.default_rng(0)
     return [
@@ -59,8 +55,8 @@ def params() -> nnx.State:
     return init_params(CFG, jax.random.key(0), make_mesh("1x1"))
 
 
-def sampler(params: nnx.State, mesh: str = "2x1", slots: int = 16) -> JaxSampler:
-    return JaxSampler(CFG, params, make_mesh(mesh), dtype="float32", slots=slots)
+def sampler(params: nnx.State, how: SamplingParams, mesh: str = "2x1", slots: int = 16) -> JaxSampler:
+    return JaxSampler(CFG, params, make_mesh(mesh), how, dtype="float32", slots=slots, max_length=1200)
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +80,13 @@ def generate(model, prompt_ids: tuple[int, ...], **changes) -> tuple[int, ...]:
 def test_greedy_equals_transformers(params, folder, mesh):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     asked = requests(20)
-    done = []
-    for request, got in zip(asked, sampler(params, mesh).sample(asked, GREEDY, done.append), strict=True):
+    ours = sampler(params, GREEDY, mesh)
+    found = sample(ours, asked)
+    for request, got in zip(asked, found, strict=True):
         assert got.token_ids == generate(model, request.prompt_ids)
         assert got.finish_reason == ("stop" if got.token_ids[-1] in (3, 5) else "length")
         assert len(got.token_ids) == 40 or got.finish_reason == "stop"
-    assert sum(done) == 20
+    assert ours.tokens == sum(len(got.token_ids) for got in found)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +106,9 @@ def test_greedy_equals_transformers(params, folder, mesh):
 def test_every_kind_of_model(case, mesh, tmp_path):
     """Windows, soft caps, ropes and sinks in the cache; experts on devices of their own."""
     mesh, cfg = make_mesh(mesh), load_config(save(case, tmp_path))
-    ours = JaxSampler(cfg, load_params(tmp_path, cfg, mesh), mesh, dtype="float32", slots=4)
+    ours = JaxSampler(cfg, load_params(tmp_path, cfg, mesh), mesh, GREEDY, dtype="float32", slots=4, max_length=140)
     asked = requests(8)
-    for request, got in zip(asked, ours.sample(asked, GREEDY, no_report), strict=True):
+    for request, got in zip(asked, sample(ours, asked), strict=True):
         assert got.token_ids == generate(copy.deepcopy(torch_model(case)), request.prompt_ids)
 
 
@@ -123,11 +120,11 @@ def test_equals_transformers_around_the_length_where_the_rope_changes(case, cach
     """
     cfg = load_config(save(case, tmp_path))
     mesh, rng = make_mesh("2x1"), np.random.default_rng(0)
-    ours = JaxSampler(cfg, load_params(tmp_path, cfg, mesh), mesh, dtype="float32", slots=4)
+    how = SamplingParams(temperature=0.0, max_tokens=20, stop_ids=())
+    ours = JaxSampler(cfg, load_params(tmp_path, cfg, mesh), mesh, how, dtype="float32", slots=4, max_length=90)
     lengths = (62, 63, 64, 65, 66, 67, 47, 48, 49, 58)
     asked = [Request(tuple(rng.integers(0, 64, n).tolist()), seed=0) for n in lengths]
-    found = ours.sample(asked, SamplingParams(temperature=0.0, max_tokens=20, stop_ids=()), no_report)
-    for request, got in zip(asked, found, strict=True):
+    for request, got in zip(asked, sample(ours, asked), strict=True):
         model = copy.deepcopy(torch_model(case))
         expected = generate(model, request.prompt_ids, max_new_tokens=20, eos_token_id=None, use_cache=cached)
         assert got.token_ids == expected, len(request.prompt_ids)
@@ -135,7 +132,7 @@ def test_equals_transformers_around_the_length_where_the_rope_changes(case, cach
 
 @pytest.mark.parametrize(("dtype", "precision"), [("float32", "HIGHEST"), ("bfloat16", "DEFAULT")])
 def test_products_are_as_exact_as_their_type(params, dtype, precision):
-    ours = JaxSampler(CFG, params, make_mesh("1x1"), dtype=dtype, slots=4)
+    ours = JaxSampler(CFG, params, make_mesh("1x1"), GREEDY, dtype=dtype, slots=4, max_length=64)
     cache = empty_cache(CFG, 4, 64, ours._layout)
     ids, of_row, keys = jnp.zeros((4, 16), jnp.int32), jnp.zeros(4, jnp.int32), jnp.zeros((4, 2), jnp.uint32)
     programs = (
@@ -151,9 +148,9 @@ def test_products_are_as_exact_as_their_type(params, dtype, precision):
 def test_sample_does_not_depend_on_neighbours(params):
     how = SamplingParams(max_tokens=100, stop_ids=(3,))
     asked = requests(40)
-    together = sampler(params, "2x1", slots=16).sample(asked, how, no_report)
-    reversed_ = sampler(params, "1x1", slots=5).sample(asked[::-1], how, no_report)[::-1]
-    alone = sampler(params, "1x1", slots=1).sample(asked[7:8], how, no_report)
+    together = sample(sampler(params, how, "2x1", slots=16), asked)
+    reversed_ = sample(sampler(params, how, "1x1", slots=5), asked[::-1])[::-1]
+    alone = sample(sampler(params, how, "1x1", slots=1), asked[7:8])
     assert together == reversed_
     assert together[7:8] == alone
     assert len({c.token_ids for c in together}) > 30
@@ -163,28 +160,43 @@ def test_devices_do_not_share_the_hosts_tables(params):
     memory = np.zeros(64, np.int32)
     start = -memory.ctypes.data % 64 // 4  # aligned as JAX needs it to use the memory itself
     table = memory[start : start + 16]
-    (on_devices,) = sampler(params)._on_rows(table)
+    (on_devices,) = sampler(params, GREEDY)._on_rows(table)
     table += 1
     assert not np.asarray(on_devices).any()
 
 
 def test_rows_outgrow_the_cache_they_began_with(params):
     asked = [Request((1, 2, 3), seed=7), Request((4,), seed=8)]
-    long = sampler(params, slots=2).sample(asked, SamplingParams(max_tokens=1100, stop_ids=()), no_report)
-    short = sampler(params, slots=2).sample(asked, SamplingParams(max_tokens=20, stop_ids=()), no_report)
+    long = sample(sampler(params, SamplingParams(max_tokens=1100, stop_ids=()), slots=2), asked)
+    short = sample(sampler(params, SamplingParams(max_tokens=20, stop_ids=()), slots=2), asked)
     for a, b in zip(long, short, strict=True):
         assert len(a.token_ids) == 1100 and a.finish_reason == "length"
         assert a.token_ids[:20] == b.token_ids
 
 
+def test_requests_that_come_late_are_drawn_as_if_alone(params):
+    """The table loses slots while few are left, and has them back when more come."""
+    how = SamplingParams(max_tokens=200, stop_ids=(3,))
+    asked, ours, found = requests(60), sampler(params, how, slots=32), {}
+    waiting = list(enumerate(asked))
+    for first, rest in ((1, 59), (30, 29), (59, 0)):
+        while len(waiting) > rest:
+            ours.add(*waiting.pop(0))
+        while len(found) < first:
+            found |= dict(ours.step())
+    while len(found) < 60:
+        found |= dict(ours.step())
+    assert [found[i] for i in range(60)] == sample(sampler(params, how, "1x1", slots=5), asked)
+
+
 def test_a_seed_uses_all_its_bits(params):
     asked = [Request((1, 2, 3), seed=s) for s in (5, 5 + 2**32, 5 + 2**62)]
-    got = sampler(params).sample(asked, SamplingParams(max_tokens=30, stop_ids=()), no_report)
+    got = sample(sampler(params, SamplingParams(max_tokens=30, stop_ids=())), asked)
     assert len({c.token_ids for c in got}) == 3
 
 
 def test_no_requests(params):
-    assert sampler(params).sample([], GREEDY, no_report) == []
+    assert sampler(params, GREEDY).step() == []
 
 
 @pytest.mark.core
@@ -195,11 +207,8 @@ def test_first_token_follows_the_softmax(params):
     ids = jnp.asarray([prompt])
     hidden = model(ids, jnp.arange(3)[None], jnp.ones((1, 3), jnp.int32))
     expected = 4000 * np.asarray(jax.nn.softmax(hidden[0, -1] @ model.head_DV() / 1.5))
-    got = sampler(params, slots=64).sample(
-        [Request(prompt, seed=i) for i in range(4000)],
-        SamplingParams(temperature=1.5, max_tokens=1, stop_ids=()),
-        no_report,
-    )
+    how = SamplingParams(temperature=1.5, max_tokens=1, stop_ids=())
+    got = sample(sampler(params, how, slots=64), [Request(prompt, seed=i) for i in range(4000)])
     counts = np.bincount([c.token_ids[0] for c in got], minlength=64)
     likely = expected >= 5
     observed = np.append(counts[likely], counts[~likely].sum())
@@ -211,12 +220,12 @@ def test_first_token_follows_the_softmax(params):
 def test_weights_that_are_no_numbers(params):
     broken = jax.tree.map(lambda a: a * jnp.nan, params)
     with pytest.raises(NonFinite, match="logits are not finite"):
-        sampler(broken).sample(requests(3), dataclasses.replace(GREEDY, temperature=1.0), no_report)
+        sample(sampler(broken, dataclasses.replace(GREEDY, temperature=1.0)), requests(3))
 
 
 def test_made_from_a_folder(params, folder):
-    made = make_sampler(SamplingConfig(slots=16), folder, mesh="2x1", dtype="float32", max_length=200)
+    made = make_sampler(SamplingConfig(slots=16), folder, GREEDY, mesh="2x1", dtype="float32", max_length=200)
     assert (made.name, made.version) == ("jax", f"jax {jax.__version__}")
     asked = requests(3)
-    assert made.sample(asked, GREEDY, no_report) == sampler(params).sample(asked, GREEDY, no_report)
+    assert sample(made, asked) == sample(sampler(params, GREEDY), asked)
     made.close()

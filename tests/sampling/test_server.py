@@ -15,7 +15,7 @@ from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.data.records import Completion, Request
 from o1p_jax.runtime.errors import BadInput, SamplerGone
 from o1p_jax.sampling import server
-from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.base import SamplingParams, sample
 from o1p_jax.sampling.scores import Scores
 from o1p_jax.sampling.server import ServerSampler
 
@@ -39,20 +39,21 @@ def score(folder, dtype, answers):
     return found
 
 
-def sampler(*urls: str, others=(), **fields) -> ServerSampler:
-    config = SamplingConfig(sampler="server", servers=urls, slots=4, timeout_s=5, **fields)
-    return ServerSampler(config, OWN, "float32", others, score)
-
-
 REQUESTS = [Request((i, i + 1, i + 2), seed=i) for i in range(20)]
+
+
+def sampler(*urls: str, others=(), probes=REQUESTS[:4], **fields) -> ServerSampler:
+    config = SamplingConfig(sampler="server", servers=urls, slots=4, timeout_s=5, **fields)
+    return ServerSampler(config, OWN, HOW, "float32", [probe.prompt_ids for probe in probes], others, score)
+
+
 ANSWERS = [Completion((i + 2, i + 1, i), "stop") for i in range(20)]
 
 
 def test_answers_in_order_from_several_servers():
     with serving() as a, serving() as b:
-        done = []
-        assert sampler(a.url, b.url).sample(REQUESTS, HOW, done.append) == ANSWERS
-        assert sum(done) == 20
+        made = sampler(a.url, b.url)
+        assert sample(made, REQUESTS) == ANSWERS and made.tokens == 60
         assert len(a.asked) >= 5 and len(b.asked) >= 5
         sent = a.asked[0]
         assert sent["seed"] == sent["prompt"][0]
@@ -85,19 +86,17 @@ def test_answers_in_order_from_several_servers():
 def test_failures_are_retried():
     with serving() as a:
         made = sampler(a.url)
-        made.sample(REQUESTS[:1], HOW, lambda n: None)
         a.failures = 4
-        assert made.sample(REQUESTS, HOW, lambda n: None) == ANSWERS
-        assert len(a.asked) == 1 + 24
+        assert sample(made, REQUESTS) == ANSWERS
+        assert len(a.asked) == 24
 
 
 def test_a_dead_server_is_passed_over():
     with serving() as a, serving() as dead:
         made = sampler(a.url, dead.url)
-        made.sample(REQUESTS[:1], HOW, lambda n: None)
         dead.shutdown()
         dead.server_close()
-        assert made.sample(REQUESTS, HOW, lambda n: None) == ANSWERS
+        assert sample(made, REQUESTS) == ANSWERS
 
 
 def test_all_servers_gone():
@@ -107,20 +106,23 @@ def test_all_servers_gone():
 
 
 def test_gone_on_the_way():
-    with serving(failures=10**6) as a, pytest.raises(SamplerGone, match="6 attempts"):
-        sampler(a.url).sample(REQUESTS, HOW, lambda n: None)
+    with serving() as a:
+        made = sampler(a.url)
+        a.failures = 10**6
+        with pytest.raises(SamplerGone, match="6 attempts"):
+            sample(made, REQUESTS)
 
 
 def test_refused_request_is_not_retried():
     with serving(status=400) as a:
         with pytest.raises(BadInput, match=r"refused the request.*prompt too long"):
-            sampler(a.url).sample(REQUESTS[:1], HOW, lambda n: None)
+            sampler(a.url)
         assert len(a.all_asked) == 2  # with log-probabilities and without
 
 
 def test_answer_without_token_ids():
     with serving(token_ids=False) as a, pytest.raises(BadInput, match="gives no token ids"):
-        sampler(a.url).sample(REQUESTS[:1], HOW, lambda n: None)
+        sampler(a.url)
 
 
 def test_several_models_on_a_server():
@@ -143,7 +145,7 @@ def test_servers_of_different_names_are_refused_and_every_one_is_asked():
 def test_a_server_of_another_model_is_refused_before_anything_is_sampled():
     with serving() as a, serving(answer=lambda prompt: (prompt, None)) as b:
         with pytest.raises(BadInput, match=rf"{b.url}/ does not serve the model in own: 8 of the 12 tokens"):
-            sampler(a.url, b.url).sample(REQUESTS, HOW, lambda n: None)
+            sampler(a.url, b.url)
         assert not a.asked and not b.asked
         greedy = b.all_asked[0]
         assert (greedy["temperature"], greedy["max_tokens"], greedy["logprobs"]) == (0.0, 9, 1)
@@ -157,8 +159,8 @@ def test_rounding_does_not_make_another_model():
 
     long = [Request(tuple(range(7 + i, 57 + i)), seed=i) for i in range(4)]
     with serving(answer=almost) as a:
-        sampler(a.url, others=[OTHER]).sample(long, HOW, lambda n: None)
-        assert len(a.asked) == 4
+        sampler(a.url, others=[OTHER], probes=long)
+        assert len(a.all_asked) == 4
 
 
 def telling(logprob):
@@ -167,16 +169,16 @@ def telling(logprob):
 
 def test_servers_without_log_probabilities_are_said_to_have_none(capsys):
     with serving() as a:
-        assert sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None) == ANSWERS
+        assert sample(sampler(a.url, others=[OTHER]), REQUESTS) == ANSWERS
     assert "the servers tell no log-probabilities" in capsys.readouterr().err
 
 
 def test_a_server_of_the_model_before_training_is_told_by_its_log_probabilities():
     message = r"serves other rather than own: .* by 0.0200 and 0.0800 nats"
     with serving(answer=telling(-0.18)) as a, pytest.raises(BadInput, match=message):
-        sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None)
+        sampler(a.url, others=[OTHER])
     with serving(answer=telling(-9.0)) as a:  # logits, or what else a server may tell in their place
-        assert sampler(a.url, others=[OTHER]).sample(REQUESTS, HOW, lambda n: None) == ANSWERS
+        assert sample(sampler(a.url, others=[OTHER]), REQUESTS) == ANSWERS
 
 
 @pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
@@ -184,7 +186,7 @@ def test_a_server_on_this_host_is_not_asked_through_a_proxy(proxy, monkeypatch):
     monkeypatch.setenv(proxy, "http://127.0.0.1:9")
     with serving() as a:
         for url in (a.url, a.url.replace("127.0.0.1", "localhost")):
-            assert sampler(url).sample(REQUESTS[:2], HOW, lambda n: None) == ANSWERS[:2]
+            assert sample(sampler(url), REQUESTS[:2]) == ANSWERS[:2]
 
 
 def test_a_proxy_in_the_way_is_named(monkeypatch):
@@ -197,16 +199,14 @@ STOPPED = """
 from contextlib import closing
 from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.data.records import Request
-from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.base import SamplingParams, sample
 from o1p_jax.sampling.server import ServerSampler
 from o1p_jax.runtime.entry import main
 
 def command(argv):
     config = SamplingConfig(sampler="server", servers=(argv[0],), slots=4)
-    sampler = ServerSampler(config, None, "float32")
-    sampler._checked = True
-    with closing(sampler):
-        sampler.sample([Request((1,), i) for i in range(9)], SamplingParams(max_tokens=9, stop_ids=()), print)
+    with closing(ServerSampler(config, None, SamplingParams(max_tokens=9, stop_ids=()), "float32")) as sampler:
+        sample(sampler, [Request((1,), i) for i in range(9)])
 
 main(command)
 """

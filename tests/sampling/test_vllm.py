@@ -21,7 +21,7 @@ from o1p_jax.data.records import Request
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput, Preempted, SamplerGone
 from o1p_jax.sampling import vllm as vllm_engine
-from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.base import SamplingParams, sample
 from o1p_jax.stages.pool import training_pool
 from o1p_jax.stages.presample import SampleJob
 
@@ -87,28 +87,28 @@ def expected(folder, requests) -> list[tuple[int, ...]]:
 
 
 def check(sampler, requests, expected):
-    done = []
-    greedy = sampler.sample(requests, GREEDY, done.append)
+    """A sampler that draws by GREEDY gives the expected tokens, and by DRAWN what each seed alone decides."""
+    greedy = sample(sampler, requests)
     assert [c.token_ids for c in greedy] == expected
     assert [c.finish_reason for c in greedy] == ["stop" if ids[-1] in (3, 5) else "length" for ids in expected]
-    assert sum(done) == len(requests)
-    drawn = sampler.sample(requests, DRAWN, done.append)
-    assert drawn == sampler.sample(requests[::-1], DRAWN, done.append)[::-1]
+    assert sampler.tokens == sum(map(len, expected))
+    sampler._how = DRAWN
+    drawn = sample(sampler, requests)
+    assert drawn == sample(sampler, requests[::-1])[::-1]
     assert drawn != greedy
-    other = sampler.sample([r._replace(seed=r.seed + 1) for r in requests], DRAWN, done.append)
-    assert other != drawn
+    assert drawn != sample(sampler, [r._replace(seed=r.seed + 1) for r in requests])
 
 
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_offline_engine(folder, requests, expected):
     pytest.importorskip("vllm")
-    sampler = vllm_engine.VllmSampler(folder, VllmConfig(**SETTINGS), max_length=144)
+    sampler = vllm_engine.VllmSampler(folder, GREEDY, VllmConfig(**SETTINGS), max_length=144)
     assert sampler.version.startswith("vllm ")
     check(sampler, requests, expected)
     # More prompt tokens than one engine step takes: seeded requests must wait for a step of their own.
     crowd = [Request(tuple(range(6, 60)) * 2, seed) for seed in range(40)]
-    assert [c.finish_reason in ("stop", "length") for c in sampler.sample(crowd, DRAWN, lambda _: None)] == [True] * 40
+    assert [c.finish_reason in ("stop", "length") for c in sample(sampler, crowd)] == [True] * 40
     sampler.close()
 
 
@@ -120,7 +120,8 @@ def test_server(folder, requests, expected, tmp_path):
 
     with serving(folder, tmp_path / "log", free_port(), 128) as url:
         config = SamplingConfig(sampler="server", servers=(url,), slots=4)
-        check(ServerSampler(config, folder, "float32"), requests, expected)
+        probes = [request.prompt_ids for request in requests[:2]]
+        check(ServerSampler(config, folder, GREEDY, "float32", probes), requests, expected)
 
 
 @pytest.mark.vllm
@@ -159,6 +160,8 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
 class FakeEngine:
     """Stands for vLLM's engine: every request gets one token, the low bits of its seed or the engine's own."""
 
+    vllm_config = SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=4))
+
     def __init__(self, step=None):
         self.waiting, self.seed, self.asked, self.step_instead = [], None, [], step
 
@@ -171,13 +174,10 @@ class FakeEngine:
         self.asked.append(params.seed)
         self.waiting.append(name)
 
-    def has_unfinished_requests(self):
-        return bool(self.waiting)
-
     def step(self):
         if self.step_instead:
             self.step_instead()
-        done = SimpleNamespace(token_ids=[7], finish_reason="stop")
+        done = SimpleNamespace(token_ids=[7], finish_reason="stop")  # what is new, and not what came before
         return [SimpleNamespace(finished=True, request_id=self.waiting.pop(), outputs=[done])]
 
 
@@ -190,22 +190,25 @@ def fake(monkeypatch, tpu=False, step=None):
     module.LLMEngine = SimpleNamespace(from_engine_args=lambda _: engine)
     platforms = ModuleType("vllm.platforms")
     platforms.current_platform = platform
+    params = ModuleType("vllm.sampling_params")
+    params.RequestOutputKind = SimpleNamespace(DELTA=1)
     monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", params)
     monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
     monkeypatch.setattr(vllm_engine, "_is_cpu_build", lambda: False)
     for name in vllm_engine._ENVIRONMENT:
         monkeypatch.setenv(name, vllm_engine._ENVIRONMENT[name])
-    return vllm_engine.VllmSampler(Path("model"), VllmConfig(), max_length=9), engine
+    return vllm_engine.VllmSampler(Path("model"), DRAWN, VllmConfig(), max_length=9), engine
 
 
 def test_a_tpus_engine_is_seeded_for_a_call_because_it_takes_no_seed_for_a_request(monkeypatch, requests, capsys):
     import jax
 
     sampler, engine = fake(monkeypatch)
-    sampler.sample(requests, DRAWN, lambda n: None)
+    sample(sampler, requests)
     assert sampler.seeds_each and engine.seed is None and engine.asked == [r.seed for r in requests]
     sampler, engine = fake(monkeypatch, tpu=True)
-    sampler.sample([r._replace(seed=r.seed % 2**31) for r in requests], DRAWN, lambda n: None)
+    sample(sampler, [r._replace(seed=r.seed % 2**31) for r in requests])
     key, seed = engine.seed
     assert not sampler.seeds_each and engine.asked == [None] * 6 and seed == requests[0].seed % 2**31
     assert jax.random.key_data(key).shape == (2,) and "takes no seed for each sample" in capsys.readouterr().err
@@ -222,14 +225,14 @@ def test_a_stop_is_no_failure_of_vllm(monkeypatch, requests):
 
     sampler, _ = fake(monkeypatch, step=stopped)
     with pytest.raises(Preempted, match="stopped by SIGTERM"):
-        sampler.sample(requests, DRAWN, lambda n: None)
+        sample(sampler, requests)
 
     def failed():
         raise RuntimeError("out of blocks")
 
     sampler, _ = fake(monkeypatch, step=failed)
     with pytest.raises(SamplerGone, match="vLLM stopped: out of blocks"):
-        sampler.sample(requests, DRAWN, lambda n: None)
+        sample(sampler, requests)
 
 
 def test_without_vllm_one_line_names_the_remedy(tmp_path, monkeypatch):
@@ -238,7 +241,7 @@ def test_without_vllm_one_line_names_the_remedy(tmp_path, monkeypatch):
 
     monkeypatch.setattr(vllm_engine, "version", absent)
     with pytest.raises(BadInput, match=r"sampling\.vllm\.python: .* has no vLLM"):
-        vllm_engine.VllmSampler(tmp_path, VllmConfig(), max_length=128)
+        vllm_engine.VllmSampler(tmp_path, DRAWN, VllmConfig(), max_length=128)
 
 
 def test_modules_import_neither_jax_nor_an_engine():

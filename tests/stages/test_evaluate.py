@@ -16,7 +16,7 @@ from o1p_jax.data.prompts import make_prompts
 from o1p_jax.data.records import Request
 from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.sampling.base import Answer, SamplingParams
+from o1p_jax.sampling.base import Answer, SamplingParams, sample
 from o1p_jax.sampling.engine import JaxSampler
 from o1p_jax.sampling.scores import score
 from o1p_jax.stages.evaluate import evaluate
@@ -62,9 +62,9 @@ def greedy(folder: Path, longest: int):
     """How a server of the model in `folder` answers the test problems, as `fake_server.Fake` takes it."""
     problems = load_problems("embedded:test", ProblemConfig(), PROBLEMS)
     prompts = list(make_prompts(folder, problems, ProblemConfig()).prompt_ids.values())
-    sampler = JaxSampler.load(folder, mesh="1x1", dtype="float32", slots=16)
-    params = SamplingParams(temperature=0.0, max_tokens=longest, stop_ids=())
-    told = sampler.sample([Request(prompt, 0) for prompt in prompts], params, lambda _: None)
+    how = SamplingParams(temperature=0.0, max_tokens=longest, stop_ids=())
+    ours = JaxSampler.load(folder, how, mesh="1x1", dtype="float32", slots=16, max_length=256)
+    told = sample(ours, [Request(prompt, 0) for prompt in prompts])
     answers = [Answer(prompt, done.token_ids, None) for prompt, done in zip(prompts, told, strict=True)]
     scores = score(folder, "float32", answers)
     known = {a.prompt_ids: (list(a.token_ids), s.logprob_T.tolist()) for a, s in zip(answers, scores, strict=True)}

@@ -32,13 +32,12 @@ class Recorder(FakeSampler):
     """Remembers what it was asked."""
 
     def __init__(self):
-        super().__init__()
-        self.requests, self.params, self.closed = [], [], False
+        super().__init__(None)
+        self.requests, self.closed = [], False
 
-    def sample(self, requests, params, on_done):
-        self.requests += requests
-        self.params.append(params)
-        return super().sample(requests, params, on_done)
+    def add(self, key, request):
+        self.requests.append(request)
+        super().add(key, request)
 
     def close(self):
         self.closed = True
@@ -66,8 +65,18 @@ def job(cfg, pool=None):
 
 def run(cfg):
     sampler = Recorder()
-    presample(job(cfg), make_sampler=lambda *_, **__: sampler)
+    presample(job(cfg), make_sampler=made(sampler))
     return sampler
+
+
+def made(sampler):
+    """Stands for `make_sampler`: the sampler is told how it draws."""
+
+    def make_sampler(config, folder, how, **_):
+        sampler.how = how
+        return sampler
+
+    return make_sampler
 
 
 def samples(cfg):
@@ -86,7 +95,7 @@ def test_one_row_for_each_problem_and_sample(config):
     assert [tuple(r["prompt_ids"]) for r in rows] == [request.prompt_ids for request in sampler.requests]
     assert [r["seed"] for r in rows] == [request.seed for request in sampler.requests]
     assert len({r["seed"] for r in rows}) == 40 and {r["finish_reason"] for r in rows} == {"stop", "length"}
-    assert sampler.params[0].stop_ids == (2,) and sampler.params[0].max_tokens == 12 and sampler.closed
+    assert sampler.how.stop_ids == (2,) and sampler.how.max_tokens == 12 and sampler.closed
 
 
 def test_seeds_depend_on_run_seed_problem_and_sample_alone(config):
@@ -97,10 +106,14 @@ def test_seeds_depend_on_run_seed_problem_and_sample_alone(config):
 
 
 def test_seeds_that_the_sampler_did_not_draw_by_are_not_recorded(config):
-    class OneSeed(FakeSampler):
+    class OneSeed(Recorder):
         seeds_each = False
 
-    presample(job(config), make_sampler=lambda *_, **__: OneSeed())
+        def add(self, key, request):
+            super().add(key, request)
+            assert len({number // 16 for number, _ in self.waiting}) == 1
+
+    presample(job(config), make_sampler=made(OneSeed()))
     assert set(samples(config).read(["seed"])["seed"].to_pylist()) == {None}
 
 
@@ -117,9 +130,9 @@ def test_evaluation_uses_its_own_parameters_and_a_pool_for_each_model(config, tm
     pools = [evaluation_pool(cfg, source(cfg, digest), prompts, "m", tmp_path) for digest in ("a", "b", "a")]
     assert pools[0].path == pools[2].path != pools[1].path
     sampler = Recorder()
-    presample(job(cfg, pools[0]), make_sampler=lambda *_, **__: sampler)
+    presample(job(cfg, pools[0]), make_sampler=made(sampler))
     assert len(sampler.requests) == 20
-    assert (sampler.params[0].temperature, sampler.params[0].max_tokens) == (0.7, 5)
+    assert (sampler.how.temperature, sampler.how.max_tokens) == (0.7, 5)
 
 
 def test_a_complete_pool_needs_no_sampler_and_a_lost_shard_comes_back_the_same(config):
@@ -169,6 +182,25 @@ def test_nothing_is_written_on_bad_input(config):
         assert not Path(config.run).exists()
 
 
+@pytest.mark.parametrize("most", [1, 2, 8])
+def test_a_shard_is_claimed_only_when_there_is_room_for_it(config, most):
+    class Watched(Recorder):
+        def step(self):
+            claimed = len(list(samples(config).path.glob("*.claim")))
+            assert claimed == len({number // 16 for number, _ in self.waiting}) <= most
+            self.most = max(self.most, claimed)
+            return super().step()
+
+    sampler = Watched()
+    sampler.most = 0
+    few = replace(config, sampling=replace(config.sampling, shards_in_flight=most))
+    presample(job(few), make_sampler=made(sampler))
+    assert sampler.most == min(most, 3)  # of its few slots, some hold stragglers
+    run(replace(config, run=f"{config.run}_other"))
+    other = {p.name: p.read_bytes() for p in Path(f"{config.run}_other/pool/samples").glob("part-*")}
+    assert contents(config) == other
+
+
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_repeat_nothing(config, tmp_path):
     """kill -9 of a real process at random moments, until 20 have hit; then the bytes of an undisturbed run."""
@@ -202,18 +234,16 @@ def start(cfg, folder):
 
 
 def test_sigterm_keeps_finished_shards(config):
-    class Interrupted(FakeSampler):
-        calls = 0
-
-        def sample(self, requests, params, on_done):
-            self.calls += 1
-            if self.calls == 2:
+    class Interrupted(Recorder):
+        def step(self):
+            if len(samples(config).missing_shards()) == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return super().sample(requests, params, on_done)
+            return super().step()
 
     with pytest.raises(Preempted, match="stopped by SIGTERM; run the same command"), preemptible():
-        presample(job(config), make_sampler=lambda *_, **__: Interrupted())
-    assert samples(config).missing_shards() == [1, 2]
+        presample(job(config), make_sampler=made(Interrupted()))
+    assert len(samples(config).missing_shards()) == 2
+    assert not list(samples(config).path.glob("*.claim"))
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

@@ -28,7 +28,7 @@ def full(*_, **__):
 
 
 class TooLarge(FakeSampler):
-    def sample(self, requests, params, on_done):
+    def step(self):
         full()
 
 
@@ -70,7 +70,7 @@ def in_sampling(cfg, monkeypatch):
     job = presample.SampleJob(
         title="train", pool=str(pool), folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype="float32"
     )
-    presample.presample(job, make_sampler=lambda *_, **__: TooLarge())
+    presample.presample(job, make_sampler=lambda *_, **__: TooLarge(None))
 
 
 def in_grading(cfg, monkeypatch):

@@ -1,0 +1,215 @@
+"""The host's table of which request decodes in which slot of the embedded sampler, and how far it is.
+
+Legend: B slots on all devices together, T tokens of a call.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from o1p_jax.data.records import Completion, Request
+from o1p_jax.sampling.base import SamplingParams
+from o1p_jax.sampling.decode import STEPS, bucket
+
+_NONE = -1
+
+
+class Prefill(NamedTuple):
+    """What `decode.prefill` takes: of each device the first `used` rows, of each row the first `lengths` tokens."""
+
+    ids_BP: np.ndarray
+    lengths_B: np.ndarray
+    slots_B: np.ndarray
+    used_D: np.ndarray
+
+
+class Copies(NamedTuple):
+    """What `decode.copy_rows` takes: of each device the first `used` pairs of slots."""
+
+    from_B: np.ndarray
+    to_B: np.ndarray
+    used_D: np.ndarray
+    size: int
+    """How many positions are copied, those of the longest prompt and some more."""
+
+
+class Slots:
+    """The slots of a device lie side by side, in groups of `group` that are read to a common length.
+
+    A text that grows past `recomputed_past` tokens leaves its slot there and waits, before all others, to be filled in
+    anew with what it has become.
+    """
+
+    def __init__(self, how: SamplingParams, slots: int, devices: int, group: int, recomputed_past: int | None):
+        self.most = slots
+        """The number of slots; where few requests are left, the table has fewer."""
+        self._how, self._devices, self._group, self._recomputed_past = how, devices, group, recomputed_past
+        self.tokens = 0
+        """How many tokens have been drawn."""
+        self._requests: dict[int, Request] = {}
+        self._tokens: dict[int, list[int]] = {}
+        self._waiting: deque[int] = deque()
+        self.request = np.full(slots, -1)
+        self.length = np.zeros(slots, np.int32)
+        self._last = np.zeros(slots, np.int32)
+        self._key = np.zeros((slots, 2), np.uint32)
+        self._prompts: dict[tuple[int, ...], int] = {}
+        """Every prompt that came in, with its number."""
+        self._prompt = np.full(slots, _NONE)
+        """The number of the prompt that an active slot begins with; none where the text was filled in anew."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait or decode."""
+        return len(self._requests)
+
+    def add(self, key: int, request: Request) -> None:
+        """Lets a request wait for a slot."""
+        self._requests[key], self._tokens[key] = request, []
+        self._waiting.append(key)
+
+    @property
+    def worth_filling(self) -> bool:
+        """Whether `prefill` should be called now.
+
+        A few idle slots wait for others: a call costs the same for one row as for all that it can take.
+        """
+        idle = int((self.request < 0).sum())
+        return bool(self._waiting) and idle > (len(self.request) // 32 if idle < len(self.request) else 0)
+
+    def widened(self) -> np.ndarray | None:
+        """Gives a table that lost slots all of them back where requests wait; returns the rows' order."""
+        rows, most = len(self.request) // self._devices, self.most // self._devices
+        if not self._waiting or rows == most:
+            return None
+        return self._move(np.tile(np.minimum(np.arange(most), rows), (self._devices, 1)))
+
+    def fill(self) -> tuple["Prefill | None", "Copies | None"]:
+        """Puts waiting requests into idle slots, neighbours into the same device's.
+
+        A device computes a prompt once; its other samples' slots get copies from a slot that holds the prompt.
+        """
+        share = len(self.request) // self._devices
+        rows = max(1, share // 8)
+        idle = (self.request < 0).reshape(self._devices, share)
+        quota = -(-min(len(self._waiting), int(idle.sum())) // self._devices)
+        prompts: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in range(self._devices)]
+        copies: list[list[tuple[int, int]]] = [[] for _ in range(self._devices)]
+        longest = 0
+        for d in range(self._devices):
+            held = {prompt: slot for slot, prompt in enumerate(self._prompt[d * share : (d + 1) * share].tolist())}
+            for slot in np.flatnonzero(idle[d])[:quota].tolist():
+                if not self._waiting:
+                    break
+                key = self._waiting[0]
+                request, tokens = self._requests[key], self._tokens[key]
+                text = request.prompt_ids + tuple(tokens)
+                n = len(text) - 1  # the last token is the first that `decode` reads
+                prompt = _NONE if tokens else self._prompts.setdefault(request.prompt_ids, len(self._prompts))
+                if prompt != _NONE and prompt in held:
+                    copies[d].append((held[prompt], slot))
+                    longest = max(longest, n)
+                elif len(prompts[d]) < rows:
+                    prompts[d].append((slot, text[:n]))
+                    held[prompt] = slot
+                else:
+                    break
+                self._waiting.popleft()
+                at = d * share + slot
+                self.request[at], self.length[at], self._last[at], self._prompt[at] = key, n, text[n], prompt
+                self._key[at] = request.seed >> 32 & 0xFFFFFFFF, request.seed & 0xFFFFFFFF
+        return _prefill(prompts, rows), _copies(copies, share, longest)
+
+    def better_order(self, capacity: int) -> np.ndarray | None:
+        """The rows of each device from long to short; None if moving the cache's rows of `capacity` positions does not
+        pay.
+
+        When no request waits and a quarter of the rows would do, the other rows are left out.
+        """
+        rows = len(self.request) // self._devices
+        active = (self.request >= 0).reshape(self._devices, rows)
+        lengths = self.length.reshape(self._devices, rows)
+        order = np.argsort(-(lengths + active), axis=1, kind="stable").astype(np.int32)
+        shrinks = not self._waiting and rows % (4 * self._group) == 0 and active.sum(axis=1).max() <= rows // 4
+
+        def positions_read(lengths: np.ndarray) -> int:
+            return sum(bucket(int(n)) for n in lengths.reshape(-1, self._group).max(axis=1)) * self._group
+
+        saved = positions_read(lengths) - positions_read(np.take_along_axis(lengths, order, 1))
+        if not shrinks and STEPS * saved <= capacity * len(self.request):  # what the move costs, within a factor
+            return None
+        return self._move(order[:, : rows // 4] if shrinks else order)
+
+    def _move(self, order: np.ndarray) -> np.ndarray:
+        """Makes row b of each device what its row order[b] was, an idle one where it had none; returns the order."""
+        rows = len(self.request) // self._devices
+        for name, idle in (("request", -1), ("_prompt", _NONE), ("length", 0), ("_last", 0), ("_key", 0)):
+            old = getattr(self, name).reshape(self._devices, rows, -1)
+            old = np.pad(old, ((0, 0), (0, 1), (0, 0)), constant_values=idle)
+            new = np.take_along_axis(old, order[..., None], 1)
+            setattr(self, name, new.reshape(-1, *getattr(self, name).shape[1:]))
+        return np.minimum(order, rows - 1).astype(np.int32).reshape(-1)
+
+    def state(self) -> tuple[np.ndarray, ...]:
+        """The last tokens, lengths, numbers of tokens drawn so far and keys, as `decode` takes them."""
+        counts = [len(self._tokens[i]) if i >= 0 else 0 for i in self.request.tolist()]
+        return self._last, self.length, np.asarray(counts, np.int32), self._key
+
+    def take(self, tokens_TB: np.ndarray) -> list[tuple[int, Completion]]:
+        """Hands the decoded tokens out to their requests; returns the completions that ended, with their keys."""
+        stops_TB = np.isin(tokens_TB, self._how.stop_ids)
+        ended, decoded = [], len(tokens_TB)
+        for b in np.flatnonzero(self.request >= 0):
+            key = int(self.request[b])
+            tokens = self._tokens[key]
+            stop = int(stops_TB[:, b].argmax()) + 1 if stops_TB[:, b].any() else decoded + 1
+            room = decoded + 1 if self._recomputed_past is None else self._recomputed_past - int(self.length[b])
+            outgrows = 0 < room <= decoded
+            good = room if outgrows else decoded
+            new = tokens_TB[: min(stop, good, self._how.max_tokens - len(tokens)), b].tolist()
+            tokens += new
+            self.tokens += len(new)
+            if stop <= good or len(tokens) == self._how.max_tokens:
+                del self._requests[key], self._tokens[key]
+                ended.append((key, Completion(tuple(tokens), "stop" if tokens[-1] in self._how.stop_ids else "length")))
+            elif outgrows:
+                self._waiting.appendleft(key)
+            else:
+                continue
+            self.request[b], self.length[b], self._prompt[b] = -1, 0, _NONE
+        active = self.request >= 0
+        self.length[active] += decoded
+        self._last = tokens_TB[-1].copy()
+        return ended
+
+
+def _prefill(prompts: list[list[tuple[int, tuple[int, ...]]]], most: int) -> Prefill | None:
+    """Each device's prompts (with their slots, at most `most`) as `decode.prefill` takes them; None for none at all."""
+    needed = max(map(len, prompts))
+    if not needed:
+        return None
+    rows = most
+    while rows // 4 >= needed:  # few shapes, because each is compiled
+        rows //= 4
+    longest = max(len(prompt) for of_device in prompts for _, prompt in of_device)
+    width = max(16, min(bucket(longest), 1 << max(0, longest - 1).bit_length()))
+    ids = np.zeros((len(prompts), rows, width), np.int32)
+    lengths, slots = np.zeros((2, len(prompts), rows), np.int32)
+    for d, of_device in enumerate(prompts):
+        for row, (slot, prompt) in enumerate(of_device):
+            ids[d, row, : len(prompt)], lengths[d, row], slots[d, row] = prompt, len(prompt), slot
+    used = np.array(list(map(len, prompts)), np.int32)
+    return Prefill(ids.reshape(-1, width), lengths.reshape(-1), slots.reshape(-1), used)
+
+
+def _copies(pairs: list[list[tuple[int, int]]], share: int, longest: int) -> Copies | None:
+    """Each device's pairs of slots as `decode.copy_rows` takes them; None where there are none."""
+    if not any(pairs):
+        return None
+    table = np.zeros((2, len(pairs), share), np.int32)
+    for d, of_device in enumerate(pairs):
+        table[:, d, : len(of_device)] = np.array(of_device, np.int32).reshape(-1, 2).T
+    return Copies(
+        table[0].reshape(-1), table[1].reshape(-1), np.array(list(map(len, pairs)), np.int32), bucket(longest)
+    )

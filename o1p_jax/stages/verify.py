@@ -26,6 +26,7 @@ from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import DIGEST
 from o1p_jax.training.reference import read_part
 
+_REPORT = ("report.html", "report.json", "table.md")
 Check = Callable[[], object]
 """A look at one file or more, which raises an O1pError for what is damaged."""
 
@@ -87,7 +88,7 @@ def parts_of_run(run: Path) -> list[Part]:
     for path in sorted((run / "evaluation" / "pools").glob("*")):
         name = path.relative_to(run).as_posix()
         parts += _guarded(name, partial(parts_of_pool, path, name))
-    if (run / "evaluation" / SUMS).exists():
+    if any((run / "evaluation" / name).exists() for name in (SUMS, *_REPORT)):
         parts.append(Part("evaluation", [partial(_check_report, run / "evaluation")], "a report"))
     return parts
 
@@ -135,7 +136,7 @@ def _check_listed(folder: Path, name: str) -> None:
 
 def _check_report(folder: Path) -> None:
     listed = read_sums(folder)
-    for name in ("report.html", "report.json", "table.md"):
+    for name in _REPORT:
         if sum_of(folder / name) != listed.get(name, ""):
             raise CorruptData(f"{folder / name}: is not as it was written; the next start makes the report again")
 

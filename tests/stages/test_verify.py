@@ -119,6 +119,13 @@ def test_a_lost_file_is_damage_for_its_readers_too(whole, tmp_path, capsys):
     assert len([line for line in found(run, capsys) if line.startswith("DAMAGED")]) == 3
 
 
+@pytest.mark.parametrize("lost", [SUMS, "report.html", "report.json", "table.md"])
+def test_any_lost_file_of_a_report_is_missed(whole, tmp_path, capsys, lost):
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "evaluation" / lost).unlink()
+    assert [line.split(": ")[0] for line in found(run, capsys) if line.startswith("DAMAGED")] == ["DAMAGED  evaluation"]
+
+
 def test_what_was_never_finished_is_no_damage(whole, tmp_path, capsys):
     run = shutil.copytree(whole, tmp_path / "run")
     for name in ("pool/samples/part-00001.parquet", "pool/pool.json", "checkpoints/00000004/manifest.json"):

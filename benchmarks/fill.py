@@ -38,7 +38,9 @@ CASES = (
     Case("embedded default, 8x1", "8x1", Room(devices=8, parts=1, tokens=2048, row_length=1024), 0, 0, 8, 768),
     Case("embedded default, 1x1", "1x1", Room(devices=1, parts=1, tokens=2048, row_length=1024), 0, 0, 8, 768),
     Case("R1-7B", "fsdp:8", Room(devices=8, parts=1, tokens=32768, row_length=17408), 4000, 16384, 8, 17408),
-    Case("QwQ", "fsdp:4,context:8", Room(devices=4, parts=8, tokens=8192, row_length=9216), 2200, 9216, 32, 9216),
+    Case(
+        "QwQ", "fsdp:4,context:4,tensor:2", Room(devices=4, parts=4, tokens=8192, row_length=9216), 2200, 9216, 32, 9216
+    ),
     Case(
         "QwQ on rows alone", "fsdp:32", Room(devices=32, parts=1, tokens=16384, row_length=9216), 2200, 9216, 32, 9216
     ),
@@ -82,7 +84,7 @@ def _before(case: Case, lengths: list[int], steps: Steps) -> float:
 
 
 def _balance(lengths: list[int], steps: Steps) -> float:
-    """What the devices' attention, by squared lengths, is of that of the device with the most, over all microbatches."""
+    """The devices' mean attention, by squared lengths, as a share of that of the device with the most."""
     mean = most = 0.0
     for rows in (rows for step in steps.packed for of_shape in step for rows in of_shape):
         work = np.array([sum(lengths[i] ** 2 for i in row) for row in rows], float)

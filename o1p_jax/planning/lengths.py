@@ -44,7 +44,7 @@ def drawn(mean: int, cap: int, count: int) -> list[int]:
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if np.exp(middle + normal).clip(1, cap).mean() < mean else (low, middle)
-    return np.exp(high + normal).clip(1, cap).astype(int).tolist()
+    return np.rint(np.exp(high + normal).clip(1, cap)).astype(int).tolist()
 
 
 def pool_lengths(pool: Pool) -> list[int]:

@@ -36,7 +36,7 @@ class TooLarge(FakeSampler):
 def cfg(tmp_path):
     """A run whose pool has one graded shard of two, and which is weighed as if that were all."""
     tiny_model(tmp_path / "model")
-    batch = BatchConfig(row_length=1000, tokens_per_device=4096)
+    batch = BatchConfig(tokens_per_device=40000)
     cfg = replace(tiny_config(tmp_path / "run", batch=batch), sampling=SamplingConfig(slots=64))
     pool, grades = write_pool(Path(cfg.run) / "pool", [sample("p", k, 3 + k, k < 4) for k in range(8)])
     weigh(pool, grades, cfg.training, identity.of_weights(cfg, pool.identity), Path(cfg.run) / "weights")
@@ -103,7 +103,7 @@ def in_comparing(cfg, monkeypatch):
         (in_sampling, "presample train", "16.00 GiB", "--sampling.slots=32"),
         (in_grading, "grade", "the host's memory", "--sampling.problems_per_shard"),
         (in_weighing, "weigh", "malloc of 8 GiB failed", "--problems.limit_train"),
-        (in_training, "train", "16.00 GiB", "--batch.tokens_per_device=2048, --compute.remat=full"),
+        (in_training, "train", "16.00 GiB", "--batch.tokens_per_device=20000, --compute.remat=full"),
         (in_export_after_training, "export", "16.00 GiB", "--mesh"),
         (in_export_by_itself, "export", "16.00 GiB", "--mesh"),
         (in_comparing, "evaluate", "the host's memory", "--problems.limit_test"),

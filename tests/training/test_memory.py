@@ -42,3 +42,4 @@ def test_a_given_number_counts_and_cpus_have_a_fixed_one():
     mesh = make_mesh("8x1")
     assert tokens_per_device(77, MODEL, FULL, mesh) == 77
     assert tokens_per_device(None, MODEL, FULL, mesh) == TOKENS_ON_CPU
+    assert tokens_per_device(None, MODEL, FULL, make_mesh("fsdp:4,context:2"), 9001) == 4501

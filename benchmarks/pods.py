@@ -2,7 +2,8 @@
 
     python benchmarks/pods.py --out=plans --only h100
 
-Plans that lie in the folder already are not made again.
+All solutions are as long as a row, with a prompt of 128 tokens. Plans that lie in the folder already are not made
+again.
 """
 
 import json
@@ -92,8 +93,9 @@ def command(argv: list[str]) -> None:
                     [
                         sys.executable, launch, f"--config={config}", f"--model={_MODELS[model]}",
                         f"--topology={topology}", f"--mesh={mesh}", f"--batch.row_length={length}",
-                        "--batch.too_long=drop",
-                        f"--batch.rows_per_microbatch={rows}", f"--batch.sequences={rows}", f"--json={file}",
+                        "--batch.too_long=drop", f"--sampling.max_tokens={length - 128}",
+                        f"--solution_tokens={length - 128}", f"--batch.sequences={rows}", "--problems_count=64",
+                        f"--json={file}",
                     ],
                     capture_output=True, text=True, check=False,
                 )  # fmt: skip
@@ -109,9 +111,9 @@ def command(argv: list[str]) -> None:
 def _row(plan: dict) -> str:
     memory, gib = plan["memory"], 2**30
     mesh = ",".join(f"{axis}:{n}" for axis, n in plan["mesh"].items() if n > 1)
-    rows, model = plan["rows"], plan["model"].split("/")[1]
+    [(rows, length)], model = plan["shapes"], plan["model"].split("/")[1]
     return (
-        f"| {model} | {plan['topology']} ({plan['chips']}) | {mesh} | {plan['tokens'] // rows:,} x {rows} "
+        f"| {model} | {plan['topology']} ({plan['chips']}) | {mesh} | {length:,} x {rows} "
         f"| {(memory['parameters'] + memory['moments']) / gib:.2f} GiB | {memory['peak'] / gib:.1f} of "
         f"{memory['available'] / gib:.0f} GiB | {plan['step_seconds']:.2f} s, {plan['bound']} | {plan['mfu']:.0%} "
         f"({plan['mfu_without_overlap']:.0%}) |"

@@ -2,8 +2,9 @@
 
 python launch/train.py --config=configs/qwq_32b.py
 
-Its pod: `python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4`. A step's 32 solutions are 32 rows,
-each of which the axis "context" splits in two.
+Its pod: `python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4`. A step's 32 solutions fill
+about 8 rows of the longest one's length: more than 4 devices along the rows would compute padding, so that "context"
+splits the rows, and "tensor" the weights.
 """
 
 from o1p_jax.config.tree import (
@@ -22,7 +23,7 @@ from o1p_jax.methods.o1_pruner import O1PrunerParams
 def config() -> RunConfig:
     return RunConfig(
         run="runs/qwq_32b",
-        mesh="fsdp:32,context:2",
+        mesh="fsdp:4,context:4,tensor:4",
         model="Qwen/QwQ-32B-Preview",
         problems=ProblemConfig(
             train="nlile/hendrycks-MATH-benchmark:train",

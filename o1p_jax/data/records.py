@@ -1,8 +1,12 @@
 """The records that travel between the stages. The module imports no library beyond the standard one."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +47,14 @@ class Completion(NamedTuple):
     """'stop': the model ended the solution; 'length': max_tokens did."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingSample:
     """One kept solution, as the trainer needs it."""
 
     problem_id: str
     sample_idx: int
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
+    prompt_ids: "np.ndarray | Sequence[int]"
+    """Token ids; of samples that a training set reads, int32 arrays: a tuple takes nine times as much memory."""
+    completion_ids: "np.ndarray | Sequence[int]"
     weight: float
     """The advantage: the reward after clipping and normalisation."""

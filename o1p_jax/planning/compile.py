@@ -186,14 +186,16 @@ def planned_steps(
     solution_tokens: int,
 ) -> Steps:  # fmt: skip
     """Returns the steps that the run would make on the pod with the mesh `shape` and `count` samples."""
-    given = cfg.batch.tokens_per_device
+    lengths, tokens = planned_lengths(cfg, count, solution_tokens), cfg.batch.tokens_per_device
+    if tokens is None:
+        fitting = tokens_that_fit(model, cfg.compute, shape, usable_memory(topology))
+        tokens = max(fitting, -(-max(lengths) // shape["context"]))
     room = Room(
         devices=math.prod(shape[axis] for axis in DATA_AXES),
         parts=shape["context"],
-        tokens=tokens_that_fit(model, cfg.compute, shape, usable_memory(topology)) if given is None else given,
+        tokens=tokens,
         row_length=cfg.batch.row_length,
     )
-    lengths = planned_lengths(cfg, count, solution_tokens)
     check_fits(lengths, room)
     return make_steps(lengths, cfg.batch, 1, cfg.seed, room)
 

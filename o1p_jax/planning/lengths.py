@@ -22,7 +22,7 @@ def planned_lengths(cfg: RunConfig, count: int, solution_tokens: int) -> list[in
     They are those of the solutions in the pool that `cfg.pool` names, taken again where they are fewer. Where it names
     none, or an empty one, they are lognormal, with the mean `solution_tokens` and cut off at sampling.max_tokens.
     """
-    found = _of_pool(Pool(cfg.pool)) if cfg.pool is not None and Pool.lies_in(Path(cfg.pool)) else []
+    found = pool_lengths(Pool(cfg.pool)) if cfg.pool is not None and Pool.lies_in(Path(cfg.pool)) else []
     if not found:
         prompt = min(_PROMPT, cfg.problems.max_prompt_tokens)
         found = [prompt + n for n in drawn(solution_tokens, cfg.sampling.max_tokens, count)]
@@ -44,11 +44,11 @@ def drawn(mean: int, cap: int, count: int) -> list[int]:
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if np.exp(middle + normal).clip(1, cap).mean() < mean else (low, middle)
-    return np.exp(high + normal).clip(1, cap).astype(int).tolist()
+    return np.rint(np.exp(high + normal).clip(1, cap)).astype(int).tolist()
 
 
-def _of_pool(pool: Pool) -> list[int]:
-    """The lengths of the pool's samples, as far as it is filled."""
+def pool_lengths(pool: Pool) -> list[int]:
+    """Returns the lengths of the pool's samples with their prompts, as far as the pool is filled."""
     problems = pool.problems.read(["problem_id", "prompt_ids"])
     prompts = dict(
         zip(problems["problem_id"].to_pylist(), pc.list_value_length(problems["prompt_ids"]).to_pylist(), strict=True)

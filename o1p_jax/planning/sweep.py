@@ -21,7 +21,7 @@ from o1p_jax.planning.roofline import computed_flops
 from o1p_jax.planning.step_time import link_seconds
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say, track
-from o1p_jax.training.memory import tokens_that_fit
+from o1p_jax.training.memory import device_bytes
 
 _STEPS = 64
 """Number of steps whose lengths the formula sees."""
@@ -101,8 +101,8 @@ def _variants(cfg: RunConfig, model: DecoderConfig, topology: Topology) -> Itera
             check_divides(variant.mesh, model.axis_sizes(), topology.devices)
         except BadInput:
             continue
-        room = tokens_that_fit(model, variant.compute, parse_mesh(variant.mesh), usable_memory(topology))
-        if room * context >= cfg.batch.row_length:
+        tokens = cfg.batch.row_length / context
+        if device_bytes(model, variant.compute, parse_mesh(variant.mesh), tokens) < usable_memory(topology):
             yield variant
 
 

@@ -67,7 +67,9 @@ def train(
     room = Room(
         devices=devices_along(mesh),
         parts=mesh.shape["context"],
-        tokens=tokens_per_device(cfg.batch.tokens_per_device, model, cfg.compute, mesh),
+        tokens=tokens_per_device(
+            cfg.batch.tokens_per_device, model, cfg.compute, mesh, max(samples.lengths, default=0)
+        ),
         row_length=cfg.batch.row_length,
     )
     check_fits(samples.lengths, room)

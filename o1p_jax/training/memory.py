@@ -21,9 +21,12 @@ _USED = 0.9
 """Share of the memory that is filled: the formula is none of the compiler's."""
 
 
-def tokens_per_device(given: int | None, model: DecoderConfig, compute: ComputeConfig, mesh: Mesh) -> int:
+def tokens_per_device(
+    given: int | None, model: DecoderConfig, compute: ComputeConfig, mesh: Mesh, longest: int = 0
+) -> int:
     """Returns the most token slots of a device and microbatch: `given`, or where that is None as many as fit.
 
+    These are never fewer than a sample of `longest` tokens takes: the formula may be wrong, and may not refuse a run.
     All processes of a job get the same answer. A CPU's devices have no memory of their own: there it is a fixed number.
     """
     if given is not None:
@@ -33,7 +36,8 @@ def tokens_per_device(given: int | None, model: DecoderConfig, compute: ComputeC
         return (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit", 0)
 
     limit = processes.once(memory)
-    return tokens_that_fit(model, compute, mesh.shape, limit) if limit else TOKENS_ON_CPU
+    fitting = tokens_that_fit(model, compute, mesh.shape, limit) if limit else TOKENS_ON_CPU
+    return max(fitting, -(-longest // mesh.shape["context"]))
 
 
 def tokens_that_fit(model: DecoderConfig, compute: ComputeConfig, mesh: Mapping[str, int], memory: float) -> int:

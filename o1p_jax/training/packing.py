@@ -22,6 +22,11 @@ Values = Mapping[int, np.ndarray] | Sequence[np.ndarray]
 """An array for each sample, by the sample's index."""
 
 
+_FEWEST = 2
+"""A is at least so much: XLA takes what does not depend on the loop's counter out of the loop over microbatches, and
+of arrays with a single one that is all of the work, which is then done by steps without such a microbatch as well."""
+
+
 class Batch(NamedTuple):
     """One microbatch, or with a leading axis A all those of a step that have one shape: NumPy or jax arrays."""
 
@@ -51,7 +56,7 @@ class Steps:
     """For each step, its microbatches."""
     packer: Packer
     microbatches: tuple[int, ...]
-    """A: for each shape, as many as the step with the most takes; other steps leave the last ones empty."""
+    """A: for each shape, as many as the step with the most takes, or more; steps leave the last ones empty."""
     segments: tuple[int, ...]
     """M: for each shape, the most samples that a row holds."""
     lengths: list[int]
@@ -123,7 +128,7 @@ def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: in
     return Steps(
         packed=packed,
         packer=packer,
-        microbatches=tuple(max(1, *map(len, of_shape)) for of_shape in by_shape),
+        microbatches=tuple(max(_FEWEST, *map(len, of_shape)) for of_shape in by_shape),
         segments=tuple(most_segments(rows for step in of_shape for rows in step) for of_shape in by_shape),
         lengths=[length for of_step in of_steps for length in of_step],
     )
@@ -192,7 +197,7 @@ def assemble(
     for a, r in ((a, r) for a, rows in enumerate(microbatches) for r in range(len(rows))):
         start = 0
         for m, i in enumerate(microbatches[a][r]):
-            ids = samples[i].prompt_ids + samples[i].completion_ids
+            ids = np.concatenate([samples[i].prompt_ids, samples[i].completion_ids])
             end = start + len(ids)
             # The position before a token predicts it: the first completion token's is the prompt's last.
             answer = slice(start + len(samples[i].prompt_ids) - 1, end - 1)

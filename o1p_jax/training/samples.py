@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -86,18 +88,27 @@ def _kept(shard: pa.Table, weight: Mapping[tuple[str, int], float]) -> list[Trai
     """Returns the samples of a shard (with `_COLUMNS`) that have a weight."""
     names = zip(shard["problem_id"].to_pylist(), shard["sample_idx"].to_pylist(), strict=True)
     shard = shard.filter(pa.array([name in weight for name in names], pa.bool_()))
-    columns = [shard[name].to_pylist() for name in _COLUMNS]
+    names = zip(shard["problem_id"].to_pylist(), shard["sample_idx"].to_pylist(), strict=True)
+    ids = zip(_arrays(shard["prompt_ids"]), _arrays(shard["completion_ids"]), strict=True)
     return [
         TrainingSample(
             problem_id=problem,
             sample_idx=k,
-            prompt_ids=tuple(prompt),
-            completion_ids=tuple(ids),
+            prompt_ids=prompt,
+            completion_ids=completion,
             weight=weight[problem, k],
         )
-        for problem, k, prompt, ids in zip(*columns, strict=True)
+        for (problem, k), (prompt, completion) in zip(names, ids, strict=True)
     ]
 
 
+def _arrays(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """Returns the lists of a column as int32 arrays, copied: views would keep the whole shard in memory."""
+    lists = column.combine_chunks()
+    values_N = lists.values.to_numpy()
+    return [values_N[start:end].astype(np.int32) for start, end in pairwise(lists.offsets.to_pylist())]
+
+
 def _digest(sample: TrainingSample) -> str:
-    return fingerprint([sample.problem_id, sample.sample_idx, sample.prompt_ids, sample.completion_ids, sample.weight])
+    prompt, completion = (np.asarray(ids).tolist() for ids in (sample.prompt_ids, sample.completion_ids))
+    return fingerprint([sample.problem_id, sample.sample_idx, prompt, completion, sample.weight])

@@ -24,8 +24,8 @@ Packed = list[list[Rows]]
 """The microbatches of a step: for each shape a list, of which each microbatch has its rows."""
 MOST_SHAPES = 6
 """The most shapes that are compiled."""
-_COMPILATION = 5
-"""How many steps one shape more must save: to compile it takes about as long."""
+_COMPILATION = 4
+"""How many steps one shape more must save: to compile it takes as long, or longer where the model is small."""
 _SAMPLES_TRIED = 1024
 """Number of samples in the steps that sets of shapes are tried on."""
 _FEW = 4

@@ -10,7 +10,7 @@ from o1p_jax.runtime.errors import BadInput
 POD = "--topology=v5p:4x4x4"
 
 
-@pytest.mark.parametrize("flag", ["--mesh=8x1", "--compute.remat=full", "--batch.rows_per_microbatch=8"])
+@pytest.mark.parametrize("flag", ["--mesh=8x1", "--compute.remat=full"])
 def test_a_sweep_refuses_what_it_chooses_itself(flag):
     with pytest.raises(BadInput, match=f"^{flag.split('=')[0]}: is what --sweep chooses"):
         command([POD, "--sweep", *flag.split("=")])
@@ -23,7 +23,7 @@ def test_a_sweep_heeds_the_other_flags(tmp_path, monkeypatch, capsys):
         told.update(job, row_length=cfg.batch.row_length)
         return [
             SimpleNamespace(
-                mesh={"fsdp": 64}, tokens=64, chips=64, remat="full", rows=2, microbatches=1,
+                mesh={"fsdp": 64}, tokens=64, chips=64, remat="full", fill=0.9,
                 memory=SimpleNamespace(peak=2**30, fits=True),
                 estimate=SimpleNamespace(step=1.0, mfu=0.5, mfu_without_overlap=0.4),
                 job=SimpleNamespace(hours=1.5, dollars=12_345.0), as_dict=lambda: {"mesh": "fsdp:64"},

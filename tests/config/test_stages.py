@@ -27,7 +27,7 @@ def test_every_field_says_what_depends_on_it():
     ("name", "results"),
     [
         ("compute.remat", ()),
-        ("batch.rows_per_microbatch", ()),
+        ("batch.tokens_per_device", ()),
         ("sampling.slots", ()),
         ("mesh", ()),
         ("checkpoint.every", ()),

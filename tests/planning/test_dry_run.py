@@ -16,7 +16,7 @@ CFG = RunConfig(
     sampling=SamplingConfig(max_tokens=384),
     method=O1PrunerParams(m=4),
     evaluation=EvaluationConfig(max_tokens=384),
-    batch=BatchConfig(sequences=16, row_length=512, rows_per_microbatch=8),
+    batch=BatchConfig(sequences=16, row_length=512),
 )
 
 
@@ -34,16 +34,16 @@ def test_a_dry_run_shows_the_beginning_and_writes_nothing(tmp_path, monkeypatch,
     for said in (
         "10 problems x m=4",
         "up to 3:",
-        "rows of 512 tokens, up to 2 microbatches of 8 rows",
+        "16 solutions in rows of up to 512 tokens",
         "160 solutions",
     ):
         assert said in shown
-    assert re.search(r"memory +about \d+\.\d\d GiB a device of the mesh fsdp:8", shown)
+    assert re.search(r"memory +about \d+\.\d\d GiB a device of the mesh fsdp:8 for 512 tokens", shown)
     assert not [*tmp_path.iterdir()]
 
 
 def test_a_dry_run_refuses_what_the_run_would(tmp_path):
-    with pytest.raises(BadInput, match="rows_per_microbatch"):
-        dry_run(replace(CFG, mesh="16x1"))
+    with pytest.raises(BadInput, match="hidden_size"):
+        dry_run(replace(CFG, mesh="48x1"))
     with pytest.raises(BadInput, match="no such file"):
         dry_run(replace(CFG, problems=replace(CFG.problems, train=str(tmp_path / "none.jsonl"))))

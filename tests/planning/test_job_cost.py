@@ -7,6 +7,7 @@ from o1p_jax.config.tree import BatchConfig, RunConfig, SamplingConfig
 from o1p_jax.methods.o1_pruner import O1PrunerParams
 from o1p_jax.planning.compile import model_config
 from o1p_jax.planning.job_cost import job_cost, sampling_rate
+from o1p_jax.planning.roofline import step_flops
 from o1p_jax.planning.step_time import StepTime
 
 MODEL = model_config(dataclasses.replace(RunConfig(), model="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"))
@@ -25,13 +26,14 @@ def test_a_job():
     cfg = RunConfig(
         sampling=SamplingConfig(samples_per_problem=16),
         method=O1PrunerParams(m=2),
-        batch=BatchConfig(sequences=32, row_length=17408, rows_per_microbatch=8),
+        batch=BatchConfig(sequences=32, row_length=17408),
     )
     estimate = StepTime(seconds={"compute": 2.0}, model_flops=1.0, peak_flops=8 * 989e12)
-    job = job_cost(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 4, 5000, 8192, 3.0)
+    job = job_cost(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 0.8, 5000, 8192, 3.0)
     _, _, rate = sampling_rate(MODEL, Topology.parse("h100:1x8"), 8192)
     assert job.sampling == pytest.approx(5000 * 16 * 8192 / (8 * rate))
-    assert (job.steps, job.training) == (313, 313.0)  # two samples a row: half of the microbatches
+    assert (job.steps, job.training) == (313, 626.0)
+    assert job.reference == pytest.approx(step_flops(MODEL, 10_000 * 8192 / 0.8, 8192) / 3 / (8 * 989e12))
     assert job.dollars == pytest.approx(job.hours * 8 * 3.0) and job.hours * 3600 > job.sampling + job.training
-    without = job_cost(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 4, 5000, 8192, None)
+    without = job_cost(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 0.8, 5000, 8192, None)
     assert without.dollars is None

@@ -53,7 +53,7 @@ def refused(name, value):
         "seed", "sampling.seed", "sampling.samples_per_problem", "sampling.max_tokens", "sampling.slots",
         "sampling.temperature", "sampling.timeout_s", "sampling.vllm.kv_cache_gib", "sampling.vllm.tensor_parallel",
         "sampling.vllm.replicas", "evaluation.max_tokens", "evaluation.samples_per_problem", "evaluation.temperature",
-        "evaluation.bootstrap", "batch.sequences", "batch.row_length", "batch.rows_per_microbatch", "optim.epochs",
+        "evaluation.bootstrap", "batch.sequences", "batch.row_length", "optim.epochs",
         "optim.learning_rate", "optim.adam_eps", "optim.weight_decay", "method.lam", "method.reward_high",
     ],
 )  # fmt: skip

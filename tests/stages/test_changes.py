@@ -41,7 +41,7 @@ def test_a_start_with_nothing_to_do_reads_and_hashes_nothing(first, capsys):
     assert "AES" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flag", ["--compute.remat=full", "--batch.rows_per_microbatch=16", "--sampling.slots=8"])
+@pytest.mark.parametrize("flag", ["--compute.remat=full", "--batch.tokens_per_device=512", "--sampling.slots=8"])
 def test_after_running_out_of_memory_the_remedy_goes_on_in_the_same_folder(first, tmp_path, flag):
     run = copied(first[0], tmp_path / "run")
     unfinish(run, step=2)

@@ -163,7 +163,7 @@ def _foreign_tokenizer(tmp_path: Path) -> str:
 FOREIGN = {"problem": "What is <extra99>?", "answer": "1"}
 BAD = {
     "mesh does not divide heads": (lambda t: {"mesh": "1x3"}, "num_attention_heads"),
-    "mesh does not divide rows": (lambda t: {"mesh": "32x1"}, "batch.rows_per_microbatch"),
+    "mesh does not divide the width": (lambda t: {"mesh": "48x1"}, "hidden_size"),
     "missing model": (lambda t: {"model": str(t / "none")}, "no such folder"),
     "unknown hub name": (lambda t: {"model": "nobody/nothing"}, "nobody/nothing"),
     "bin weights": (lambda t: {"model": _only_bin(t)}, "safetensors"),

@@ -36,7 +36,7 @@ class TooLarge(FakeSampler):
 def cfg(tmp_path):
     """A run whose pool has one graded shard of two, and which is weighed as if that were all."""
     tiny_model(tmp_path / "model")
-    batch = BatchConfig(rows_per_microbatch=16)
+    batch = BatchConfig(tokens_per_device=40000)
     cfg = replace(tiny_config(tmp_path / "run", batch=batch), sampling=SamplingConfig(slots=64))
     pool, grades = write_pool(Path(cfg.run) / "pool", [sample("p", k, 3 + k, k < 4) for k in range(8)])
     weigh(pool, grades, cfg.training, identity.of_weights(cfg, pool.identity), Path(cfg.run) / "weights")
@@ -103,7 +103,7 @@ def in_comparing(cfg, monkeypatch):
         (in_sampling, "presample train", "16.00 GiB", "--sampling.slots=32"),
         (in_grading, "grade", "the host's memory", "--sampling.problems_per_shard"),
         (in_weighing, "weigh", "malloc of 8 GiB failed", "--problems.limit_train"),
-        (in_training, "train", "16.00 GiB", "--batch.rows_per_microbatch=8, --compute.remat=full"),
+        (in_training, "train", "16.00 GiB", "--batch.tokens_per_device=20000, --compute.remat=full"),
         (in_export_after_training, "export", "16.00 GiB", "--mesh"),
         (in_export_by_itself, "export", "16.00 GiB", "--mesh"),
         (in_comparing, "evaluate", "the host's memory", "--problems.limit_test"),
@@ -118,11 +118,11 @@ def test_every_stage_tells_what_it_needed_and_what_helps(cfg, monkeypatch, happe
 
 def test_only_what_still_helps_is_said(tmp_path):
     cfg = tiny_config(tmp_path, mesh="8x1", compute=ComputeConfig(remat="full", logprob_chunk=512))
-    told = remedies.of_training(cfg, 8)
+    told = remedies.of_training(cfg, 48, 1)
     assert told[0] == "--compute.logprob_chunk=128" and "remat" not in " ".join(told)
-    assert not any("rows_per_microbatch" in flag for flag in told)  # 8 rows on 8 devices
-    more = replace(cfg, batch=BatchConfig(rows_per_microbatch=32))
-    assert "--batch.rows_per_microbatch=16" in remedies.of_training(more, 8)
+    assert not any("tokens_per_device" in flag for flag in told)  # one row of 48 tokens
+    assert "--batch.tokens_per_device=48" in remedies.of_training(cfg, 64, 1)
+    assert "--batch.tokens_per_device=32" in remedies.of_training(cfg, 64, 2)
     vllm = SamplingConfig(sampler="vllm", vllm=VllmConfig(kv_cache_gib=8, tensor_parallel=2))
     assert remedies.of_sampling(vllm, "8x1")[:1] == ["--sampling.vllm.kv_cache_gib=4"]
     assert "tensor_parallel=4" in remedies.of_sampling(vllm, "8x1")[1]

@@ -35,10 +35,11 @@ def packed_attention(
 ) -> Float[Array, "B L H K"]:
     """Returns the softmax attention of each token to the tokens of its segment up to itself; the softmax is in float32.
 
-    A segment's tokens lie side by side. A token sees the last `windows[kind]` tokens, itself included; None means all
-    of them. Without `scoring` the scale is K^-0.5. A head's sink is one more score for each of its queries, without a
-    key or a value. Under a mesh, rows lie as "batch" and "length", queries as "heads", keys and values as "kv_heads"
-    where the mesh divides these; else every device holds all of them.
+    A segment's tokens lie side by side; what padding (segment 0) gets means nothing. A token sees the last
+    `windows[kind]` tokens, itself included; None means all of them. Without `scoring` the scale is K^-0.5. A head's
+    sink is one more score for each of its queries, without a key or a value. Under a mesh, rows lie as "batch" and
+    "length", queries as "heads", keys and values as "kv_heads" where the mesh divides these; else every device holds
+    all of them.
     """
     scoring = scoring or Scoring(q_BLHK.shape[-1] ** -0.5)
     kind, free = jnp.asarray(kind, jnp.int32), free_axes()

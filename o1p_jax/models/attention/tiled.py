@@ -36,7 +36,7 @@ def tiled_attention(
     """Returns the attention of L queries to the keys of whole rows; the first query stands at place `first` of its row.
 
     A query sees keys of its own segment, up to itself, within the last `window` tokens. A head's sink is one more
-    score.
+    score. What padding (segment 0) attends to means nothing.
     """
     b, length, h, k = q_BLHK.shape
     g = k_BSGK.shape[2]
@@ -77,6 +77,7 @@ def _reach(segments_BS: Array, first: Array, window: Array, n: int, size: int) -
     places_S = jnp.arange(segments_BS.shape[1], dtype=jnp.int32)
     begins_BS = jnp.pad(segments_BS[:, 1:] != segments_BS[:, :-1], ((0, 0), (1, 0)))
     starts_BS = jax.lax.cummax(jnp.where(begins_BS, places_S[None], 0), axis=1)
+    starts_BS = jnp.where(segments_BS == 0, places_S[None], starts_BS)  # padding looks no further than its own tile
     queries_n = first + size * jnp.arange(n, dtype=jnp.int32)
     low_n = jnp.maximum(jnp.min(starts_BS, axis=0)[queries_n], queries_n - window + 1) // size
     high_n = jnp.minimum((queries_n + size - 1) // size + 1, -(-segments_BS.shape[1] // size))

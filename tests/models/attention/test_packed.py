@@ -27,10 +27,12 @@ def inputs(length, heads=6, kv_heads=2, rows=2):
     return q, k, v, jnp.asarray(segments.astype(np.int32))
 
 
-def value_and_gradients(attention, *arrays):
-    """Of all arrays; a loss in which every output counts otherwise."""
-    loss = lambda *arrays: jnp.sum(jnp.sin(attention(*arrays)))  # noqa: E731
-    return jax.jit(attention)(*arrays), jax.jit(jax.grad(loss, argnums=range(len(arrays))))(*arrays)
+def value_and_gradients(attention, segments, *arrays):
+    """Of all arrays; a loss in which every output counts otherwise, but for those of padding, which mean nothing."""
+    real = (segments > 0)[..., None, None]
+    masked = lambda *arrays: jnp.where(real, attention(*arrays), 0)  # noqa: E731
+    loss = lambda *arrays: jnp.sum(jnp.sin(masked(*arrays)))  # noqa: E731
+    return jax.jit(masked)(*arrays), jax.jit(jax.grad(loss, argnums=range(len(arrays))))(*arrays)
 
 
 def assert_close(a, b):
@@ -40,8 +42,8 @@ def assert_close(a, b):
 @pytest.mark.parametrize("length", [1, 7, 128, 300, 512])
 def test_equals_the_plain_formula_and_its_gradients(length):
     *qkv, segments = inputs(length)
-    ours = value_and_gradients(lambda q, k, v: packed_attention(q, k, v, segments), *qkv)
-    assert_close(ours, value_and_gradients(lambda q, k, v: plain_attention(q, k, v, segments), *qkv))
+    ours = value_and_gradients(lambda q, k, v: packed_attention(q, k, v, segments), segments, *qkv)
+    assert_close(ours, value_and_gradients(lambda q, k, v: plain_attention(q, k, v, segments), segments, *qkv))
 
 
 @pytest.mark.parametrize("window", [1, 100, 128, 200, 1000])
@@ -55,7 +57,7 @@ def test_windows_soft_caps_and_sinks(window):
     def theirs(q, k, v, sinks):
         return plain_attention(q, k, v, segments, window, scoring, sinks)
 
-    assert_close(value_and_gradients(ours, *qkv, sinks), value_and_gradients(theirs, *qkv, sinks))
+    assert_close(value_and_gradients(ours, segments, *qkv, sinks), value_and_gradients(theirs, segments, *qkv, sinks))
 
 
 @pytest.mark.parametrize(
@@ -79,8 +81,8 @@ def test_split_over_devices_equals_unsplit(mesh, kv_heads):
         return packed_attention(q, k, v, segments, (150,), sinks_H=sinks)
 
     with jax.set_mesh(make_mesh(mesh)):
-        split = value_and_gradients(attention, *qkv, sinks)
-    assert_close(split, value_and_gradients(attention, *qkv, sinks))
+        split = value_and_gradients(attention, segments, *qkv, sinks)
+    assert_close(split, value_and_gradients(attention, segments, *qkv, sinks))
 
 
 @pytest.mark.parametrize("mesh", [None, "context:2"])
@@ -123,3 +125,11 @@ def test_what_no_query_sees_costs_nothing():
     poisoned = k.at[:, :256].set(jnp.nan).at[:, 640 - 128 :].set(jnp.nan)
     out = packed_attention(q, poisoned, v, segments, (64,))
     assert jnp.isfinite(out[:, 384 : 640 - 128]).all() and jnp.isnan(out[:, :256]).all()
+
+
+def test_padding_costs_its_own_tiles_and_no_more():
+    """Not-a-number keys in the padding's first tiles are never multiplied by the padding's last queries."""
+    q, k, v, _ = inputs(640, rows=1)
+    segments = (jnp.arange(640, dtype=jnp.int32) < 100).astype(jnp.int32)[None]
+    out = packed_attention(q, k.at[:, 128:512].set(jnp.nan), v, segments)
+    assert jnp.isfinite(out[:, :100]).all() and jnp.isfinite(out[:, 512:]).all()

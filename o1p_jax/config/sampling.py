@@ -84,6 +84,33 @@ _LONGEST = 2**20
 """The largest number of tokens of a solution."""
 
 
+_OTHER_MODEL = "would draw from another model than the pool says; change the model's files instead"
+_SET_BY = {
+    "model": "set model",
+    "dtype": "set sampling.vllm.dtype",
+    "kv_cache_memory_bytes": "set sampling.vllm.kv_cache_gib",
+    "tensor_parallel_size": "set sampling.vllm.tensor_parallel",
+    "data_parallel_size": "set sampling.vllm.replicas",
+    "max_model_len": "it follows from sampling.max_tokens and the longest prompt",
+    "quantization": _OTHER_MODEL,
+    "kv_cache_dtype": _OTHER_MODEL,
+    "hf_overrides": _OTHER_MODEL,
+    "load_format": _OTHER_MODEL,
+    "logits_processors": _OTHER_MODEL,
+    "speculative_config": "draws by other random numbers than the samples' seeds; leave it out",
+}
+"""Arguments of vLLM's engine that `sampling.vllm.engine_args` can't hold -> what to do instead."""
+_ALWAYS = (
+    "enable_chunked_prefill",
+    "skip_tokenizer_init",
+    "trust_remote_code",
+    "disable_log_stats",
+    "stream_interval",
+    "use_tqdm_on_load",
+)
+"""Arguments that are the sampler's own, in all cases."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VllmConfig:
     """The settings that only the vLLM engine needs."""
@@ -100,9 +127,15 @@ class VllmConfig:
     """Number of GPUs that one engine uses."""
     replicas: int | None = option(None, least=1, most=1024)
     """Number of engines that run on this host and share the problems; left out: as many as its GPUs serve, or one."""
+    engine_args: Mapping[str, bool | int | float | str] | None = option(None)
+    """Further arguments of vLLM's engine by name, such as gpu_memory_utilization 0.8 max_num_seqs 512. They are for
+    speed and memory and change no distribution, so that a pool may be gone on with under others."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        for name in self.engine_args or {}:
+            instead = _SET_BY.get(name) or ("the sampler sets it itself; leave it out" if name in _ALWAYS else None)
+            check(self, "engine_args", instead is None, f"{name}: {instead}")
         check(self, "kv_cache_gib", self.kv_cache_gib is None or self.kv_cache_gib > 0, "must be positive, or left out")
 
 

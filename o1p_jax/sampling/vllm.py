@@ -4,11 +4,13 @@ The engine is meant to run in a child process (`runtime.children`), so that its 
 and so that it may be installed in another environment.
 """
 
+import inspect
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -72,25 +74,31 @@ class VllmSampler:
         """The tokens of each request that is in the engine, by its key."""
         self._deadline = Deadline(timeout_s, "vLLM's engine")
         cache_gib = config.kv_cache_gib or (_CPU_KV_CACHE_GIB if cpu else None)
-        try:
-            self._engine = vllm.LLMEngine.from_engine_args(
-                vllm.EngineArgs(
-                    model=str(folder),
-                    dtype=config.dtype,
-                    tensor_parallel_size=config.tensor_parallel,
-                    max_model_len=max_length,
-                    kv_cache_memory_bytes=int(cache_gib * 2**30) if cache_gib else None,
-                    # A prompt in pieces would rewind its seed's generator, which a CPU's can't.
-                    enable_chunked_prefill=False if cpu else None,
-                    max_num_batched_tokens=max(_CPU_BATCHED_TOKENS, max_length) if cpu else None,
-                    enforce_eager=cpu,
-                    skip_tokenizer_init=True,
-                    trust_remote_code=False,
-                    disable_log_stats=True,
-                    stream_interval=_TOLD_EVERY,
-                    use_tqdm_on_load=False,
+        arguments: dict[str, Any] = {
+            "model": str(folder),
+            "dtype": config.dtype,
+            "tensor_parallel_size": config.tensor_parallel,
+            "max_model_len": max_length,
+            "kv_cache_memory_bytes": int(cache_gib * 2**30) if cache_gib else None,
+            # A prompt in pieces would rewind its seed's generator, which a CPU's can't.
+            "enable_chunked_prefill": False if cpu else None,
+            "max_num_batched_tokens": max(_CPU_BATCHED_TOKENS, max_length) if cpu else None,
+            "enforce_eager": cpu,
+            "skip_tokenizer_init": True,
+            "trust_remote_code": False,
+            "disable_log_stats": True,
+            "stream_interval": _TOLD_EVERY,
+            "use_tqdm_on_load": False,
+        }
+        further = config.engine_args or {}
+        for name in further:
+            if name not in (known := list(inspect.signature(vllm.EngineArgs).parameters)):
+                near = ", ".join(get_close_matches(name, known)) or "see the documentation of its engine's arguments"
+                raise BadInput(
+                    f"sampling.vllm.engine_args: vLLM {vllm.__version__} has no argument {name}; did you mean: {near}"
                 )
-            )
+        try:
+            self._engine = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**{**arguments, **further}))
         except Exception as e:
             if own := wrapped(e, O1pError, Preempted):
                 raise own from None

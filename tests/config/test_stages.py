@@ -29,6 +29,8 @@ def test_every_field_says_what_depends_on_it():
         ("compute.remat", ()),
         ("batch.tokens_per_device", ()),
         ("sampling.slots", ()),
+        ("sampling.shards_in_flight", ()),
+        ("sampling.vllm.engine_args", ()),
         ("mesh", ()),
         ("checkpoint.every", ()),
         ("evaluation.temperature", (EVALUATION,)),

@@ -1,4 +1,5 @@
 import dataclasses
+from operator import attrgetter
 
 import pytest
 
@@ -45,6 +46,9 @@ def test_unknown_key_is_refused_by_its_dotted_name():
         ("problems", "limit_train", 0),
         ("problems", "system_prompt", "half a character \udcff"),
         ("problems", "template_kwargs", {"messages": 1}),
+        ("sampling.vllm", "engine_args", {"tensor_parallel_size": 2}),
+        ("sampling.vllm", "engine_args", {"quantization": "fp8"}),
+        ("sampling.vllm", "engine_args", {"trust_remote_code": True}),
         ("problems", "date", "30 Nov 2026"),
         ("sampling", "samples_per_problem", 0),
         ("sampling", "temperature", -0.1),
@@ -70,7 +74,7 @@ def test_unknown_key_is_refused_by_its_dotted_name():
     ],
 )
 def test_bad_values_name_their_field(group, field, value):
-    part = getattr(RunConfig(), group)
+    part = attrgetter(group)(RunConfig())
     with pytest.raises(BadInput) as error:
         dataclasses.replace(part, **{field: value})
     assert "\n" not in str(error.value)

@@ -160,8 +160,6 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
 class FakeEngine:
     """Stands for vLLM's engine: every request gets one token, the low bits of its seed or the engine's own."""
 
-    vllm_config = SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=4))
-
     def __init__(self, step=None):
         self.waiting, self.seed, self.asked, self.step_instead = [], None, [], step
 
@@ -181,13 +179,26 @@ class FakeEngine:
         return [SimpleNamespace(finished=True, request_id=self.waiting.pop(), outputs=[done])]
 
 
-def fake(monkeypatch, tpu=False, step=None):
+class EngineArgs(SimpleNamespace):
+    """Stands for vLLM's arguments, a few by name and those that the sampler sets."""
+
+    def __init__(self, max_num_seqs=4, gpu_memory_utilization=0.9, **own):
+        super().__init__(max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization, **own)
+
+
+def fake(monkeypatch, tpu=False, step=None, **engine_args):
     """A sampler whose vLLM is made up."""
     engine = FakeEngine(step)
     platform = SimpleNamespace(is_tpu=lambda: tpu)
     module = ModuleType("vllm")
-    module.__version__, module.SamplingParams, module.EngineArgs = "0", SimpleNamespace, SimpleNamespace
-    module.LLMEngine = SimpleNamespace(from_engine_args=lambda _: engine)
+    module.__version__, module.SamplingParams, module.EngineArgs = "0", SimpleNamespace, EngineArgs
+
+    def from_engine_args(args):
+        engine.args = args
+        engine.vllm_config = SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=args.max_num_seqs))
+        return engine
+
+    module.LLMEngine = SimpleNamespace(from_engine_args=from_engine_args)
     platforms = ModuleType("vllm.platforms")
     platforms.current_platform = platform
     params = ModuleType("vllm.sampling_params")
@@ -198,7 +209,9 @@ def fake(monkeypatch, tpu=False, step=None):
     monkeypatch.setattr(vllm_engine, "_is_cpu_build", lambda: False)
     for name in vllm_engine._ENVIRONMENT:
         monkeypatch.setenv(name, vllm_engine._ENVIRONMENT[name])
-    return vllm_engine.VllmSampler(Path("model"), DRAWN, VllmConfig(), max_length=9), engine
+    return vllm_engine.VllmSampler(
+        Path("model"), DRAWN, VllmConfig(engine_args=engine_args or None), max_length=9
+    ), engine
 
 
 def test_a_tpus_engine_is_seeded_for_a_call_because_it_takes_no_seed_for_a_request(monkeypatch, requests, capsys):
@@ -212,6 +225,14 @@ def test_a_tpus_engine_is_seeded_for_a_call_because_it_takes_no_seed_for_a_reque
     key, seed = engine.seed
     assert not sampler.seeds_each and engine.asked == [None] * 6 and seed == requests[0].seed % 2**31
     assert jax.random.key_data(key).shape == (2,) and "takes no seed for each sample" in capsys.readouterr().err
+
+
+def test_further_arguments_reach_the_engine(monkeypatch, requests):
+    sampler, engine = fake(monkeypatch, max_num_seqs=2, gpu_memory_utilization=0.5)
+    assert (sampler.room, engine.args.gpu_memory_utilization, engine.args.max_model_len) == (2, 0.5, 9)
+    assert len(sample(sampler, requests)) == 6 and sampler.room == 2
+    with pytest.raises(BadInput, match=r"engine_args: vLLM 0 has no argument max_num_seq; did you mean: max_num_seqs"):
+        fake(monkeypatch, max_num_seq=2)
 
 
 def test_a_stop_is_no_failure_of_vllm(monkeypatch, requests):

@@ -30,6 +30,24 @@ def test_variables_of_the_chat_template_are_given_as_names_and_values(tmp_path):
     assert cli.load_config(tmp_path / "config.json") == cfg
 
 
+def test_arguments_of_vllms_engine_are_given_as_names_and_values(tmp_path):
+    argv = [
+        "--sampling.vllm.engine_args",
+        "gpu_memory_utilization",
+        "0.8",
+        "max_num_seqs",
+        "1",
+        "enforce_eager",
+        "True",
+    ]
+    cfg = cli.parse_run_config(argv)
+    given = cfg.sampling.vllm.engine_args
+    assert given == {"gpu_memory_utilization": 0.8, "max_num_seqs": 1, "enforce_eager": True}
+    assert list(map(type, given.values())) == [float, int, bool]
+    save_config(tmp_path / "config.json", cfg, None)
+    assert cli.load_config(tmp_path / "config.json") == cfg
+
+
 def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
     embedded = cli.parse_run_config([]).method
     for flag in ("--method=o1_pruner", "--method.name=o1_pruner"):

@@ -15,7 +15,7 @@ from o1p_jax.grading.grader import Grader
 from o1p_jax.models import source
 from o1p_jax.runtime import digests, files
 from o1p_jax.sampling.engine import JaxSampler
-from o1p_jax.stages import cli, weigh
+from o1p_jax.stages import cli, preflight, train, weigh
 from o1p_jax.stages.pipeline import whole_job
 from o1p_jax.training.metrics import MetricsLog
 
@@ -48,6 +48,9 @@ def counting() -> Iterator[Counter]:
         counted(Grader, "grade_many", "graded", lambda _, pairs: len(pairs)),
         counted(weigh, "_weigh", "weighed"),
         counted(MetricsLog, "write", "steps"),
+        # The tests' process has its eight devices, and would keep the number that a job asks for.
+        mock.patch.object(preflight, "set_up_devices"),
+        mock.patch.object(train, "set_up_devices"),
     ):
         yield counts
 

@@ -94,7 +94,7 @@ def command(argv: list[str]) -> None:
                         sys.executable, launch, f"--config={config}", f"--model={_MODELS[model]}",
                         f"--topology={topology}", f"--mesh={mesh}", f"--batch.row_length={length}",
                         "--batch.too_long=drop", f"--sampling.max_tokens={length - 128}",
-                        f"--solution_tokens={length - 128}", f"--batch.sequences={rows}", "--problems_count=64",
+                        f"--solution_tokens={length - 128}", f"--batch.sequences={rows}", "--problems_count=512",
                         f"--json={file}",
                     ],
                     capture_output=True, text=True, check=False,

@@ -30,6 +30,7 @@ def test_steps_give_every_epoch_every_sample_once_in_steps_of_one_size(lengths, 
         of_epoch = samples[epoch * a_epoch : (epoch + 1) * a_epoch]
         assert sorted(i for step in of_epoch for i in step) == list(range(len(lengths)))
         assert all(len(step) == BATCH.sequences for step in of_epoch[:-1])
+    assert min(steps.microbatches) >= 2  # one would be computed by steps that do not use it
     for s in range(len(steps.shapes)):
         assert max(len(step[s]) for step in steps.packed) <= steps.microbatches[s]
         assert (

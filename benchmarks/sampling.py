@@ -1,4 +1,4 @@
-"""How fast are solutions sampled? Engines kept full against engines drained shard by shard, and sampler against sampler.
+"""How fast are solutions sampled? Engines kept full against drained ones, and sampler against sampler.
 
 .venv-vllm/bin/python benchmarks/sampling.py --repeats=3
 

@@ -29,7 +29,7 @@ from o1p_jax.models.decoder import rules_for
 from o1p_jax.models.precision import products_of
 from o1p_jax.sampling.draw import Draw, draw_tokens
 
-STEPS = 16
+STEPS = 8
 """How many tokens a row decodes in a call."""
 _ROWS, _ROWS_SECOND = PartitionSpec(SAMPLING_AXES), PartitionSpec(None, SAMPLING_AXES)
 

@@ -93,13 +93,15 @@ class Slots:
         share = len(self.request) // self._devices
         rows = max(1, share // 8)
         idle = (self.request < 0).reshape(self._devices, share)
-        quota = -(-min(len(self._waiting), int(idle.sum())) // self._devices)
+        total = int(idle.sum())
+        going = min(len(self._waiting), total)
         prompts: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in range(self._devices)]
         copies: list[list[tuple[int, int]]] = [[] for _ in range(self._devices)]
         longest = 0
         for d in range(self._devices):
             held = {prompt: slot for slot, prompt in enumerate(self._prompt[d * share : (d + 1) * share].tolist())}
-            for slot in np.flatnonzero(idle[d])[:quota].tolist():
+            free = np.flatnonzero(idle[d]).tolist()
+            for slot in free[: -(-going * len(free) // total)]:  # as large a share as the device has of what is idle
                 if not self._waiting:
                     break
                 key = self._waiting[0]

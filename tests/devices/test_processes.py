@@ -107,7 +107,6 @@ def assert_equal_to_tolerance(home: Path, job: Job, other: Job) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
-@pytest.mark.core
 def test_two_processes_and_four_train_as_one_does(home, alone, pair):
     assert_equal_to_tolerance(home, pair, alone)
     assert_equal_to_tolerance(home, finish(home, "four", 4), alone)

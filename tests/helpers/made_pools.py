@@ -66,5 +66,5 @@ def contents(pool: Pool) -> list[dict]:
 
 def launch(name: str, *argv: str) -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "launch" / name, *map(str, argv)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)

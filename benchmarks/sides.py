@@ -5,6 +5,7 @@ the shape of SmolLM2-135M and random weights. Lengths are lognormal: mean 600, a
 """
 
 import json
+import os
 import resource
 import sys
 import time
@@ -227,6 +228,7 @@ def our_training(of_samples: list[int], row_length: int, reference: bool) -> Wor
 
 
 def main() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # XLA's threads would take more than one core
     part, side = sys.argv[1:]
     work = getattr(globals()[part], side)()
     work()

@@ -32,12 +32,12 @@ def changed(part, path, value):
 @pytest.mark.parametrize("name", numbers(float))
 def test_numbers_are_finite_and_none_is_negative_that_must_not_be(name, value):
     if value != -1.0 or name not in ("method.reward_low", "method.reward_high"):
-        refused(name, value)
+        assert refused(name, value).startswith(f"{name}=")
 
 
 @pytest.mark.parametrize("name", numbers(int))
 def test_no_count_and_no_seed_is_negative(name):
-    refused(name, -1)
+    assert refused(name, -1).startswith(f"{name}=-1")
 
 
 def refused(name, value):

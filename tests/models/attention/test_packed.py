@@ -30,8 +30,13 @@ def inputs(length, heads=6, kv_heads=2, rows=2):
 def value_and_gradients(attention, segments, *arrays):
     """Of all arrays; a loss in which every output counts otherwise, but for those of padding, which mean nothing."""
     real = (segments > 0)[..., None, None]
-    masked = lambda *arrays: jnp.where(real, attention(*arrays), 0)  # noqa: E731
-    loss = lambda *arrays: jnp.sum(jnp.sin(masked(*arrays)))  # noqa: E731
+
+    def masked(*arrays):
+        return jnp.where(real, attention(*arrays), 0)
+
+    def loss(*arrays):
+        return jnp.sum(jnp.sin(masked(*arrays)))
+
     return jax.jit(masked)(*arrays), jax.jit(jax.grad(loss, argnums=range(len(arrays))))(*arrays)
 
 

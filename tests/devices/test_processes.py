@@ -107,9 +107,8 @@ def assert_equal_to_tolerance(home: Path, job: Job, other: Job) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
-def test_two_processes_and_four_train_as_one_does(home, alone, pair):
+def test_two_processes_train_as_one_does(home, alone, pair):
     assert_equal_to_tolerance(home, pair, alone)
-    assert_equal_to_tolerance(home, finish(home, "four", 4), alone)
 
 
 def test_the_first_process_writes_the_log_and_the_export(home, pair):
@@ -147,8 +146,9 @@ def kill(job: Job, step: int, victim: int, which: str) -> None:
 
 
 def test_one_signal_stops_all_and_other_meshes_and_numbers_of_processes_go_on(home, pair):
+    """Four processes go on from the first steps, so that nearly all are theirs: they train as two do."""
     job = Job(home, "moved-1", 2)
-    job.await_step(6)
+    job.await_step(1)
     job.processes[1].send_signal(signal.SIGTERM)
     assert job.codes(timeout=60) == [Preempted.exit_code] * 2
     assert "saved on another process's signal" in job.last_line(0)

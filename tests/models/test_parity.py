@@ -12,10 +12,10 @@ from o1p_jax.models import parity
 from o1p_jax.models.families import read_config
 from o1p_jax.runtime.errors import BadInput
 
-pytestmark = pytest.mark.core
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("case", ["llama_dynamic", "phi3_longrope", "olmo3_yarn", "gemma2", "gpt_oss"])
 def test_equal_far_beyond_the_original_context(case, tmp_path):
     found = o1p_jax.check_parity(str(save(case, tmp_path)))
@@ -27,6 +27,7 @@ def test_equal_far_beyond_the_original_context(case, tmp_path):
     )
 
 
+@pytest.mark.core
 def test_a_model_that_keeps_no_cache_is_compared_as_one_text(tmp_path):
     """Without a cache or a mask transformers takes positions that lie apart for those of several packed texts."""
     folder = save("llama", tmp_path)
@@ -36,6 +37,7 @@ def test_a_model_that_keeps_no_cache_is_compared_as_one_text(tmp_path):
     assert found.equal and [row.span for row in found.rows] == [256, 512], found.verdict
 
 
+@pytest.mark.core
 def test_an_ignored_rescaling_shows(tmp_path, monkeypatch):
     folder = save("qwen2_yarn", tmp_path)
     wrong = json.loads((folder / "config.json").read_text())
@@ -46,6 +48,7 @@ def test_an_ignored_rescaling_shows(tmp_path, monkeypatch):
     assert not found.equal and "DOES NOT EQUAL" in found.verdict
 
 
+@pytest.mark.core
 def test_the_figures():
     theirs = np.log(np.array([[[0.5, 0.25, 0.25], [0.1, 0.6, 0.3]]], np.float32))
     ours = theirs + np.array([[[1.0, 1.0, 1.0], [0.0, 0.0, 2.0]]], np.float32)

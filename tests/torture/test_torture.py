@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SAMPLE = ("--kills=1", "--disks=1", "--processes=1", "--damages=30", "--texts=3", "--inputs=12")
+SAMPLE = ("--kills=1", "--disks=1", "--processes=1", "--damages=20", "--texts=3", "--inputs=8")
 
 
 @pytest.mark.slow

@@ -68,6 +68,22 @@ def test_a_run_leaves_checkpoints_metrics_and_digest(home):
     assert len((run / "digest.txt").read_text().strip()) == 64
 
 
+def test_steps_go_on_while_a_checkpoint_is_written(home, monkeypatch):
+    run, sums = home / "beside", checkpoint._sums
+
+    def after_the_next_step(folder: Path) -> dict[str, str]:
+        deadline = time.monotonic() + 60
+        while steps_logged(run) < min(int(folder.name) + 1, 6):
+            assert time.monotonic() < deadline, f"no step after {folder.name} while it was written"
+            time.sleep(0.01)
+        return sums(folder)
+
+    monkeypatch.setattr(checkpoint, "_sums", after_the_next_step)
+    start(config(run))
+    assert (run / "digest.txt").read_text() == (home / "done" / "digest.txt").read_text()
+    assert [f.name for f in checkpoint.steps(run / "checkpoints")] == ["00000004", "00000006"]
+
+
 def test_training_moves_the_weights_samples_that_are_wanted_up(home):
     run = home / "up"
     samples = [dataclasses.replace(s, weight=1.0) for s in SAMPLES]
@@ -172,6 +188,12 @@ def steps_logged(run: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
+def unfinished(run: Path) -> list[Path]:
+    """Checkpoints that are being written, or were when the run was killed."""
+    folders = set((run / "checkpoints").glob("*"))
+    return sorted(folders - set(checkpoint.steps(run / "checkpoints")))
+
+
 @pytest.fixture(scope="module")
 def driven(home) -> Driven:
     driven = Driven(home)
@@ -187,16 +209,18 @@ def assert_as_undisturbed(home: Path, run: Path) -> None:
 
 
 def test_twenty_kills_at_random_points_end_with_the_same_bits(home, driven):
-    run, rng, kills = home / "killed", random.Random(0), 0
+    run, rng, kills, in_a_write = home / "killed", random.Random(0), 0, 0
     began = time.monotonic()
     while kills < 20:
         before, began = steps_logged(run), time.monotonic()
         process = driven.start(run)
-        if kills % 2:  # in the middle of steps and saves
+        if kills % 2:  # in the middle of steps, mostly while a checkpoint is written beside them
             while steps_logged(run) == before and process.poll() is None:
                 time.sleep(0.02)
             startup = time.monotonic() - began
             time.sleep(rng.uniform(0, 0.3))
+            while not unfinished(run) and process.poll() is None:
+                time.sleep(0.001)
         else:  # before that: imports, loading, reference log-probs, restoring
             time.sleep(rng.uniform(0.3, 1.0) * (startup if kills else 3.0))
         if process.poll() is not None:
@@ -205,7 +229,8 @@ def test_twenty_kills_at_random_points_end_with_the_same_bits(home, driven):
         process.kill()
         process.wait()
         kills += 1
-    assert kills == 20
+        in_a_write += bool(unfinished(run))
+    assert kills == 20 and in_a_write >= 5
     driven.finish(run)
     assert_as_undisturbed(home, run)
     names = [p.name for p in (run / "checkpoints").iterdir()]

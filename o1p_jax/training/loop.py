@@ -87,6 +87,7 @@ def train(
         },
         "notes": dict(notes or {}),
         "steps": last,
+        "fill": steps.fill,
         "mesh": mesh_text(mesh.shape),
         "processes": processes.count(),
     }

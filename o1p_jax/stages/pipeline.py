@@ -104,7 +104,7 @@ def _weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
 
 def _graded_pool(cfg: RunConfig, inputs: Inputs) -> tuple[Pool, ShardedTable]:
     pool = _pool(cfg, inputs)
-    where.sample(cfg, cfg.sampling, inputs.source, pool, title="train")
+    where.sample(cfg, cfg.sampling, inputs.source, [pool], title="train")
     return pool, grade(pool, cfg.grading)
 
 

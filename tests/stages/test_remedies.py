@@ -68,7 +68,7 @@ def in_sampling(cfg, monkeypatch):
     (pool / "samples" / "part-00000.parquet").unlink()
     monkeypatch.setattr(presample, "Prompter", FakePrompter)
     job = presample.SampleJob(
-        title="train", pool=str(pool), folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype="float32"
+        title="train", pools=(str(pool),), folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype="float32"
     )
     presample.presample(job, make_sampler=lambda *_, **__: TooLarge(None))
 

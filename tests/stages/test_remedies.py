@@ -93,7 +93,7 @@ def in_comparing(cfg, monkeypatch):
     monkeypatch.setattr(evaluate, "evaluation_pool", lambda *_: pool)
     monkeypatch.setattr(evaluate.where, "sample", lambda *_, **__: None)
     monkeypatch.setattr(evaluate, "grade", lambda *_: grades)
-    monkeypatch.setattr(evaluate.Pool, "read", too_large)
+    monkeypatch.setattr(grading.Pool, "read", too_large)
     evaluate.compare_models(cfg, {"m": find_model(cfg.model)}, {("m", "test"): None}, Path(cfg.run) / "evaluation", "m")
 
 

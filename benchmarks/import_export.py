@@ -40,7 +40,7 @@ def command(argv: list[str]) -> None:
         return
     if not model.exists():
         make_model(model, layers=max(1, round((args.gib * 2**30 - 2**28) / _LAYER_BYTES)))
-    flags = [f"--folder={args.folder}", f"--gib={args.gib}", f"--mesh={args.mesh}", "--measure=True"]
+    flags = [f"--folder={args.folder}", f"--gib={args.gib}", f"--mesh={args.mesh}", "--measure"]
     found = subprocess.run([sys.executable, __file__, *flags], check=True, stdout=subprocess.PIPE, text=True).stdout
     figures = json.loads(found.splitlines()[-1])
     nbytes = sum(f.stat().st_size for f in model.glob("*.safetensors"))

@@ -112,7 +112,7 @@ def _shards(args: Arguments, _: str, problems: int, in_flight: int) -> tuple[int
         vllm = VllmConfig(dtype="float32", kv_cache_gib=1.0, engine_args={"max_num_seqs": 128})
         sampling = SamplingConfig(sampler="vllm", vllm=vllm, shards_in_flight=in_flight)
         stage.presample(
-            stage.SampleJob(title="", pool=str(pool.path), folder=args.folder or "", sampling=sampling, mesh="1x1",
+            stage.SampleJob(title="", pools=(str(pool.path),), folder=args.folder or "", sampling=sampling, mesh="1x1",
                             dtype="float32"),
             make_sampler=made,
         )  # fmt: skip

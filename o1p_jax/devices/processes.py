@@ -9,7 +9,9 @@ import itertools
 import json
 import os
 import socket
-from collections.abc import Callable, Iterable
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -30,7 +32,8 @@ _HEARTBEAT_S = 20
 _JOINING_S = 1800
 """How long a process waits for the others at the start: the machines of a pod may come one by one."""
 _LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000
-_calls = itertools.count()
+_calls: dict[str, Iterator[int]] = defaultdict(itertools.count)
+"""Name of a thread -> numbers of its calls: all processes' threads of one name talk to each other."""
 
 
 def start(place: JobPlace | None) -> None:
@@ -96,18 +99,19 @@ def leader() -> bool:
 def gather(text: str) -> list[str]:
     """Returns every process's `text`, by index.
 
-    All processes must call the function, in the same order as others of this module.
+    All processes must call the function, in threads of the same name in the same order as others of this module.
     """
     if count() == 1:
         return [text]
-    client, call = global_state.client, next(_calls)
+    thread, client = threading.current_thread().name, global_state.client
     assert client is not None
-    client.key_value_set(f"o1p/{call}/{index():08}", text)
-    client.wait_at_barrier(f"o1p/{call}/set", _LONGEST_WAIT_MS)
-    texts = [value for _, value in sorted(client.key_value_dir_get(f"o1p/{call}/"))]
-    client.wait_at_barrier(f"o1p/{call}/got", _LONGEST_WAIT_MS)
+    call = f"o1p/{thread}/{next(_calls[thread])}"
+    client.key_value_set(f"{call}/{index():08}", text)
+    client.wait_at_barrier(f"{call}/set", _LONGEST_WAIT_MS)
+    texts = [value for _, value in sorted(client.key_value_dir_get(f"{call}/"))]
+    client.wait_at_barrier(f"{call}/got", _LONGEST_WAIT_MS)
     if leader():
-        client.key_value_delete(f"o1p/{call}/")
+        client.key_value_delete(f"{call}/")
     return texts
 
 

@@ -73,6 +73,7 @@ def provenance(folder: Path, dtype: str | None = None) -> dict[str, Any]:
         "problems": public_path(config["problems.train"]),
         "imported": imported and {"format": imported["format"], "files": imported["files"]},
         "step": int(folder.name),
+        "fill": facts.get("fill"),  # checkpoints of earlier versions have none
         "dtype": dtype,
         "checkpoint": fingerprint(made_by),
         "method": card_text(method_of(params), params, made_by.get("method.reward_sha256")),
@@ -97,6 +98,8 @@ def training_facts(folder: Path) -> dict[str, str]:
         "learning rate": f"{settings['optim.learning_rate']:g}, epochs {settings['optim.epochs']}",
         **{name: str(value) for name, value in made["data"].items()},
     }
+    if made.get("fill"):
+        facts["computed slots that held a token"] = f"{made['fill']:.1%}"
     log = [line for line in _lines(folder.parent / "metrics.jsonl") if line.get("step", 0) <= steps]
     if [line.get("step") for line in log] == list(range(1, steps + 1)):
         tokens, seconds = (sum(line[name] or 0 for line in log) for name in ("tokens", "seconds"))

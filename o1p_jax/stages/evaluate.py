@@ -7,10 +7,9 @@ from pathlib import Path
 
 from o1p_jax.config.text import fingerprint
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
+from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import PromptSet, make_prompts
-from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
 from o1p_jax.evaluation import table
 from o1p_jax.evaluation.page import read_results, write_report
@@ -76,16 +75,19 @@ def compare_models(
     not made again.
     """
     base = next(iter(models.values()))
-    graded: dict[tuple[str, str], tuple[Pool, ShardedTable]] = {}
-    for problem_set in dict.fromkeys(problem_set for _, problem_set in prompts):
-        for name, source in models.items():
-            of_model = prompts[name, problem_set]
-            slug = f"{_slug(name)}-{_slug(problem_set)}"
-            pool = evaluation_pool(cfg, source, of_model, slug, out / _POOLS)
-            sampling = where.for_evaluation(cfg, base=source.digest == base.digest)
-            others = [other.folder for other in models.values() if other.digest != source.digest]
-            where.sample(cfg, sampling, source, pool, title=problem_set, others=others)
-            graded[name, problem_set] = pool, grade(pool, cfg.grading)
+    sets = dict.fromkeys(problem_set for _, problem_set in prompts)
+    pools = {
+        (name, of_set): evaluation_pool(
+            cfg, source, prompts[name, of_set], f"{_slug(name)}-{_slug(of_set)}", out / _POOLS
+        )
+        for of_set in sets
+        for name, source in models.items()
+    }
+    for name, source in models.items():
+        sampling = where.for_evaluation(cfg, base=source.digest == base.digest)
+        others = [other.folder for other in models.values() if other.digest != source.digest]
+        where.sample(cfg, sampling, source, [pools[name, of_set] for of_set in sets], title=name, others=others)
+    graded = {names: (pool, grade(pool, cfg.grading)) for names, pool in pools.items()}
     if not processes.leader():
         return []
     facts = {

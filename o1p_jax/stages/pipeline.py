@@ -21,7 +21,7 @@ from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.place import JobPlace
 from o1p_jax.stages import identity, remedies, where
-from o1p_jax.stages.card import write_card
+from o1p_jax.stages.card import training_facts, write_card
 from o1p_jax.stages.evaluate import compare_models
 from o1p_jax.stages.export import export, newest_checkpoint
 from o1p_jax.stages.grade import grade
@@ -104,7 +104,7 @@ def _weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
 
 def _graded_pool(cfg: RunConfig, inputs: Inputs) -> tuple[Pool, ShardedTable]:
     pool = _pool(cfg, inputs)
-    where.sample(cfg, cfg.sampling, inputs.source, pool, title="train")
+    where.sample(cfg, cfg.sampling, inputs.source, [pool], title="train")
     return pool, grade(pool, cfg.grading)
 
 
@@ -119,6 +119,8 @@ def _pool(cfg: RunConfig, inputs: Inputs) -> Pool:
 def _show(cfg: RunConfig, run: Path, results: list[Result]) -> None:
     write_card(run / "model", table.markdown(results), as_printed=cfg.evaluation.aes_as_printed)
     table.show(results)
+    if fill := training_facts(run / "model").get("computed slots that held a token"):
+        print(f"fill     {fill} of the token slots that training computed held a token")
     for name, path in (
         ("model", run / "model"),
         ("report", run / "evaluation" / "report.html"),

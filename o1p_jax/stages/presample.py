@@ -1,14 +1,17 @@
-"""The stage that samples K solutions of each problem from one model into a pool.
+"""The stage that samples K solutions of each problem from one model into a pool, or into several by one sampler.
 
 A shard holds all samples of a few problems and is written whole or not at all; a run that was killed goes on with the
 shards that are missing. The sampler is kept full: while the last samples of a shard are being drawn, requests of the
-next shards come in, and a shard is claimed only when there is room for its first request. Any number of processes, on
-any hosts that see the pool, share the shards out (`runtime.claims`); what a lost process has not finished, the others
-do. `python -m o1p_jax.stages.presample JOB.json` does one job in a process of its own, as vLLM needs it: vLLM's memory
-comes back when the process ends, and vLLM may live in another environment.
+next shards, of whatever pool, come in, and a shard is claimed only when there is room for its first request. Any number
+of processes, on any hosts that see the pools, share the shards out (`runtime.claims`); what a lost process has not
+finished, the others do. `python -m o1p_jax.stages.presample JOB.json` does one job in a process of its own, as vLLM
+needs it: vLLM's memory comes back when the process ends, and vLLM may live in another environment.
 """
 
+import bisect
 import hashlib
+import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -36,12 +39,12 @@ _PROBES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class SampleJob:
-    """A job says which model fills which pool by which sampler; the pool itself says how its samples are drawn."""
+    """A job says which model fills which pools by which sampler; the pools themselves say how samples are drawn."""
 
     title: str
     """The name of what is sampled, for people: train, or a model's name."""
-    pool: str
-    """The pool's folder."""
+    pools: tuple[str, ...]
+    """The pools' folders. Their samples are drawn alike, but for the seed and the number of a problem's."""
     folder: str
     """The folder of the model's files."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -54,19 +57,18 @@ class SampleJob:
 
 
 def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sampler) -> None:
-    """Samples the solutions that the pool still lacks, and waits for those that other processes are sampling.
+    """Samples the solutions that the pools still lack, and waits for those that other processes are sampling.
 
     A sample's seed depends on (seed, problem, sample index) alone. Where the sampler can't draw each sample by its own
     seed (vLLM on a TPU), one shard is sampled at a time, all of it by the seed of its first sample, and the seed is
     null in its rows. Wherever the function is stopped, the finished shards stay. Raises OutOfMemory where a device has
     too little for the sampler.
     """
-    pool = Pool(job.pool)
-    missing = pool.samples.missing_shards()
+    wanted = _Wanted(list(map(Pool, job.pools)))
+    missing = wanted.missing_shards()
     if not missing:
         return
-    wanted = _Wanted(pool)
-    total = sum(map(wanted.samples_in, range(pool.samples.shards)))
+    total = sum(map(wanted.samples_in, range(wanted.shards)))
     with (
         memory_errors(f"presample {job.title}", remedies.of_sampling(job.sampling, job.mesh)),
         track(
@@ -75,14 +77,14 @@ def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sam
             unit="samples",
             done=total - sum(map(wanted.samples_in, missing)),
         ) as bar,
-        Share(pool.samples, lambda shard: bar.advance(wanted.samples_in(shard))) as share,
+        Share(wanted, lambda shard: bar.advance(wanted.samples_in(shard))) as share,
     ):
         shard = share.wait()
         if shard is None:  # others have made all that was missing, and no sampler is needed
             return
         with closing(_made(job, wanted, make_sampler)) as sampler:
             most = job.sampling.shards_in_flight if sampler.seeds_each else 1
-            flight = _Flight(pool, wanted, share, most, Prompter(Path(job.folder)).decode)
+            flight = _Flight(wanted, share, most, Prompter(Path(job.folder)).decode)
             rate = Rate()
             while shard is not None:
                 flight.begin(shard)
@@ -97,44 +99,93 @@ def presample(job: SampleJob, make_sampler: Callable[..., Sampler] = default_sam
                 shard = share.wait()
 
 
-class _Wanted:
-    """The samples that a pool is to hold, numbered through: those of a problem, of a shard, and of all shards."""
+class _OfPool:
+    """The samples that one pool is to hold."""
 
     def __init__(self, pool: Pool):
         draw = pool.facts["draw"]
         self.how = SamplingParams.from_json(draw)
+        self.samples = pool.samples
         self.prompts = pool.problems.read(["prompt_ids", "problem_id"])
-        self._seed, self._samples, self._problems = (
-            draw["seed"],
-            draw["samples_per_problem"],
-            pool.facts["problems_per_shard"],
-        )
+        self._seed, self._k = draw["seed"], draw["samples_per_problem"]
+        self._problems = pool.facts["problems_per_shard"]
 
     @property
     def per_shard(self) -> int:
         """The number of samples of every shard but the last, which may have fewer."""
-        return self._samples * self._problems
+        return self._k * self._problems
 
     def samples_in(self, shard: int) -> int:
         """Returns the number of samples of a shard."""
-        return min(self.per_shard, self.prompts.num_rows * self._samples - shard * self.per_shard)
+        return min(self.per_shard, self.prompts.num_rows * self._k - shard * self.per_shard)
 
     def of_shard(self, shard: int) -> tuple[list[dict[str, Any]], list[Request]]:
         """Returns a shard's rows, which lack what is still to be sampled, and the requests for it."""
         rows, requests = [], []
         for problem in self.prompts.slice(shard * self._problems, self._problems).to_pylist():
-            for k in range(self._samples):
+            for k in range(self._k):
                 seed = sample_seed(self._seed, problem["problem_id"], k)
                 rows.append({"problem_id": problem["problem_id"], "sample_idx": k, "seed": seed})
                 requests.append(Request(tuple(problem["prompt_ids"]), seed))
         return rows, requests
 
 
+class _Wanted:
+    """The samples that the pools are to hold; the shards of all pools are numbered through, as those of one folder."""
+
+    def __init__(self, pools: Sequence[Pool]):
+        self._pools = list(map(_OfPool, pools))
+        self._first = [0, *itertools.accumulate(of.samples.shards for of in self._pools)]
+        self.path = Path(os.path.commonpath([of.samples.path for of in self._pools]))
+        self.how = self._pools[0].how
+        assert all(of.how == self.how for of in self._pools), "a sampler draws in one way"
+        self.per_shard = max(of.per_shard for of in self._pools)
+
+    @property
+    def shards(self) -> int:
+        """The number of all shards."""
+        return self._first[-1]
+
+    def prompts(self) -> list[tuple[int, ...]]:
+        """Returns the token ids of all problems' prompts."""
+        return [tuple(ids) for of in self._pools for ids in of.prompts["prompt_ids"].to_pylist()]
+
+    def missing_shards(self) -> list[int]:
+        """Returns the numbers of the shards that are not there yet."""
+        of_pools = zip(self._first, self._pools, strict=False)
+        return [first + shard for first, of in of_pools for shard in of.samples.missing_shards()]
+
+    def shard_path(self, shard: int) -> Path:
+        """Returns the path of a shard's file."""
+        of, own = self._at(shard)
+        return of.samples.shard_path(own)
+
+    def samples_in(self, shard: int) -> int:
+        """Returns the number of samples of a shard."""
+        of, own = self._at(shard)
+        return of.samples_in(own)
+
+    def of_shard(self, shard: int) -> tuple[list[dict[str, Any]], list[Request]]:
+        """Returns a shard's rows, which lack what is still to be sampled, and the requests for it."""
+        of, own = self._at(shard)
+        return of.of_shard(own)
+
+    def write_shard(self, shard: int, rows: list[dict[str, Any]]) -> None:
+        """Writes a shard whose rows have their samples."""
+        of, own = self._at(shard)
+        of.samples.write_shard(own, rows)
+
+    def _at(self, shard: int) -> tuple[_OfPool, int]:
+        """Returns the shard's pool, and its number there."""
+        number = bisect.bisect_right(self._first, shard) - 1
+        return self._pools[number], shard - self._first[number]
+
+
 class _Flight:
     """The shards that are being sampled, at most `most` of them; each is written when its last sample has ended."""
 
-    def __init__(self, pool: Pool, wanted: _Wanted, share: Share, most: int, decode: Callable[[Sequence[int]], str]):
-        self._pool, self._wanted, self._share, self._most, self._decode = pool, wanted, share, most, decode
+    def __init__(self, wanted: _Wanted, share: Share, most: int, decode: Callable[[Sequence[int]], str]):
+        self._wanted, self._share, self._most, self._decode = wanted, share, most, decode
         self._rows: dict[int, list[dict[str, Any]]] = {}
         self._left: dict[int, int] = {}
         self._waiting: deque[tuple[int, Request]] = deque()
@@ -174,12 +225,12 @@ class _Flight:
         self._left[shard] -= 1
         if not self._left[shard]:
             del self._left[shard]
-            self._pool.samples.write_shard(shard, self._rows.pop(shard))
+            self._wanted.write_shard(shard, self._rows.pop(shard))
             self._share.finish(shard)
 
 
 def _made(job: SampleJob, wanted: _Wanted, make_sampler: Callable[..., Sampler]) -> Sampler:
-    prompts = [tuple(prompt) for prompt in wanted.prompts["prompt_ids"].to_pylist()]
+    prompts = wanted.prompts()
     return make_sampler(
         job.sampling,
         Path(job.folder),
@@ -199,7 +250,7 @@ def sample_seed(seed: int, problem_id: str, sample: int) -> int:
 
 def _in_a_process(values: dict[str, Any]) -> None:
     job = from_dict(SampleJob, values)
-    with traces_in(Path(job.pool)):
+    with traces_in(Path(job.pools[0])):
         presample(job)
 
 

@@ -24,17 +24,18 @@ def apart(cfg: RunConfig) -> bool:
 
 
 def sample(
-    cfg: RunConfig, sampling: SamplingConfig, source: SourceModel, pool: Pool, title: str, others: Sequence[Path] = ()
-) -> None:
-    """Fills `pool` with solutions of the model `source`, in this process or in as many as vLLM has replicas.
+    cfg: RunConfig, sampling: SamplingConfig, source: SourceModel, pools: Sequence[Pool], title: str,
+    others: Sequence[Path] = (),
+) -> None:  # fmt: skip
+    """Fills `pools` with solutions of the model `source`, in this process or in as many as vLLM has replicas.
 
     `title` says to people what is sampled; `others` are folders of models that a server might serve by mistake.
     """
-    if pool.complete:
+    if all(pool.complete for pool in pools):
         return
     job = SampleJob(
         title=title,
-        pool=str(pool.path),
+        pools=tuple(dict.fromkeys(str(pool.path) for pool in pools)),
         folder=str(source.folder),
         sampling=sampling,
         mesh=cfg.mesh,

@@ -16,6 +16,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,25 +36,68 @@ FACTS = "facts.json"
 _BLOCK_BYTES = 256 * 2**20
 
 
-def save(root: Path, step: int, parts: Mapping[str, Any], facts: Mapping[str, Any], keep: int) -> Path:
-    """Writes the checkpoint `root`/STEP, waits until it is whole, then removes all but the newest `keep` checkpoints.
+class Writer:
+    """Writes checkpoints below `root` while the training goes on, one at a time.
 
-    `parts` are trees of arrays; `facts` what the run depends on. Each process of the job writes the parts of arrays
-    that its devices hold. A full disk raises `DiskError`; older checkpoints are intact then. Later checkpoints, which
-    were passed over as damaged, are set aside as STEP.damaged.
+    A checkpoint counts once its manifest is there. Leaving the context waits for the last one. The host holds the
+    arrays of one checkpoint, until they are written.
     """
-    folder = root / f"{step:08d}"
-    with _removed_on_failure(folder), files.disk_errors(folder), _no_traces_in_the_log():
-        ocp.save_checkpointables(folder.absolute(), dict(parts), overwrite=True)
-        processes.once(lambda: files.write_json(folder / FACTS, dict(facts)))
-        sums = _sums(folder)
-        processes.once(lambda: files.write_json(folder / MANIFEST, sums))
-    processes.once(lambda: _tidy(root, folder, keep))
-    return folder
+
+    def __init__(self, root: Path, keep: int):
+        """All but the newest `keep` checkpoints are removed whenever one is finished."""
+        self._root, self._keep = root, keep
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.wait()
+        except Exception as e:
+            if kind is None:
+                raise
+            progress.say(str(e))  # beside the error that ends the run
+        finally:
+            self._thread.shutdown()
+
+    def save(self, step: int, parts: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
+        """Begins to write the checkpoint `root`/STEP, which the function returns, after waiting for the one before.
+
+        `parts` are trees of arrays, which may be donated afterwards; `facts` what the run depends on. Each process of
+        the job writes the parts of arrays that its devices hold. Later checkpoints, which were passed over as damaged,
+        are set aside as STEP.damaged.
+        """
+        self.wait()
+        folder = self._root / f"{step:08d}"
+        with _failures_told(folder):
+            # Orbax returns once the arrays are on the host: copied from accelerators. On CPUs it looks at the arrays
+            # themselves, and JAX does not write to a donated one that is looked at.
+            arrays = ocp.save_checkpointables_async(folder.absolute(), dict(parts), overwrite=True)
+        self._writing = self._thread.submit(self._finish, folder, arrays, facts)
+        return folder
+
+    def wait(self) -> None:
+        """Waits until the checkpoint that is being written is whole.
+
+        A full disk raises `DiskError`; older checkpoints are intact then.
+        """
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def _finish(self, folder: Path, arrays: Any, facts: Mapping[str, Any]) -> None:
+        with _failures_told(folder):
+            arrays.result()
+            processes.once(lambda: files.write_json(folder / FACTS, dict(facts)))
+            sums = _sums(folder)
+            processes.once(lambda: files.write_json(folder / MANIFEST, sums))
+        processes.once(lambda: _tidy(self._root, folder, self._keep))
 
 
 def _tidy(root: Path, folder: Path, keep: int) -> None:
-    """Removes and sets aside, for `save`, checkpoints other than the new one, `folder`."""
+    """Removes and sets aside, for `Writer`, checkpoints other than the new one, `folder`."""
     for later in steps(root):
         if later > folder:
             later.rename(_aside(later))
@@ -196,20 +240,17 @@ def _remove(folder: Path) -> None:
 
 
 @contextmanager
-def _no_traces_in_the_log() -> Iterator[None]:
-    """Keeps Orbax's threads from logging the traces of what is raised here anyway, such as a full disk."""
+def _failures_told(folder: Path) -> Iterator[None]:
+    """Removes the unfinished `folder` on a failure. Raises `DiskError` for a full disk, which Orbax reports as text.
+
+    Orbax's threads are kept from logging the traces of what is raised here anyway.
+    """
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(level)  # not after a failure: Orbax's other threads may tell of it a moment later
-
-
-@contextmanager
-def _removed_on_failure(folder: Path) -> Iterator[None]:
-    """Removes the unfinished `folder` on a failure. Raises `DiskError` for a full disk, which Orbax reports as text."""
     try:
-        yield
+        with files.disk_errors(folder):
+            yield
     except Exception as e:
         if not _finished(folder):
             _remove(folder)
@@ -220,3 +261,4 @@ def _removed_on_failure(folder: Path) -> Iterator[None]:
             if sign in text and not isinstance(e, DiskError):
                 raise DiskError(f"{folder}: {sign.lower()}; free space there and run the command again") from e
         raise
+    log.setLevel(level)  # not after a failure: Orbax's other threads may tell of it a moment later

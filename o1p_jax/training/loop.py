@@ -87,6 +87,7 @@ def train(
         },
         "notes": dict(notes or {}),
         "steps": last,
+        "fill": steps.fill,
         "mesh": mesh_text(mesh.shape),
         "processes": processes.count(),
     }
@@ -124,7 +125,7 @@ def train(
             parts = checkpoint.restore(folder, _parts(state))
             state = dataclasses.replace(parts["optimizer"], params=parts["params"])
 
-        # -- The loop: a step is on its way before the last one's metrics are read --
+        # -- The loop: a step is on its way before the last one's metrics are read, or a checkpoint written --
         progress.say(
             f"training on {len(samples)} samples: {last} steps{f', from step {done}' if done else ''}, in microbatches "
             f"of {steps.text}; {steps.fill:.0%} of their slots hold a token"
@@ -133,6 +134,7 @@ def train(
         with (
             closing(MetricsLog(run, done, constants or {})) as log,
             progress.track("train", total=last, unit="steps", done=done) as bar,
+            checkpoint.Writer(root, cfg.checkpoint.keep) as writer,
         ):
 
             def report(step: int, metrics: Mapping[str, Any]) -> None:
@@ -158,8 +160,9 @@ def train(
                     report(*pending)
                     pending = None
                     still_own()
-                    folder = checkpoint.save(root, step, _parts(state), facts, cfg.checkpoint.keep)
+                    folder = writer.save(step, _parts(state), facts)
                 if stop and step < last:
+                    writer.wait()
                     by = stopped[0] if stopped else "another process's signal"
                     raise Preempted(f"{folder}: saved on {by}; run the same command again to go on")
 

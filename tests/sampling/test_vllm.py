@@ -140,7 +140,7 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
     problems = load_problems(config.problems.train, config.problems, config.problems.limit_train)
     prompts = make_prompts(model, problems, config.problems)
     pool = training_pool(config, find_model("embedded"), prompts)
-    job = SampleJob(title="train", pool=str(pool.path), folder=str(model), sampling=config.sampling, mesh="1x1",
+    job = SampleJob(title="train", pools=(str(pool.path),), folder=str(model), sampling=config.sampling, mesh="1x1",
                     dtype="float32")  # fmt: skip
     (tmp_path / "job.json").write_text(json.dumps(to_dict(job)))
     command = [sys.executable, "-m", "o1p_jax.stages.presample", tmp_path / "job.json"]

@@ -12,13 +12,13 @@ from o1p_jax.stages.card import PROVENANCE, provenance, training_facts, write_ca
 from o1p_jax.training.checkpoint import FACTS, MANIFEST
 
 
-def carded(folder: Path, commit: str | None = None, **parts) -> tuple[dict, str]:
+def carded(folder: Path, commit: str | None = None, fill: float | None = 0.9141, **parts) -> tuple[dict, str]:
     """The facts and the card of a model that was exported from a checkpoint of step 2."""
     cfg = RunConfig(**parts)
     data = {"solutions sampled": 32, "solutions trained on": 16}
     notes = {"model": cfg.model, "commit": commit, "data": data, "config": flatten(cfg)}
     checkpoint = folder / "checkpoints/00000002"
-    write_json(checkpoint / FACTS, {"notes": notes, "made_by": {}})
+    write_json(checkpoint / FACTS, {"notes": notes, "made_by": {}, "fill": fill})
     write_json(checkpoint / MANIFEST, {FACTS: sha256_file(checkpoint / FACTS)})
     rounding = {"trained": 1.0, "exported": 1.0, "cosine": 1.0}
     write_json(folder / "model" / PROVENANCE, provenance(checkpoint) | {"rounding": rounding})
@@ -43,6 +43,12 @@ def test_a_card_links_a_hubs_model_and_names_a_hubs_problems(tmp_path):
     assert "Training problems: `openai/gsm8k@main:train`" in card
 
 
+def test_a_card_tells_how_full_the_computed_slots_were_where_that_is_known(tmp_path):
+    assert "91.4% held a token" in carded(tmp_path / "known")[1]
+    assert "held a token" not in carded(tmp_path / "unknown", fill=None)[1]
+    assert "computed slots that held a token" not in training_facts(tmp_path / "unknown" / "model")
+
+
 @pytest.mark.parametrize("name", ["embedded:test", "openai/gsm8k@main:test", "Qwen/Qwen3-0.6B", "AI-MO/aimo:train"])
 def test_names_that_are_no_paths_stay(name):
     assert public_path(name) == name
@@ -63,7 +69,7 @@ def test_a_report_tells_how_a_model_was_trained(tmp_path):
     assert (
         "name=o1_pruner" in facts["method"] and "lam=2.0" in facts["method"] and "reward" not in facts["method"].split()
     )
-    assert facts["solutions trained on"] == "16"
+    assert facts["solutions trained on"] == "16" and facts["computed slots that held a token"] == "91.4%"
     assert facts["tokens trained on"].startswith("1,200,") and facts["time of the steps"] == "1.5 min"
 
 

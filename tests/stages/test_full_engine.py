@@ -80,7 +80,7 @@ def test_shards_take_the_time_of_one_endless_queue(tmp_path, monkeypatch, most, 
     pool = empty_pool(tmp_path)
     engine = Ticks()
     sampling = SamplingConfig(shards_in_flight=most)
-    job = SampleJob(title="train", pool=str(pool.path), folder="", sampling=sampling, mesh="1x1", dtype="float32")
+    job = SampleJob(title="train", pools=(str(pool.path),), folder="", sampling=sampling, mesh="1x1", dtype="float32")
     presample(job, make_sampler=lambda *_, **__: engine)
     assert pool.complete and engine.most_shards <= most
     if ratio is None:  # drained between shards: the test would show it

@@ -51,6 +51,7 @@ def test_the_whole_job(finished):
     assert "8 simulated devices" in done.stderr
     for word in ("before", "after", "accuracy", "AES", str(run / "model"), str(run / "evaluation" / "report.html")):
         assert word in done.stdout
+    assert "of the token slots that training computed held a token" in done.stdout
     assert "Before and after" in (run / "model" / "README.md").read_text()
     facts = json.loads((run / "evaluation" / "report.json").read_text())["facts"]
     assert facts["base model"] == "embedded" and facts["after, training steps"] == "8"

@@ -56,10 +56,10 @@ def pool_of(cfg, digest="weights"):
     return training_pool(cfg, model, prompts)
 
 
-def job(cfg, pool=None):
-    path = (pool or pool_of(cfg)).path
+def job(cfg, *pools):
+    paths = tuple(str(pool.path) for pool in pools or [pool_of(cfg)])
     return SampleJob(
-        title="train", pool=str(path), folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype=cfg.compute.dtype
+        title="train", pools=paths, folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype=cfg.compute.dtype
     )
 
 
@@ -199,6 +199,36 @@ def test_a_shard_is_claimed_only_when_there_is_room_for_it(config, most):
     run(replace(config, run=f"{config.run}_other"))
     other = {p.name: p.read_bytes() for p in Path(f"{config.run}_other/pool/samples").glob("part-*")}
     assert contents(config) == other
+
+
+def test_several_pools_of_a_model_are_sampled_by_one_sampler_without_a_pause(config, tmp_path):
+    def pools(folder):
+        files = [problem_file(tmp_path / f"{count}.jsonl", count) for count in (5, 2, 9)]
+        sets = [load_problems(str(file), config.problems, None) for file in files]
+        made = [make_prompts(Path(config.model), of_set, config.problems) for of_set in sets]
+        return [evaluation_pool(config, source(config), p, str(i), tmp_path / folder) for i, p in enumerate(made)]
+
+    def written(pools):
+        return [[path.read_bytes() for path in sorted(pool.samples.path.glob("part-*"))] for pool in pools]
+
+    class Kept(Recorder):
+        def step(self):
+            full = self.room == 0 or len(self.requests) == total
+            self.kept_full = getattr(self, "kept_full", True) and full
+            return super().step()
+
+    alone = pools("alone")
+    for pool in alone:
+        presample(job(config, pool), make_sampler=made(Recorder()))
+    together, total = pools("together"), sum(pool.read(["seed"]).num_rows for pool in alone)
+    others = set(together[1].samples.missing_shards())
+    for shard in others:  # a part of them was there already
+        together[1].samples.write_shard(shard, alone[1].samples.read_shard(shard))
+    total -= alone[1].read(["seed"]).num_rows
+    sampler = Kept()
+    presample(job(config, *together), make_sampler=made(sampler))
+    assert len(sampler.requests) == total and sampler.kept_full
+    assert written(together) == written(alone) and all(pool.complete for pool in together)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def in_sampling(cfg, monkeypatch):
     (pool / "samples" / "part-00000.parquet").unlink()
     monkeypatch.setattr(presample, "Prompter", FakePrompter)
     job = presample.SampleJob(
-        title="train", pool=str(pool), folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype="float32"
+        title="train", pools=(str(pool),), folder=cfg.model, sampling=cfg.sampling, mesh=cfg.mesh, dtype="float32"
     )
     presample.presample(job, make_sampler=lambda *_, **__: TooLarge(None))
 
@@ -93,7 +93,7 @@ def in_comparing(cfg, monkeypatch):
     monkeypatch.setattr(evaluate, "evaluation_pool", lambda *_: pool)
     monkeypatch.setattr(evaluate.where, "sample", lambda *_, **__: None)
     monkeypatch.setattr(evaluate, "grade", lambda *_: grades)
-    monkeypatch.setattr(evaluate.Pool, "read", too_large)
+    monkeypatch.setattr(grading.Pool, "read", too_large)
     evaluate.compare_models(cfg, {"m": find_model(cfg.model)}, {("m", "test"): None}, Path(cfg.run) / "evaluation", "m")
 
 

@@ -1,7 +1,9 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -11,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.runtime.errors import CorruptData, DiskError, Preempted
+from o1p_jax.runtime.errors import CorruptData, DiskError, NonFinite, Preempted
 from o1p_jax.runtime.signals import preemptible
 from o1p_jax.training import checkpoint
 
@@ -24,18 +26,72 @@ def state_on(mesh: str, scale: float = 1.0) -> dict:
 
 
 def save_steps(root: Path, *steps: int, keep: int = 5) -> None:
-    for step in steps:
-        checkpoint.save(root, step, {"state": state_on("8x1", step)}, {"seed": 0}, keep)
+    with checkpoint.Writer(root, keep) as writer:
+        for step in steps:
+            writer.save(step, {"state": state_on("8x1", step)}, {"seed": 0})
 
 
 def test_a_checkpoint_comes_back_on_another_mesh(tmp_path):
-    folder = checkpoint.save(tmp_path, 1, {"state": state_on("8x1")}, {"seed": 0}, 2)
-    assert checkpoint.newest(tmp_path) == folder == tmp_path / "00000001"
+    save_steps(tmp_path, 1)
+    folder = tmp_path / "00000001"
+    assert checkpoint.newest(tmp_path) == folder
     assert checkpoint.facts_of(folder) == {"seed": 0}
     wanted = state_on("2x4", 0.0)
     restored = checkpoint.restore(folder, {"state": wanted})["state"]
     assert checkpoint.state_digest(restored) == checkpoint.state_digest(state_on("8x1"))
     assert restored["w"].sharding.is_equivalent_to(wanted["w"].sharding, 2)
+
+
+class HeldUp:
+    """Lets checkpoints be finished only after `go_on`, or not at all where a `failure` is given."""
+
+    def __init__(self, monkeypatch, failure: OSError | None = None):
+        self.go_on, sums = threading.Event(), checkpoint._sums
+
+        def held_up(folder: Path) -> dict[str, str]:
+            assert self.go_on.wait(60)
+            if failure:
+                raise failure
+            return sums(folder)
+
+        monkeypatch.setattr(checkpoint, "_sums", held_up)
+
+
+@pytest.mark.parametrize("mesh", ["1x1", "4x2"])
+def test_arrays_are_written_as_they_were_though_steps_go_on_in_their_memory(tmp_path, monkeypatch, mesh):
+    held_up = HeldUp(monkeypatch)
+    state, before = state_on(mesh), checkpoint.state_digest(state_on(mesh))
+    with checkpoint.Writer(tmp_path, 2) as writer:
+        folder = writer.save(1, {"state": state}, {})
+        for _ in range(3):
+            state = jax.jit(lambda s: jax.tree.map(lambda x: -x - 1, s), donate_argnums=0)(state)
+        assert checkpoint.steps(tmp_path) == []
+        held_up.go_on.set()
+        writer.wait()
+        assert checkpoint.steps(tmp_path) == [folder]
+    restored = checkpoint.restore(folder, {"state": state_on(mesh)})["state"]
+    assert checkpoint.state_digest(restored) == before != checkpoint.state_digest(state)
+
+
+def test_a_failed_write_is_told_by_the_next_save_or_at_the_end(tmp_path, monkeypatch):
+    save_steps(tmp_path, 1)
+    HeldUp(monkeypatch, OSError(errno.ENOSPC, "")).go_on.set()
+    told = "00000002: No space left on device; free or grant space there"
+    with checkpoint.Writer(tmp_path, 2) as writer:
+        writer.save(2, {"state": state_on("8x1")}, {})
+        with pytest.raises(DiskError, match=told):
+            writer.save(3, {"state": state_on("8x1")}, {})
+    with pytest.raises(DiskError, match=told):
+        save_steps(tmp_path, 2)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["00000001"]
+
+
+def test_a_failed_write_stands_behind_the_error_that_ends_the_run(tmp_path, monkeypatch, capsys):
+    HeldUp(monkeypatch, OSError(errno.ENOSPC, "")).go_on.set()
+    with pytest.raises(NonFinite), checkpoint.Writer(tmp_path, 2) as writer:
+        writer.save(2, {"state": state_on("8x1")}, {})
+        raise NonFinite
+    assert "00000002: No space left on device; free or grant space there" in capsys.readouterr().err
 
 
 def test_a_stop_while_a_checkpoint_is_read_is_a_stop(tmp_path, monkeypatch):
@@ -151,13 +207,15 @@ from pathlib import Path
 from o1p_jax.training import checkpoint
 from o1p_jax.runtime.errors import DiskError
 root = Path(sys.argv[1])
-checkpoint.save(root, 1, {"state": {"w": jnp.arange(1000)}}, {}, 2)
+def save(step, array):
+    with checkpoint.Writer(root, 2) as writer:
+        writer.save(step, {"state": {"w": array}}, {})
+save(1, jnp.arange(1000))
 if sys.argv[2] == "limit":
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
-    big = np.random.default_rng(0).normal(size=2_000_000)
-    checkpoint.save(root, 2, {"state": {"w": big}}, {}, 2)
+    save(2, np.random.default_rng(0).normal(size=2_000_000))
 except DiskError as e:
     print(e)
     raise SystemExit(e.exit_code)

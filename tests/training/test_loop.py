@@ -70,6 +70,23 @@ def test_a_run_leaves_checkpoints_metrics_and_digest(home):
 
 
 @pytest.mark.core
+def test_steps_go_on_while_a_checkpoint_is_written(home, monkeypatch):
+    run, sums = home / "beside", checkpoint._sums
+
+    def after_the_next_step(folder: Path) -> dict[str, str]:
+        deadline = time.monotonic() + 60
+        while steps_logged(run) < min(int(folder.name) + 1, 6):
+            assert time.monotonic() < deadline, f"no step after {folder.name} while it was written"
+            time.sleep(0.01)
+        return sums(folder)
+
+    monkeypatch.setattr(checkpoint, "_sums", after_the_next_step)
+    start(config(run))
+    assert (run / "digest.txt").read_text() == (home / "done" / "digest.txt").read_text()
+    assert [f.name for f in checkpoint.steps(run / "checkpoints")] == ["00000004", "00000006"]
+
+
+@pytest.mark.core
 def test_training_moves_the_weights_samples_that_are_wanted_up(home):
     run = home / "up"
     samples = [dataclasses.replace(s, weight=1.0) for s in SAMPLES]
@@ -178,6 +195,12 @@ def steps_logged(run: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
+def unfinished(run: Path) -> list[Path]:
+    """Checkpoints that are being written, or were when the run was killed."""
+    folders = set((run / "checkpoints").glob("*"))
+    return sorted(folders - set(checkpoint.steps(run / "checkpoints")))
+
+
 @pytest.fixture(scope="module")
 def driven(home) -> Driven:
     driven = Driven(home)
@@ -193,23 +216,26 @@ def assert_as_undisturbed(home: Path, run: Path) -> None:
 
 
 def test_twenty_kills_at_random_points_end_with_the_same_bits(home, driven):
-    run, rng, startup = home / "killed", random.Random(0), 3.0
-    for kill in range(20):
+    run, rng, startup, in_a_write = home / "killed", random.Random(0), 3.0, 0
+    for kill in range(20):  # of at most three steps each, so that 80 steps are enough
         before, began = steps_logged(run), time.monotonic()
         process = driven.start(run)
-        if kill % 2:  # in the middle of steps and saves
-            while steps_logged(run) == before:
-                assert process.poll() is None, process.communicate()[1]
+        if kill % 2:  # in the middle of steps, mostly while a checkpoint is written beside them
+            while steps_logged(run) <= before and process.poll() is None:
                 time.sleep(0.02)
             startup = time.monotonic() - began
             end = time.monotonic() + rng.uniform(0, 0.3)
+            while (time.monotonic() < end or not unfinished(run)) and steps_logged(run) < before + 3:
+                time.sleep(0.001)
         else:  # before that: imports, loading, reference log-probs, restoring
             end = began + rng.uniform(0.3, 1.0) * startup
-        while time.monotonic() < end and steps_logged(run) < before + 3:  # so that 80 steps are enough for 20 kills
-            time.sleep(0.01)
+            while time.monotonic() < end and steps_logged(run) <= before:
+                time.sleep(0.01)
         assert process.poll() is None, process.communicate()[1]
         process.kill()
         process.wait()
+        in_a_write += bool(unfinished(run))
+    assert in_a_write >= 5
     driven.finish(run)
     assert_as_undisturbed(home, run)
     names = [p.name for p in (run / "checkpoints").iterdir()]

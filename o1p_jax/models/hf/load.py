@@ -1,13 +1,15 @@
 """Weights are read from a Hugging Face folder into each device's shards.
 
-A host reads each tensor once, and of it only the rows that its devices need.
+A host reads each tensor once, and of it only the rows that its devices need. While a tensor finds its places, a thread
+reads the next one.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,14 +50,32 @@ def load_params(
     # Large ones first: the host holds their shards while the devices, if these are simulated, are still empty.
     by_size = sorted(together.items(), key=lambda item: -sum(math.prod(tensor.shape) for tensor in item[1]))
     loaded = {}
-    with progress.track("load model", total=len(placed), unit="weights") as bar:
+
+    def reads() -> Iterator[_Read]:
         for paths, group in by_size:
             weights = {path: _HostShards(path, group, placed[path].get_value(), dtype) for path in paths}
-            for tensor in group:
-                _read(tensor, stored.tensors[tensor.name], weights)
-            for path, weight in weights.items():
-                loaded[path] = placed[path].replace(weight.to_devices())
-                bar.advance()
+            found = [_Read(tensor, stored.tensors[tensor.name], weights) for tensor in group]
+            wanted = [read for read in found if read.places]
+            wanted[-1] = wanted[-1]._replace(last=True)
+            yield from wanted
+
+    coming = reads()
+    with progress.track("load model", total=len(placed), unit="weights") as bar, ThreadPoolExecutor(1) as thread:
+
+        def begin() -> tuple[_Read, Future[np.ndarray]] | None:
+            read = next(coming, None)
+            return read and (read, thread.submit(read.stored.read, read.rows))
+
+        begun = begin()
+        while begun:
+            read, rows = begun[0], begun[1].result()
+            begun = begin()
+            read.put(rows)
+            del rows
+            if read.last:
+                for path, weight in read.weights.items():
+                    loaded[path] = placed[path].replace(weight.to_devices())
+                    bar.advance()
     return nnx.from_flat_state({path: loaded[path] for path in placed})
 
 
@@ -92,19 +112,36 @@ class _HostShards:
         return jax.make_array_from_single_device_arrays(self._shape, self._sharding, [arrays[d] for d in self._spans])
 
 
-def _read(tensor: HfTensor, stored: StoredTensor, weights: dict[tuple[Any, ...], _HostShards]) -> None:
-    """Reads the rows of a tensor that are wanted, from the first to the last, and writes them to their places."""
-    wanted = [
-        (part, spans, view, part.region_of(spans))
-        for part in tensor.parts
-        for spans, view in weights[part.path].at(part)
-    ]
-    if not wanted:
-        return
-    first, last = min(r[0].start for *_, r in wanted), max(r[0].stop for *_, r in wanted)
-    rows = stored.read(slice(first, last))
-    for part, spans, view, (along, *others) in wanted:
-        view[...] = part.from_hf(rows[(slice(along.start - first, along.stop - first, along.step), *others)], spans)
+class _Read(NamedTuple):
+    """A tensor to be read: its rows from the first that is wanted to the last."""
+
+    tensor: HfTensor
+    stored: StoredTensor
+    weights: dict[tuple[Any, ...], _HostShards]
+    """The weights that have parts in the tensor, by path."""
+    last: bool = False
+    """Whether the weights have all their parts after this read."""
+
+    @property
+    def places(self) -> list[tuple[Part, tuple[range, ...], np.ndarray, tuple[slice, ...]]]:
+        """What is wanted: a part, spans of its axes, the view to write them to, and their region in the tensor."""
+        return [
+            (part, spans, view, part.region_of(spans))
+            for part in self.tensor.parts
+            for spans, view in self.weights[part.path].at(part)
+        ]
+
+    @property
+    def rows(self) -> slice:
+        regions = [region for *_, region in self.places]
+        return slice(min(r[0].start for r in regions), max(r[0].stop for r in regions))
+
+    def put(self, rows: np.ndarray) -> None:
+        """Writes what was read to its places."""
+        first = self.rows.start
+        for part, spans, view, (along, *others) in self.places:
+            own = slice(along.start - first, along.stop - first, along.step)
+            view[...] = part.from_hf(rows[(own, *others)], spans)
 
 
 def check_weights(folder: Path, cfg: DecoderConfig) -> None:

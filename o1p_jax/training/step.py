@@ -112,7 +112,10 @@ def model_logprobs(
     dtype = jnp.dtype(compute.dtype)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         model = nnx.merge(graphdef, *params)
-        hidden_RLD = model(batch.ids_RL, batch.positions_RL, batch.segments_RL, dtype=dtype, remat=compute.remat)
+        hidden_RLD = model(
+            batch.ids_RL, batch.positions_RL, batch.segments_RL, dtype=dtype, remat=compute.remat,
+            most_segments=batch.weights_RM.shape[-1],
+        )  # fmt: skip
         head_DV = model.head_DV().astype(dtype)
         return token_logprobs(hidden_RLD, head_DV, batch.targets_RL, compute.logprob_chunk, model.logits)
 

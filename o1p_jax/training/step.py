@@ -23,12 +23,14 @@ from o1p_jax.devices.axes import DATA_AXES
 from o1p_jax.methods import method_of
 from o1p_jax.methods.base import Sequences
 from o1p_jax.methods.objectives import LossSums
+from o1p_jax.models.attention.packed import Served, served
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph
 from o1p_jax.models.precision import products_of
 from o1p_jax.training.logprobs import token_logprobs
 from o1p_jax.training.optimizer import learning_rate, make_optimizer
 from o1p_jax.training.packing import Batch
+from o1p_jax.training.shapes import Shape
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -103,6 +105,12 @@ def put_batch(batch: Batch, mesh: Mesh, rows: int) -> Batch:
         return jax.make_array_from_callback((x.shape[0], rows, *x.shape[2:]), batch_sharding(mesh), part)
 
     return jax.tree.map(put, batch)
+
+
+def attention_of(model: DecoderConfig, compute: ComputeConfig, mesh: Mesh, shape: Shape, segments: int) -> Served:
+    """Returns what serves the attention of microbatches of a shape, of which rows hold up to `segments` samples."""
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return served(compute.dtype, model.attention_softcap, (*shape, model.heads, model.head_dim), segments)
 
 
 def model_logprobs(

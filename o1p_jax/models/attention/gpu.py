@@ -41,11 +41,12 @@ class Call(NamedTuple):
 
 def refusal(
     card: str, dtype: Any, softcap: float | None, rows: int, length: int, heads: int, head_dim: int,
-    segments: int | None,
+    segments: int | None, context: int = 1,
 ) -> str | None:  # fmt: skip
-    """Returns why the kernel can't serve a device's whole rows and its heads; None where it can.
+    """Returns why the kernel can't serve a device's rows and heads; None where it can.
 
-    `card` is the device's kind as JAX names it, `segments` the most segments a row, None where that is not known.
+    `card` is the device's kind as JAX names it, `segments` the most segments a row, None where that is not known;
+    `context` devices share the heads of whole rows of `length` tokens out.
     """
     if not _CARDS.search(card):
         return f"no kernel for packed rows on {card}"
@@ -57,11 +58,13 @@ def refusal(
         return f"no kernel for heads of {head_dim} numbers"
     if segments is None:
         return "the number of segments a row is not known"
+    if heads % context:
+        return f"{context} devices along context do not share {heads} heads out"
     if _DETERMINISTIC.search(os.environ.get("XLA_FLAGS", "")):
         return "XLA_FLAGS asks for deterministic operations, for which cuDNN would hold all scores"
     if _workspace(rows, length, 1, head_dim, segments) > 2 * _WORKSPACE:
         return f"up to {segments} segments in each of {rows} rows of {length} tokens are too many for the kernel"
-    if rows * length * heads * head_dim > _MOST_INT32:
+    if rows * length * (heads // context) * head_dim > _MOST_INT32:
         return f"{rows} rows of {length} tokens and {heads} heads of {head_dim} numbers are too many for the kernel"
     return None
 

@@ -11,7 +11,7 @@ query heads, G key-value heads, K head size, h and g a device's heads where it h
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,13 @@ from jaxtyping import Array, Float, Int
 
 from o1p_jax.devices.axes import DATA_AXES, free_axes, partition
 from o1p_jax.devices.mesh import card, platform
-from o1p_jax.models.attention.gpu import cudnn_attention, refusal
+from o1p_jax.models.attention.gpu import cudnn_attention, refusal, workspace
 from o1p_jax.models.attention.scoring import Scoring, window_of
 from o1p_jax.models.attention.tiled import tiled_attention
 from o1p_jax.models.attention.tpu import LEAST_BLOCK, kernel_spec, make_kernel, splash_attention
 from o1p_jax.models.remat import KEPT
+
+CUDNN = "cuDNN's kernel for packed rows"
 
 
 def packed_attention(
@@ -68,7 +70,7 @@ def packed_attention(
             for window in windows
         )  # fmt: skip
     split = k_BLGK.shape[2] % parts["tensor"] == 0
-    cudnn = platform() == "gpu" and loop_because(q_BLHK.dtype, scoring.softcap, q_BLHK.shape, most_segments) is None
+    cudnn = served(q_BLHK.dtype, scoring.softcap, q_BLHK.shape, most_segments).by == CUDNN
     device = partial(
         _on_device, scoring=scoring, windows=windows, split=split, context=parts["context"],
         segments=most_segments if cudnn else None,
@@ -93,20 +95,27 @@ def packed_attention(
     )(*arrays)
 
 
-def loop_because(dtype: Any, softcap: float | None, queries: tuple[int, ...], most_segments: int | None) -> str | None:
-    """Returns why the loop over tiles serves queries of the shape [B, L, H, K] on the mesh in use.
+class Served(NamedTuple):
+    """What serves attention."""
 
-    None where a kernel does.
-    """
-    if platform() != "gpu":
-        return None if platform() == "tpu" else f"no kernel on {platform()}"
-    (rows, length, heads, head_dim), parts = queries, _devices_along(free_axes())
-    heads = heads // parts["tensor"]
-    if heads % parts["context"]:
-        return f"{parts['context']} devices along context do not share {heads} heads out"
-    return refusal(
-        card(), dtype, softcap, rows // parts["batch"], length, heads // parts["context"], head_dim, most_segments
-    )
+    by: str
+    """In words, for people."""
+    workspace: int = 0
+    """Bytes of a device that the implementation sets aside unknown to XLA's compiler."""
+
+
+def served(dtype: Any, softcap: float | None, queries: tuple[int, ...], most_segments: int | None) -> Served:
+    """Returns what serves queries of the shape [B, L, H, K] on the mesh in use, and why no kernel does."""
+    if platform() == "tpu":
+        return Served("the splash kernel")
+    because = f"no kernel on {platform()}"
+    if platform() == "gpu":
+        (rows, length, heads, head_dim), parts = queries, _devices_along(free_axes())
+        rows, heads, context = rows // parts["batch"], heads // parts["tensor"], parts["context"]
+        because = refusal(card(), dtype, softcap, rows, length, heads, head_dim, most_segments, context) or ""
+        if not because and most_segments is not None:
+            return Served(CUDNN, workspace(rows, length, heads // context, head_dim, most_segments))
+    return Served(f"a loop over tiles ({because})")
 
 
 def _devices_along(free: tuple[str, ...]) -> dict[str, int]:

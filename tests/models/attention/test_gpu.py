@@ -15,7 +15,7 @@ from plain_attention import plain_attention
 from o1p_jax.devices.mesh import make_mesh
 from o1p_jax.models.attention import gpu
 from o1p_jax.models.attention.gpu import places_of, refusal, workspace
-from o1p_jax.models.attention.packed import loop_because, packed_attention
+from o1p_jax.models.attention.packed import packed_attention, served
 from o1p_jax.models.attention.scoring import Scoring
 
 pytestmark = pytest.mark.core
@@ -187,7 +187,7 @@ def test_the_loop_serves_where_devices_do_not_share_heads_out(monkeypatch):
     calls = install(monkeypatch)
     (q, k, v), segments, _ = inputs(heads=6)
     with jax.set_mesh(make_mesh("context:4")):
-        assert loop_because(q.dtype, None, q.shape, 4) == "4 devices along context do not share 6 heads out"
+        assert "4 devices along context do not share 6 heads out" in served(q.dtype, None, q.shape, 4).by
         out = jax.jit(lambda *qkv: packed_attention(*qkv, segments, most_segments=4))(q, k, v)
     assert not calls and jnp.isfinite(out).all()
 

@@ -185,7 +185,7 @@ def _backward(call: Call, saved: tuple[Any, ...], d_out_BLHK: Array) -> tuple[Ar
     places, real_BL11 = places_of(segments_BL, call.segments), (segments_BL > 0)[..., None, None]
     d_out_BLHK = jnp.where(real_BL11, d_out_BLHK, 0)
     stats_nHL = jnp.zeros((b * call.segments, h, length), jnp.float32)
-    stats_nHL = stats_nHL.at[places.number_BL, :, places.within_BL].set(log_total_BLH, mode="drop")
+    stats_nHL = stats_nHL.at[places.number_BL, :, places.within_BL].set(log_total_BLH, mode="drop", unique_indices=True)
     keys_values = _for_each_query(q_BLHK, k_BLGK, v_BLGK)
     parts, first = [], 0
     for q_BLhK, k_BLhK, v_BLhK, out_BLhK, d_out_BLhK in _parts_of_heads(

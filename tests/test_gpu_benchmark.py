@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py is meant for a machine that lacks most of this project's packages; here it runs with small sizes."""
+"""benchmarks/gpu.py is meant for machines that lack most of this project's packages; here it runs with small sizes."""
 
 import json
 import os

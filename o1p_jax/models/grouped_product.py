@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-_AT_ONCE = 16
-"""S on a GPU: as many tiles of 512 rows and 768 outputs have three blocks of 128 x 128 for each of its processors."""
+_AT_ONCE = {"cuda": 16, "rocm": 16, "default": 1}
+"""S by platform: 16 tiles of 512 rows and 768 outputs are three blocks of 128 x 128 for each of an H100's processors."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -97,9 +97,9 @@ def _slices(x_PD: Array, tile: int) -> Callable[[Array], Array]:
 
 
 def _by_platform(ragged: Callable[..., Array], tiled: Callable[..., Array], *arrays: Array) -> Array:
-    return jax.lax.platform_dependent(
-        *arrays, tpu=ragged, cuda=partial(tiled, _AT_ONCE), rocm=partial(tiled, _AT_ONCE), default=partial(tiled, 1)
-    )
+    """What the platform prefers, that the program is compiled for."""
+    loops = {platform: partial(tiled, at_once) for platform, at_once in _AT_ONCE.items()}
+    return jax.lax.platform_dependent(*arrays, tpu=ragged, **loops)
 
 
 class _Tiles(NamedTuple):
@@ -120,7 +120,7 @@ def _tiles(sizes_E: Array, tile: int, at_once: int) -> tuple[Array, Callable[[Ar
 
     def of(i: Array) -> _Tiles:
         number_S = i * at_once + jnp.arange(at_once, dtype=jnp.int32)
-        e_S = jnp.searchsorted(last_E, number_S, side="right").astype(jnp.int32)
+        e_S = jnp.searchsorted(last_E, number_S, side="right", method="compare_all").astype(jnp.int32)
         start_S = ends_E[e_S] - sizes_E[e_S] + (number_S - last_E[e_S] + tiles_E[e_S]) * tile
         rows_ST = start_S[:, None] + jnp.arange(tile, dtype=jnp.int32)[None]
         there_ST = (rows_ST < ends_E[e_S][:, None]) & (number_S < last_E[-1])[:, None]

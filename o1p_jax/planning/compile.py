@@ -37,6 +37,7 @@ from o1p_jax.planning.job_cost import JobCost, job_cost
 from o1p_jax.planning.lengths import planned_lengths
 from o1p_jax.planning.roofline import computed_flops, memory_bytes, step_flops
 from o1p_jax.planning.step_time import StepTime, link_seconds
+from o1p_jax.runtime.determinism import fix_bits
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
 from o1p_jax.training.memory import token_bytes, tokens_that_fit
@@ -127,6 +128,8 @@ def plan(
     or pod, and for a program that does not fit.
     """
     jax.config.update("jax_platforms", "cpu")  # libtpu is here to compile, not to find chips
+    if cfg.compute.deterministic:
+        fix_bits()
     model, shape = model_config(cfg), parse_mesh(cfg.mesh, topology.devices)
     if math.prod(shape.values()) != topology.devices:
         raise BadInput(

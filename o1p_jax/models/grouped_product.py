@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 _AT_ONCE = {"cuda": 16, "rocm": 16, "default": 1}
-"""S by platform: 16 tiles of 512 rows and 768 outputs are three blocks of 128 x 128 for each of an H100's processors."""
+"""S by platform: 16 tiles of 512 rows and 768 outputs are three blocks of 128 x 128 for each processor of an H100."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))

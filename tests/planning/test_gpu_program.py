@@ -30,16 +30,15 @@ ROOT = Path(__file__).parents[2]
 CONFIG = load_config(ROOT / "configs" / "r1_distill_qwen_7b.py")
 
 
-def program(cfg, mesh):
-    """What serves attention, and the text of the step compiled for 8 H100s."""
+def lowered(cfg, mesh):
+    """What serves attention in the step for 8 H100s, and the step itself, not compiled yet."""
     topology = Topology.parse("h100:1x8")
     cfg, shape = dataclasses.replace(cfg, mesh=mesh), parse_mesh(mesh, topology.devices)
     model, devices = model_config(cfg), mesh_of(devices_of(topology), tuple(shape.values()))
     steps = planned_steps(cfg, model, topology, shape, 1000, cfg.sampling.max_tokens // 2)
     state, frozen, shardings = abstract_state(cfg, model, None, devices)
     step = make_train_step(model, None, cfg.training, 1000, devices, shardings)
-    compiled = step.lower(state, frozen, (abstract_batch(steps, devices),)).compile()
-    return largest_attention(cfg, model, devices, steps), compiled.as_text()
+    return largest_attention(cfg, model, devices, steps), step.lower(state, frozen, (abstract_batch(steps, devices),))
 
 
 def deepest_loop(text):
@@ -77,7 +76,8 @@ def operands_of_products(text):
 
 @pytest.mark.parametrize("mesh", ["fsdp:-1", "fsdp:2,context:2,tensor:2"])
 def test_attention_is_the_kernel_and_products_are_of_bfloat16(mesh):
-    attention, text = program(CONFIG, mesh)
+    attention, step = lowered(CONFIG, mesh)
+    text = step.compile().as_text()
     assert attention.by == "cuDNN's kernel for packed rows" and 2**20 < attention.workspace <= 2**31
     assert '"__cudnn$fmhaSoftmax"' in text and '"__cudnn$fmhaSoftmaxBackward"' in text
     # Layers, and the chunks of log-probabilities, lie in the loop over microbatches; nothing lies in them.
@@ -86,8 +86,17 @@ def test_attention_is_the_kernel_and_products_are_of_bfloat16(mesh):
 
 
 def test_in_float32_the_loop_over_tiles_serves():
-    attention, text = program(
+    attention, step = lowered(
         dataclasses.replace(CONFIG, compute=ComputeConfig(dtype="float32", remat="full")), "fsdp:-1"
     )
+    text = step.compile().as_text()
     assert attention.by == "a loop over tiles (no kernel in float32)" and attention.workspace == 0
     assert "fmha" not in text and deepest_loop(text) > 2 and operands_of_products(text) == {"f32"}
+
+
+@pytest.mark.parametrize(("remat", "forward"), [("full", 2), ("light", 1)])
+def test_light_rematerialisation_runs_the_kernel_once(remat, forward):
+    batch = dataclasses.replace(CONFIG.batch, tokens_per_device=17408)
+    compute = ComputeConfig(dtype="bfloat16", remat=remat)
+    text = lowered(dataclasses.replace(CONFIG, compute=compute, batch=batch), "fsdp:-1")[1].as_text()
+    assert text.count("@__cudnn$fmhaSoftmax(") == forward and text.count("@__cudnn$fmhaSoftmaxBackward(") == 1

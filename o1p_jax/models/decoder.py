@@ -51,11 +51,13 @@ class Decoder(nnx.Module):
         *,
         dtype: DTypeLike = jnp.float32,
         remat: Remat = "none",
+        most_segments: int | None = None,
     ) -> Float[Array, "B L D"]:
         """Returns the hidden states after the final norm, in `dtype`.
 
         Attention is causal within a segment of `segments_BL`; segment 0 is padding, whose hidden states mean nothing.
-        `remat` says what is kept for the backward pass, see `rematerialized`.
+        `remat` says what is kept for the backward pass, see `rematerialized`; `most_segments` is the most segments a
+        row, see `packed_attention`.
         """
         angles = _Angles.of(self.cfg, positions_BL, text_lengths(positions_BL, segments_BL))
         x_BLD = self._embed(ids_BL, dtype)
@@ -68,7 +70,7 @@ class Decoder(nnx.Module):
                     x_BLD,
                     angles.at(kind),
                     lambda q, k, v, sinks: packed_attention(
-                        q, k, v, segments_BL, self.windows, kind, self.scoring, sinks
+                        q, k, v, segments_BL, self.windows, kind, self.scoring, sinks, most_segments
                     ),
                 )
                 return x_BLD, None

@@ -26,6 +26,7 @@ from o1p_jax.config.mesh import mesh_text, parse_mesh
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.devices.axes import DATA_AXES, check_divides
 from o1p_jax.devices.mesh import mesh_of
+from o1p_jax.models.attention.packed import Served
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import abstract_params, param_shardings
 from o1p_jax.models.families import read_config
@@ -36,12 +37,20 @@ from o1p_jax.planning.job_cost import JobCost, job_cost
 from o1p_jax.planning.lengths import planned_lengths
 from o1p_jax.planning.roofline import computed_flops, memory_bytes, step_flops
 from o1p_jax.planning.step_time import StepTime, link_seconds
+from o1p_jax.runtime.determinism import fix_bits
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
 from o1p_jax.training.memory import token_bytes, tokens_that_fit
 from o1p_jax.training.packing import Batch, Steps, check_fits, make_steps
 from o1p_jax.training.shapes import Room, Shape
-from o1p_jax.training.step import TrainState, batch_sharding, make_train_step, state_shardings, train_state
+from o1p_jax.training.step import (
+    TrainState,
+    attention_of,
+    batch_sharding,
+    make_train_step,
+    state_shardings,
+    train_state,
+)
 from o1p_jax.training.trainable import layer_splits, split_frozen
 
 _KNOWN = Path(__file__).parent / "hub.json"
@@ -91,6 +100,8 @@ class PodPlan:
     microbatches: float
     """Microbatches of a step, on average."""
     remat: str
+    attention: str
+    """What serves attention."""
     compile_seconds: float
     memory: Memory
     collectives: tuple[Collective, ...]
@@ -117,6 +128,8 @@ def plan(
     or pod, and for a program that does not fit.
     """
     jax.config.update("jax_platforms", "cpu")  # libtpu is here to compile, not to find chips
+    if cfg.compute.deterministic:
+        fix_bits()
     model, shape = model_config(cfg), parse_mesh(cfg.mesh, topology.devices)
     if math.prod(shape.values()) != topology.devices:
         raise BadInput(
@@ -145,7 +158,8 @@ def plan(
         ) from None
     seconds = time.perf_counter() - start
 
-    memory = _memory(compiled.memory_analysis(), cfg, model, topology, shape, state, steps)
+    attention = largest_attention(cfg, model, mesh, steps)
+    memory = _memory(compiled.memory_analysis(), cfg, model, topology, shape, state, steps, attention.workspace)
     sent = collectives(compiled.as_text(), shape)
     count = len(steps.packed)
     microbatches = sum(len(of_shape) for packed in steps.packed for of_shape in packed) / count
@@ -173,6 +187,7 @@ def plan(
     return PodPlan(
         model=cfg.model, topology=str(topology), chips=topology.chips, mesh=shape, parameters=model_sizes(model).total,
         tokens=round(tokens), fill=steps.fill, shapes=steps.shapes, microbatches=microbatches, remat=cfg.compute.remat,
+        attention=attention.by,
         compile_seconds=seconds, memory=memory, collectives=tuple(for_all), estimate=estimate,
         job=job_cost(
             cfg, model, topology, estimate, steps.fill, problems, solution_tokens,
@@ -221,7 +236,7 @@ def lines(found: PodPlan) -> list[str]:
         f"peak {gib(memory.peak)} of {gib(memory.available)} GiB a device: {verdict}",
         f"a step: {found.tokens:,} tokens in {found.microbatches:.1f} microbatches of "
         f"{', '.join(f'{s.rows} x {s.length:,}' for s in found.shapes)} slots, {found.fill:.0%} filled, "
-        f"{estimate.model_flops:.3g} model FLOPs",
+        f"{estimate.model_flops:.3g} model FLOPs; attention by {found.attention}",
     ]
     for c in found.collectives:
         shown.append(f"  {c.kind} along {c.axis}: {c.times:,} a step, {gib(c.bytes)} GiB received a device")
@@ -304,11 +319,17 @@ def abstract_batch(steps: Steps, mesh: Any) -> Batch:
     )  # fmt: skip
 
 
+def largest_attention(cfg: RunConfig, model: DecoderConfig, mesh: Any, steps: Steps) -> Served:
+    """Returns what serves attention in microbatches of the shape with the most slots."""
+    shape, segments = max(zip(steps.shapes, steps.segments, strict=True), key=lambda x: x[0].slots)
+    return attention_of(model, cfg.compute, mesh, shape, segments)
+
+
 def _memory(
     stats: Any, cfg: RunConfig, model: DecoderConfig, topology: Topology, shape: dict[str, int], state: TrainState,
-    steps: Steps,
+    steps: Steps, workspace: int,
 ) -> Memory:  # fmt: skip
-    """The memory of a device, from the compiler's figures and the state's shapes."""
+    """The memory of a device, from the compiler's figures and the state's shapes; and what attention takes besides."""
 
     def bytes_of(tree: Any) -> int:
         leaves = jax.tree.leaves(tree)
@@ -321,6 +342,6 @@ def _memory(
         arguments=stats.argument_size_in_bytes,
         temporaries=stats.temp_size_in_bytes,
         activations=round(token_bytes(model, cfg.compute, shape) * most / topology.devices * shape["tensor"]),
-        peak=stats.peak_memory_in_bytes,
+        peak=stats.peak_memory_in_bytes + workspace,
         available=round(usable_memory(topology)),
     )

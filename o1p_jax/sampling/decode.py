@@ -106,7 +106,7 @@ def prefill(
             positions_BP,
             jnp.broadcast_to(lengths_B[:, None] + 1, ids_BP.shape),
             lambda q, k, v, sinks, kind, _: packed_attention(
-                q, k, v, segments_BP, model.windows, kind, model.scoring, sinks
+                q, k, v, segments_BP, model.windows, kind, model.scoring, sinks, most_segments=1
             ),
             None,
             dtype=layout.dtype,

@@ -55,7 +55,7 @@ def score(folder: Path, dtype: str, answers: Sequence[Answer]) -> list[Scores]:
             model = nnx.merge(graph(cfg), params)
             positions_BL = jnp.broadcast_to(jnp.arange(length)[None], ids_BL.shape)
             segments_BL = (positions_BL < lengths_B[:, None]).astype(jnp.int32)
-            hidden_BLD = model(ids_BL, positions_BL, segments_BL, dtype=jnp.dtype(dtype))
+            hidden_BLD = model(ids_BL, positions_BL, segments_BL, dtype=jnp.dtype(dtype), most_segments=1)
             places_BT = jnp.minimum(starts_B[:, None] + jnp.arange(most)[None], length - 1)
             before_BTD = jnp.take_along_axis(hidden_BLD, (places_BT - 1)[..., None], axis=1)
             head_DV = model.head_DV().astype(dtype)

@@ -33,6 +33,7 @@ from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.shapes import Room, Shape
 from o1p_jax.training.step import (
     TrainState,
+    attention_of,
     local_rows,
     make_logprob_fn,
     make_train_step,
@@ -126,9 +127,13 @@ def train(
             state = dataclasses.replace(parts["optimizer"], params=parts["params"])
 
         # -- The loop: a step is on its way before the last one's metrics are read, or a checkpoint written --
+        attention = dict.fromkeys(
+            attention_of(model, cfg.compute, mesh, shape, segments).by
+            for shape, segments in zip(steps.shapes, steps.segments, strict=True)
+        )
         progress.say(
             f"training on {len(samples)} samples: {last} steps{f', from step {done}' if done else ''}, in microbatches "
-            f"of {steps.text}; {steps.fill:.0%} of their slots hold a token"
+            f"of {steps.text}; {steps.fill:.0%} of their slots hold a token; attention by {' and '.join(attention)}"
         )
         step_fn = make_train_step(model, splits, cfg, last, mesh, shardings)
         with (

@@ -4,11 +4,10 @@ Legend: A microbatches of one shape in a step, R rows a microbatch, L token slot
 most.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import grain
 import numpy as np
 
 from o1p_jax.config.tree import BatchConfig
@@ -158,12 +157,13 @@ def most_segments(microbatches: Iterable[Rows]) -> int:
 
 def step_iterator(
     samples: Samples, ref_logprobs: Values, steps: Steps, local_rows: Sequence[Sequence[int]], done: int = 0
-) -> grain.DatasetIterator[tuple[Batch, ...]]:  # fmt: skip
+) -> Iterator[tuple[Batch, ...]]:  # fmt: skip
     """Returns an iterator over the steps' batches, one for each shape, after the first `done` steps.
 
     Of each microbatch, a batch holds only its shape's rows of `local_rows`. A step's batches depend on the step's
     number alone, so that a run can go on after any step.
     """
+    import grain  # which a machine that only measures may lack
 
     def build(step: Packed) -> tuple[Batch, ...]:
         by_shape = zip(step, local_rows, steps.shapes, steps.microbatches, steps.segments, strict=True)

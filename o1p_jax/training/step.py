@@ -23,12 +23,14 @@ from o1p_jax.devices.axes import DATA_AXES
 from o1p_jax.methods import method_of
 from o1p_jax.methods.base import Sequences
 from o1p_jax.methods.objectives import LossSums
+from o1p_jax.models.attention.packed import Served, served
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import graph
 from o1p_jax.models.precision import products_of
 from o1p_jax.training.logprobs import token_logprobs
 from o1p_jax.training.optimizer import learning_rate, make_optimizer
 from o1p_jax.training.packing import Batch
+from o1p_jax.training.shapes import Shape
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -105,6 +107,12 @@ def put_batch(batch: Batch, mesh: Mesh, rows: int) -> Batch:
     return jax.tree.map(put, batch)
 
 
+def attention_of(model: DecoderConfig, compute: ComputeConfig, mesh: Mesh, shape: Shape, segments: int) -> Served:
+    """Returns what serves the attention of microbatches of a shape, of which rows hold up to `segments` samples."""
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return served(compute.dtype, model.attention_softcap, (*shape, model.heads, model.head_dim), segments)
+
+
 def model_logprobs(
     graphdef: nnx.GraphDef, params: tuple[nnx.State, ...], batch: Batch, compute: ComputeConfig, mesh: Mesh
 ) -> Float[Array, "R L"]:
@@ -112,7 +120,10 @@ def model_logprobs(
     dtype = jnp.dtype(compute.dtype)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         model = nnx.merge(graphdef, *params)
-        hidden_RLD = model(batch.ids_RL, batch.positions_RL, batch.segments_RL, dtype=dtype, remat=compute.remat)
+        hidden_RLD = model(
+            batch.ids_RL, batch.positions_RL, batch.segments_RL, dtype=dtype, remat=compute.remat,
+            most_segments=batch.weights_RM.shape[-1],
+        )  # fmt: skip
         head_DV = model.head_DV().astype(dtype)
         return token_logprobs(hidden_RLD, head_DV, batch.targets_RL, compute.logprob_chunk, model.logits)
 

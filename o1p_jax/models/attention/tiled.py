@@ -15,11 +15,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from o1p_jax.devices.mesh import platform
 from o1p_jax.models.attention.scoring import MASKED, Scoring
 from o1p_jax.models.remat import keep
 
+_TILES = {"gpu": 512}
+"""The most queries or keys of a tile by platform: on a GPU each of a loop's turns costs several kernels' start."""
 _TILE = 128
-"""The most queries or keys of a tile."""
+"""The same elsewhere."""
 
 
 def tiled_attention(
@@ -40,7 +43,7 @@ def tiled_attention(
     """
     b, length, h, k = q_BLHK.shape
     g = k_BSGK.shape[2]
-    n = -(-length // _TILE)
+    n = -(-length // _TILES.get(platform(), _TILE))
     size = -(-length // n)
 
     def tiles(x: Array) -> Array:

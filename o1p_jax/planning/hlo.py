@@ -1,4 +1,6 @@
-"""What a compiled program sends between devices, read from its text: by kind of collective and axis of the mesh.
+"""What a compiled program sends between devices, by kind of collective and axis of the mesh, and its short loops.
+
+Both are read from the program's text.
 
 A backend may fuse a collective, split it into a chain, or turn a gather and a matrix product into a loop of permutes.
 Links of a chain share a channel and count once; a loop's body counts as often as the loop turns.
@@ -18,6 +20,7 @@ _WHILE = re.compile(r" while\(.*?condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _COLLECTIVE = re.compile(
     r"= (\(.*?\)|\S+) (all-gather|reduce-scatter|all-reduce|all-to-all|collective-permute|ragged-all-to-all)(-start)?\("
 )
+_KERNEL = re.compile(r" (?:fusion|custom-call|copy|dot|reduce|sort|dynamic-update-slice)\(")
 _SHAPE = re.compile(r"\b(pred|[suf]\d+|bf16|f8\w*)\[([\d,]*)\]")
 _TYPE_BYTES = {"pred": 1, "bf16": 2}
 
@@ -70,6 +73,28 @@ def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
     return sorted(
         (Collective(kind, axis, count, size) for (kind, axis), (count, size) in found.items()), key=lambda c: -c.bytes
     )
+
+
+def loop_kernels(text: str) -> int:
+    """Returns how many kernels a GPU begins in the loops whose number of turns depends on data, were each one turn.
+
+    Only the innermost loops count, attention's over the tiles of keys; such a loop runs as often as it is entered, and
+    its condition is a kernel more. Where attention is one kernel there are none.
+    """
+    computations = _computations(text)
+    times = _times(computations, next(name for name, (entry, _) in computations.items() if entry))
+    loops = [match for _, lines in computations.values() for line in lines if (match := _open_loop(line))]
+    bodies = [computations[loop[2]][1] for loop in loops]
+    return sum(
+        times[loop[2]] * (1 + sum(map(bool, map(_KERNEL.search, body))))
+        for loop, body in zip(loops, bodies, strict=True)
+        if not any(map(_WHILE.search, body))
+    )
+
+
+def _open_loop(line: str) -> re.Match[str] | None:
+    """The loop in a line, if its number of turns depends on data."""
+    return None if "known_trip_count" in line else _WHILE.search(line)
 
 
 def _computations(text: str) -> dict[str, tuple[bool, list[str]]]:

@@ -1,0 +1,71 @@
+import dataclasses
+
+import pytest
+
+from o1p_jax.config.chips import Topology
+from o1p_jax.config.mesh import parse_mesh
+from o1p_jax.config.tree import BatchConfig, ComputeConfig, RunConfig
+from o1p_jax.models.sizes import model_sizes
+from o1p_jax.planning.compile import model_config
+from o1p_jax.planning.estimate import formula_time, mean_length, planned_time, slowest_part
+from o1p_jax.planning.roofline import sent_bytes
+from o1p_jax.training.packing import make_steps
+from o1p_jax.training.shapes import Room
+
+CFG = RunConfig(
+    model="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+    compute=ComputeConfig(dtype="bfloat16", remat="full"),
+    batch=BatchConfig(sequences=8, row_length=8192, too_long="drop"),
+)
+MODEL = model_config(CFG)
+MESH = parse_mesh("fsdp:8")
+
+
+def planned(topology, lengths=(8192,) * 8, kernels=0, cfg=CFG):
+    steps = make_steps(list(lengths), cfg.batch, 1, 0, Room(devices=8, parts=1, tokens=8192, row_length=8192))
+    sent = sent_bytes(MODEL, 8192, 1, MESH, cfg.compute)
+    state = 12 * model_sizes(MODEL).total / 8
+    return planned_time(
+        cfg, MODEL, Topology.parse(topology), MESH, steps, sent=sent, device_state=state, kernels=kernels
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("topology", ["h100:1x8", "v5p:2x2x2"])
+def test_a_planned_step_and_the_formula_agree_where_rows_are_full(topology):
+    by_formula = formula_time(CFG.compute, MODEL, Topology.parse(topology), MESH, slots=8 * 8192, span=8192)
+    found = planned(topology)
+    assert found.parts == pytest.approx(by_formula.parts) and found.seconds == pytest.approx(by_formula.seconds)
+    assert found.mfu == pytest.approx(by_formula.mfu) and 0.3 < found.mfu < found.most_mfu < 0.8
+
+
+def test_empty_slots_cost_products_and_no_attention_of_texts():
+    full, half = planned("h100:1x8"), planned("h100:1x8", (8192,) * 4)
+    assert half.parts["products"] == pytest.approx(full.parts["products"])
+    assert half.parts["attention"] == pytest.approx(full.parts["attention"] / 2)
+    assert half.mfu < 0.6 * full.mfu
+    assert planned("v5p:2x2x2", (8192,) * 4).parts["attention"] == planned("v5p:2x2x2").parts["attention"]
+
+
+def test_loops_over_tiles_show_on_gpus():
+    """28 layers x 64 tiles of queries x 13 kernels x 3 passes, each for 65 / 2 tiles of keys, 3.3 microseconds each."""
+    found = planned("h100:1x8", kernels=28 * 64 * 13 * 3)
+    shown = 28 * 64 * 13 * 3 * 65 / 2 * 3.3e-6
+    assert found.parts["launches"] + found.parts["attention"] == pytest.approx(shown)
+    assert found.mfu < 0.2 < planned("h100:1x8").mfu
+
+
+def test_float32_takes_longer():
+    slow = dataclasses.replace(CFG, compute=ComputeConfig(dtype="float32", remat="full"))
+    ratio = planned("h100:1x8", cfg=slow).parts["products"] / planned("h100:1x8").parts["products"]
+    assert ratio == pytest.approx(989 / 67)
+
+
+def test_the_mean_length_has_the_same_attention():
+    assert mean_length([4, 4, 4]) == 4 and mean_length([1000, 3000]) == 2500
+
+
+def test_the_last_part_of_a_split_row_sees_the_most():
+    assert slowest_part(8192, 8192, 1) == 1
+    assert slowest_part(8192, 8192, 4) == 2 - 1 / 4
+    assert slowest_part(2048, 8192, 4) == 1
+    assert 1 < slowest_part(4096, 8192, 4) < 2 - 1 / 4

@@ -1,6 +1,7 @@
 """How true is the forecast? Step times that others have published, beside those that planning/step_time.py forecasts.
 
-    python benchmarks/forecast.py
+    python benchmarks/forecast.py            # the table of docs/pods.md
+    python benchmarks/forecast.py --fit      # the shares of config/chips.py
 
 The runs stand in published.json, each with its source: "fit" are those that the shares in config/chips.py were fitted
 to, "held out" others of the same kind (JAX and XLA), and "other" those of other software or other cards. `rows` are a
@@ -10,16 +11,20 @@ feed-forward of two matrices stands there as one of three with as many parameter
 """
 
 import json
+import math
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from o1p_jax.config.chips import Topology
+from o1p_jax.config.chips import CHIPS, Topology
 from o1p_jax.config.mesh import parse_mesh
 from o1p_jax.config.tree import ComputeConfig
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.planning.estimate import formula_time, kernel_of
 from o1p_jax.planning.roofline import step_flops
 from o1p_jax.planning.step_time import StepTime
+
+_TWENTIETHS = [n / 20 for n in range(2, 20)]
 
 
 class Row(NamedTuple):
@@ -68,7 +73,39 @@ def _row(run: dict[str, Any], model: DecoderConfig) -> Row:
     return Row(run, (alone + seen) / (topology.chips * run["tflops"] * 1e12), time)
 
 
+def fit() -> dict[str, tuple[float, float]]:
+    """Returns each chip's shares of products and of attention that come nearest to the runs marked "fit".
+
+    Nearest is the least sum of squared logarithms. TPUs have one share of attention; that of an H100 is not fitted.
+    """
+    of_chip: dict[str, list[Row]] = {name: [] for name in CHIPS}
+    for row in rows():
+        of_chip[row.run["topology"].split(":")[0]] += [row] * (row.run["use"] == "fit")
+
+    def nearest(name: str, attention: float) -> tuple[float, float]:
+        """The least error of a chip, and the share of products that has it."""
+        return min((sum(_error(r, name, p, attention) for r in of_chip[name]), p) for p in _TWENTIETHS)
+
+    tpus = [name for name, chip in CHIPS.items() if chip.torus]
+    attention = min(_TWENTIETHS, key=lambda share: sum(nearest(name, share)[0] for name in tpus))
+    chosen = {name: attention if name in tpus else chip.attention_share for name, chip in CHIPS.items()}
+    return {name: (nearest(name, share)[1], share) for name, share in chosen.items()}
+
+
+def _error(row: Row, name: str, products: float, attention: float) -> float:
+    """The squared logarithm of a run's error with other shares."""
+    chip, parts = CHIPS[name], row.time.parts
+    rest = sum(parts.values()) - parts["products"] - parts["attention"]
+    arithmetic = parts["products"] * chip.product_share / products
+    seconds = arithmetic + parts["attention"] * chip.attention_share / attention + rest
+    return math.log(max(seconds, row.time.least) / row.seconds) ** 2
+
+
 def main() -> None:
+    if sys.argv[1:] == ["--fit"]:
+        for name, (products, attention) in fit().items():
+            print(f"{name}: product_share={products}, attention_share={attention}")
+        return
     print("| | model | pod, mesh | tokens | computed again | published | forecast | error | MFU | its range | source |")
     print("| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |")
     for row in sorted(rows(), key=lambda row: row.run["use"] == "other"):

@@ -115,8 +115,8 @@ def _row(plan: dict) -> str:
     return (
         f"| {model} | {plan['topology']} ({plan['chips']}) | {mesh} | {length:,} x {rows} "
         f"| {(memory['parameters'] + memory['moments']) / gib:.2f} GiB | {memory['peak'] / gib:.1f} of "
-        f"{memory['available'] / gib:.0f} GiB | {plan['least_seconds']:.2f} s, {plan['bound']} | {plan['seconds']:.2f} s "
-        f"| {plan['mfu']:.0%} to {plan['most_mfu']:.0%} |"
+        f"{memory['available'] / gib:.0f} GiB | {plan['least_seconds']:.2f} s, {plan['bound']} "
+        f"| {plan['seconds']:.2f} s | {plan['mfu']:.0%} to {plan['most_mfu']:.0%} |"
     )
 
 

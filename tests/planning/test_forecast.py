@@ -4,7 +4,8 @@ import collections
 
 import pytest
 
-from benchmarks.forecast import rows
+from benchmarks.forecast import fit, rows
+from o1p_jax.config.chips import CHIPS
 
 pytestmark = pytest.mark.core
 ROWS = rows()
@@ -18,6 +19,10 @@ def test_a_forecast_is_within_a_fifth(row):
         assert -0.55 < row.error < 0.2
     else:
         assert abs(row.error) < 0.2
+
+
+def test_the_shares_are_those_that_fit():
+    assert fit() == {name: (chip.product_share, chip.attention_share) for name, chip in CHIPS.items()}
 
 
 def test_most_rows_were_not_fitted():

@@ -62,9 +62,10 @@ US; GPU prices differ too much between sellers to stand here.
 
 Shares of products, and of attention on TPUs (one number for all of them): fitted to eight published runs, to a
 twentieth (`python benchmarks/forecast.py --fit`). Attention on an H100: cuDNN's 600 TFLOP/s forward and 518 backward at
-head size 128 and 8,192 tokens (arXiv 2407.08608, figures 5 and 6) are .54 of the peak together; half of it, since
-training has shorter texts as well. float32: six bfloat16 products on a TPU (jax.lax.Precision.HIGHEST), the data
-sheet's 67 TFLOP/s on an H100. Launches: 80 short kernels in 260 microseconds (cuda.juliagpu.org/dev/usage/graphs).
+head size 128 and 8,192 tokens (arXiv 2407.08608, figures 5 and 6) are .54 of the peak together; taken as half the
+peak, since training has shorter texts as well. float32: six bfloat16 products on a TPU (jax.lax.Precision.HIGHEST), the
+data sheet's 67 TFLOP/s on an H100. Launches: 80 short kernels in 260 microseconds
+(cuda.juliagpu.org/dev/usage/graphs).
 """
 
 

@@ -32,7 +32,7 @@ from o1p_jax.models.families import read_config
 from o1p_jax.models.hf.hub import load_config, resolve_model
 from o1p_jax.models.sizes import model_sizes
 from o1p_jax.planning.estimate import planned_time
-from o1p_jax.planning.hlo import Collective, collectives, loop_kernels
+from o1p_jax.planning.hlo import Collective, collectives, open_loops
 from o1p_jax.planning.job_cost import JobCost, job_cost
 from o1p_jax.planning.lengths import planned_lengths
 from o1p_jax.planning.step_time import StepTime
@@ -154,7 +154,7 @@ def plan(
     for_all = [c._replace(times=round(c.times * microbatches), bytes=round(c.bytes * microbatches)) for c in sent]
     estimate = planned_time(
         cfg, model, topology, shape, steps, sent=for_all, device_state=memory.parameters + memory.moments,
-        kernels=loop_kernels(text),
+        loops=open_loops(text),
     )  # fmt: skip
     return PodPlan(
         model=cfg.model, topology=str(topology), chips=topology.chips, mesh=shape, parameters=model_sizes(model).total,

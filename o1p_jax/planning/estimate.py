@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from o1p_jax.config.chips import Topology
 from o1p_jax.config.tree import ComputeConfig, RunConfig
 from o1p_jax.models.config import DecoderConfig
+from o1p_jax.models.experts import MOST_ROWS
 from o1p_jax.models.sizes import model_sizes
-from o1p_jax.planning.hlo import Collective
+from o1p_jax.planning.hlo import Collective, OpenLoop
 from o1p_jax.planning.roofline import (
     PACKED,
     RECOMPUTED,
@@ -26,12 +27,12 @@ from o1p_jax.training.packing import Steps
 
 def planned_time(
     cfg: RunConfig, model: DecoderConfig, topology: Topology, mesh: Mapping[str, int], steps: Steps, *,
-    sent: Iterable[Collective], device_state: float, kernels: int,
+    sent: Iterable[Collective], device_state: float, loops: Iterable[OpenLoop],
 ) -> StepTime:  # fmt: skip
     """Returns the time of the run's mean step.
 
-    `sent` is what a step sends, and `device_state` the bytes of a device's parameters and moments. `kernels` are those
-    of the compiled microbatch, which is the largest, in loops over tiles of one turn each, see `loop_kernels`.
+    `sent` is what a step sends, and `device_state` the bytes of a device's parameters and moments. `loops` are the open
+    ones of the compiled microbatch, which is the largest.
     """
     count, compute = len(steps.packed), cfg.compute
     taken = [
@@ -46,9 +47,11 @@ def planned_time(
     length = mean_length(steps.lengths)
     row_length = sum(shape.length for shape in taken) / len(taken)
     tokens, compiled = steps.tokens / count, max(steps.shapes, key=lambda shape: shape.slots)
-    launches = kernels and kernels * len(taken) / count * row_length / compiled.length * (
-        mean_reach(model, steps.lengths, kernel)
-    )
+    turns = {  # of a loop in the compiled microbatch, by the loops around it: microbatches, layers, tiles of queries
+        2: _expert_turns(model, compiled.slots / topology.devices * mesh["tensor"], mesh["expert"]),
+        3: mean_reach(model, steps.lengths, kernel),
+    }
+    launches = sum(loop.kernels * loop.entered * turns.get(loop.depth, 1) for loop in loops)
     return step_time(
         topology,
         mesh,
@@ -59,7 +62,7 @@ def planned_time(
             compute,
         ),
         sent=sent,
-        launches=launches,
+        launches=launches * len(taken) / count * row_length / compiled.length,
         slowest=slowest_part(length if kernel.by_text else row_length, row_length, mesh["context"]),
         float32=compute.dtype == "float32",
     )  # fmt: skip
@@ -93,6 +96,17 @@ def formula_time(
 def kernel_of(topology: Topology) -> Kernel:
     """Returns the run's attention on these chips."""
     return SPLASH if topology.chip.torus else PACKED
+
+
+def _expert_turns(model: DecoderConfig, tokens: float, parts: int) -> float:
+    """Turns of the loop over tiles of rows that go to a device's experts, which `parts` devices share out.
+
+    The last tile of each expert is half empty on average.
+    """
+    if model.experts is None:
+        return 1
+    rows = tokens * parts * model.experts.per_token / model.experts.count  # an expert's
+    return model.experts.count / parts * (rows / min(rows, MOST_ROWS) + 0.5)
 
 
 def mean_length(lengths: list[int]) -> int:

@@ -37,6 +37,17 @@ class Collective(NamedTuple):
     """Bytes that each device receives in a step, one way."""
 
 
+class OpenLoop(NamedTuple):
+    """A loop whose number of turns depends on data, and that holds no other loop."""
+
+    kernels: int
+    """Kernels that a GPU begins each turn, the loop's condition among them."""
+    entered: int
+    """How often the loop begins in a step."""
+    depth: int
+    """The number of loops around it."""
+
+
 class _Line(NamedTuple):
     """A collective as one line of the program's text has it."""
 
@@ -75,21 +86,23 @@ def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
     )
 
 
-def loop_kernels(text: str) -> int:
-    """Returns how many kernels a GPU begins in the loops whose number of turns depends on data, were each one turn.
+def open_loops(text: str) -> list[OpenLoop]:
+    """Returns the innermost of the loops whose number of turns depends on data.
 
-    Only the innermost loops count, attention's over the tiles of keys; such a loop runs as often as it is entered, and
-    its condition is a kernel more. Where attention is one kernel there are none.
+    These run over attention's tiles of keys, and over tiles of rows that go to experts, where no kernel of its own
+    serves.
     """
     computations = _computations(text)
-    times = _times(computations, next(name for name, (entry, _) in computations.items() if entry))
-    loops = [match for _, lines in computations.values() for line in lines if (match := _open_loop(line))]
-    bodies = [computations[loop[2]][1] for loop in loops]
-    return sum(
-        times[loop[2]] * (1 + sum(map(bool, map(_KERNEL.search, body))))
-        for loop, body in zip(loops, bodies, strict=True)
-        if not any(map(_WHILE.search, body))
-    )
+    entry = next(name for name, (begins, _) in computations.items() if begins)
+    times, depths = _times(computations, entry), _depths(computations, entry)
+    found = []
+    for name, (_, lines) in computations.items():
+        for loop in filter(None, map(_open_loop, lines)):
+            body = computations[loop[2]][1]
+            if times[name] and not any(map(_WHILE.search, body)):
+                kernels = 1 + sum(map(bool, map(_KERNEL.search, body)))
+                found.append(OpenLoop(kernels=kernels, entered=times[name], depth=depths[name]))
+    return found
 
 
 def _open_loop(line: str) -> re.Match[str] | None:
@@ -127,6 +140,25 @@ def _times(computations: Mapping[str, tuple[bool, list[str]]], entry: str) -> di
 
     visit(entry, 1)
     return times
+
+
+def _depths(computations: Mapping[str, tuple[bool, list[str]]], entry: str) -> dict[str, int]:
+    """In how many loops each computation lies."""
+    depths: dict[str, int] = {}
+
+    def visit(name: str, depth: int) -> None:
+        if name not in computations or depths.get(name, -1) >= depth:
+            return
+        depths[name] = depth
+        for line in computations[name][1]:
+            if loop := _WHILE.search(line):
+                visit(loop[2], depth + 1)
+                continue
+            for match in _CALLED.finditer(line):
+                visit(match[1].strip().lstrip("%"), depth)
+
+    visit(entry, 0)
+    return depths
 
 
 def _trips(computations: Mapping[str, tuple[bool, list[str]]], condition: str, line: str) -> int:

@@ -8,6 +8,7 @@ from o1p_jax.config.tree import BatchConfig, ComputeConfig, RunConfig
 from o1p_jax.models.sizes import model_sizes
 from o1p_jax.planning.compile import model_config
 from o1p_jax.planning.estimate import formula_time, mean_length, planned_time, slowest_part
+from o1p_jax.planning.hlo import OpenLoop
 from o1p_jax.planning.roofline import sent_bytes
 from o1p_jax.training.packing import make_steps
 from o1p_jax.training.shapes import Room
@@ -21,12 +22,12 @@ MODEL = model_config(CFG)
 MESH = parse_mesh("fsdp:8")
 
 
-def planned(topology, lengths=(8192,) * 8, kernels=0, cfg=CFG):
+def planned(topology, lengths=(8192,) * 8, loops=(), cfg=CFG):
     steps = make_steps(list(lengths), cfg.batch, 1, 0, Room(devices=8, parts=1, tokens=8192, row_length=8192))
     sent = sent_bytes(MODEL, 8192, 1, MESH, cfg.compute)
     state = 12 * model_sizes(MODEL).total / 8
     return planned_time(
-        cfg, MODEL, Topology.parse(topology), MESH, steps, sent=sent, device_state=state, kernels=kernels
+        cfg, MODEL, Topology.parse(topology), MESH, steps, sent=sent, device_state=state, loops=loops
     )  # fmt: skip
 
 
@@ -48,10 +49,25 @@ def test_empty_slots_cost_products_and_no_attention_of_texts():
 
 def test_loops_over_tiles_show_on_gpus():
     """28 layers x 64 tiles of queries x 13 kernels x 3 passes, each for 65 / 2 tiles of keys, 3.3 microseconds each."""
-    found = planned("h100:1x8", kernels=28 * 64 * 13 * 3)
+    found = planned("h100:1x8", loops=[OpenLoop(kernels=13, entered=28 * 64, depth=3)] * 3)
     shown = 28 * 64 * 13 * 3 * 65 / 2 * 3.3e-6
     assert found.parts["launches"] + found.parts["attention"] == pytest.approx(shown)
     assert found.mfu < 0.2 < planned("h100:1x8").mfu
+
+
+def test_loops_over_experts_rows_show_on_gpus():
+    """48 layers x 9 loops of 6 kernels; 512 rows come to each of a device's 16 experts: 1.5 tiles a loop and expert."""
+    mixture = model_config(dataclasses.replace(CFG, model="Qwen/Qwen3-30B-A3B"))
+    steps = make_steps([8192] * 8, CFG.batch, 1, 0, Room(devices=8, parts=1, tokens=8192, row_length=8192))
+    mesh = parse_mesh("fsdp:1,expert:8")
+    loops = [OpenLoop(kernels=6, entered=48, depth=2)] * 9
+
+    def time(loops):
+        pod = Topology.parse("h100:1x8")
+        return planned_time(CFG, mixture, pod, mesh, steps, sent=[], device_state=0, loops=loops)
+
+    shown = 48 * 9 * 6 * 16 * (8192 * 8 * 8 / 128 / 512 + 0.5) * 3.3e-6
+    assert time(loops).parts["launches"] == pytest.approx(shown - time([]).parts["attention"])
 
 
 def test_float32_takes_longer():

@@ -6,7 +6,7 @@ from jax.sharding import PartitionSpec as P
 from tiny_trainer import SHAPE, TINY, Trainer, one_step
 
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.planning.hlo import Collective, collectives, loop_kernels
+from o1p_jax.planning.hlo import Collective, OpenLoop, collectives, open_loops
 
 pytestmark = pytest.mark.core
 MESH = {"replica": 1, "fsdp": 4, "expert": 1, "context": 1, "tensor": 2}
@@ -111,9 +111,9 @@ ENTRY %main (x: f32[8]) -> f32[8] {
 
 
 def test_kernels_of_loops_over_tiles():
-    assert loop_kernels(OPEN) == 28 * 3  # two fusions and the condition, in each layer
+    assert open_loops(OPEN) == [OpenLoop(kernels=3, entered=28, depth=2)]  # two fusions and the condition
     known = OPEN.replace("body=%tile", 'body=%tile, backend_config={"known_trip_count":{"n":"4"}}')
-    assert loop_kernels(known) == 0
+    assert open_loops(known) == []
 
 
 def test_what_a_compiled_program_sends():

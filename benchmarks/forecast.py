@@ -62,6 +62,7 @@ def _row(run: dict[str, Any], model: DecoderConfig) -> Row:
     time = formula_time(
         compute, model, topology, parse_mesh(run["mesh"], topology.devices), slots=slots, span=run["length"],
         microbatches=run["microbatches"], recomputed=run["recomputed"], kernel=kernel,
+        balanced=True,
     )  # fmt: skip
     if "seconds" in run:
         return Row(run, run["seconds"], time)

@@ -71,10 +71,12 @@ def planned_time(
 def formula_time(
     compute: ComputeConfig, model: DecoderConfig, topology: Topology, mesh: Mapping[str, int], *, slots: float,
     span: int, microbatches: float = 1, recomputed: Collection[str] | None = None, kernel: Kernel | None = None,
+    balanced: bool = False,
 ) -> StepTime:  # fmt: skip
     """Returns the time of a step of `slots` token slots in rows of one text of `span` tokens each, all of them filled.
 
-    `recomputed` and `kernel` are the run's own where they are left out.
+    `recomputed` and `kernel` are the run's own where they are left out; `balanced` says that the parts of a split row
+    have as much attention each, which the run's own have not.
     """
     tokens = slots / topology.devices * mesh["tensor"]
     state = 12 * model_sizes(model).total / (mesh["fsdp"] * mesh["expert"] * mesh["tensor"])
@@ -88,7 +90,7 @@ def formula_time(
         model_flops=step_flops(model, slots, span, compute.trainable_layers),
         moved=memory_bytes(model, state, tokens, microbatches, mesh, compute),
         sent=sent_bytes(model, tokens, microbatches, mesh, compute),
-        slowest=slowest_part(span, span, mesh["context"]),
+        slowest=1.0 if balanced else slowest_part(span, span, mesh["context"]),
         float32=compute.dtype == "float32",
     )
 

@@ -118,10 +118,8 @@ def memory_bytes(
     about 16 times their width a pass, and parameters, moments and gradients (`device_state` bytes of float32 parameters
     and moments) are read once and written once. `tokens` are those of the devices along "tensor" together.
     """
-    sizes, tensor = model_sizes(model), mesh["tensor"]
-    held = sizes.total - sizes.experts * (1 - 1 / mesh["expert"])
-    passes, itemsize = _passes(compute), _itemsize(compute)
-    weights = passes * microbatches * held * itemsize / tensor
+    passes, itemsize, tensor = _passes(compute), _itemsize(compute), mesh["tensor"]
+    weights = passes * microbatches * _held(model, mesh) * itemsize / tensor
     activations = passes * 16 * tokens * model.layers * model.hidden_size * itemsize / tensor
     return weights + activations + 2.67 * device_state
 
@@ -138,15 +136,20 @@ def sent_bytes(
     passes, itemsize, tensor = _passes(compute), _itemsize(compute), mesh["tensor"]
     width = itemsize * model.hidden_size
     cached = 2 * itemsize * model.kv_heads * model.head_dim / tensor
-    total = model_sizes(model).total
     sent = {
-        "fsdp": passes * microbatches * itemsize * total / tensor,
+        "fsdp": passes * microbatches * itemsize * _held(model, mesh) / tensor,
         "tensor": passes * 4 * model.layers * tokens * width,
         "context": passes * model.layers * tokens * mesh["context"] * cached,
         "expert": passes * 2 * model.layers * tokens * mesh["expert"] * width,
-        "replica": 2 * 4 * total / (mesh["fsdp"] * mesh["expert"] * tensor),
+        "replica": 2 * 4 * model_sizes(model).total / (mesh["fsdp"] * mesh["expert"] * tensor),
     }
     return [Collective("all-gather", axis, 1, round(n)) for axis, n in sent.items() if mesh[axis] > 1]
+
+
+def _held(model: DecoderConfig, mesh: Mapping[str, int]) -> float:
+    """Parameters of the layers that a device needs, all but other devices' experts."""
+    sizes = model_sizes(model)
+    return sizes.total - sizes.experts * (1 - 1 / mesh["expert"])
 
 
 def _layer(model: DecoderConfig) -> dict[str, float]:

@@ -3,6 +3,8 @@
 import itertools
 from collections.abc import Collection, Iterable, Mapping
 
+import numpy as np
+
 from o1p_jax.config.chips import Topology
 from o1p_jax.config.tree import ComputeConfig, RunConfig
 from o1p_jax.models.config import DecoderConfig
@@ -63,7 +65,8 @@ def planned_time(
         ),
         sent=sent,
         launches=launches * len(taken) / count * row_length / compiled.length,
-        slowest=slowest_part(length if kernel.by_text else row_length, row_length, mesh["context"]),
+        slowest=(uneven(steps) if kernel.by_text else 1.0)
+        * slowest_part(length if kernel.by_text else row_length, row_length, mesh["context"]),
         float32=compute.dtype == "float32",
     )  # fmt: skip
 
@@ -114,6 +117,19 @@ def _expert_turns(model: DecoderConfig, tokens: float, parts: int) -> float:
 def mean_length(lengths: list[int]) -> int:
     """Returns the length of texts that have as much attention a token as texts of these lengths."""
     return round(sum(n * n for n in lengths) / sum(lengths))
+
+
+def uneven(steps: Steps) -> float:
+    """Returns the attention of the devices that have the most in each microbatch, as a multiple of the devices' mean.
+
+    Attention goes by the texts' squared lengths.
+    """
+    mean = most = 0.0
+    for rows in (rows for step in steps.packed for of_shape in step for rows in of_shape):
+        work = np.array([sum(steps.lengths[i] ** 2 for i in row) for row in rows], float)
+        by_device = work.reshape(steps.packer.devices, -1).sum(axis=1)
+        mean, most = mean + by_device.mean(), most + by_device.max()
+    return float(most / mean)
 
 
 def slowest_part(span: float, row_length: float, parts: int) -> float:

@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,7 +8,7 @@ from o1p_jax.config.mesh import parse_mesh
 from o1p_jax.config.tree import BatchConfig, ComputeConfig, RunConfig
 from o1p_jax.models.sizes import model_sizes
 from o1p_jax.planning.compile import model_config
-from o1p_jax.planning.estimate import formula_time, mean_length, planned_time, slowest_part
+from o1p_jax.planning.estimate import formula_time, mean_length, planned_time, slowest_part, uneven
 from o1p_jax.planning.hlo import OpenLoop
 from o1p_jax.planning.roofline import sent_bytes
 from o1p_jax.training.packing import make_steps
@@ -39,10 +40,20 @@ def test_a_planned_step_and_the_formula_agree_where_rows_are_full(topology):
     assert found.mfu == pytest.approx(by_formula.mfu) and 0.3 < found.mfu < found.most_mfu < 0.8
 
 
-def test_empty_slots_cost_products_and_no_attention_of_texts():
+def test_all_devices_wait_for_the_one_with_the_longest_text():
+    packed, lengths = [[[[[0], [1, 2]]]]], [8192, 4096, 4096]
+    steps = SimpleNamespace(packed=packed, lengths=lengths, packer=SimpleNamespace(devices=2))
+    assert uneven(steps) == pytest.approx(4 / 3)
+    whole, parts = planned("h100:1x8"), planned("h100:1x8", [8192] + [4096] * 14)
+    assert parts.parts["products"] == pytest.approx(whole.parts["products"])
+    assert parts.parts["attention"] == pytest.approx(whole.parts["attention"])
+    assert parts.mfu < whole.mfu
+
+
+def test_empty_slots_cost_products():
     full, half = planned("h100:1x8"), planned("h100:1x8", (8192,) * 4)
     assert half.parts["products"] == pytest.approx(full.parts["products"])
-    assert half.parts["attention"] == pytest.approx(full.parts["attention"] / 2)
+    assert half.parts["attention"] == pytest.approx(full.parts["attention"])  # of the devices that have some
     assert half.mfu < 0.6 * full.mfu
     assert planned("v5p:2x2x2", (8192,) * 4).parts["attention"] == planned("v5p:2x2x2").parts["attention"]
 

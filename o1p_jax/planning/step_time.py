@@ -64,9 +64,9 @@ def step_time(
 ) -> StepTime:  # fmt: skip
     """Returns the time of a step that computes `operations` on all devices together.
 
-    A device moves `moved` bytes to and from its memory and computes attention in `launches` short kernels, where it
-    does; the device that has the most attention has `slowest` times the mean of it. `float32` says that products are
-    float32.
+    A device moves `moved` bytes to and from its memory, and begins `launches` short kernels one after the other, mostly
+    attention's: what these take longer than attention itself shows. The device that has the most attention has
+    `slowest` times the mean of it. `float32` says that products are float32.
     """
     chip = topology.chip
     rate = topology.chips * chip.flops * (chip.float32_share if float32 else 1)

@@ -9,10 +9,9 @@ The pool tells the embedded default's own lengths; the other sets are lognormal 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from o1p_jax.config.training import BatchConfig
 from o1p_jax.data.pool import Pool
+from o1p_jax.planning.estimate import uneven
 from o1p_jax.planning.lengths import drawn, pool_lengths
 from o1p_jax.runtime.entry import main
 from o1p_jax.stages import cli
@@ -68,7 +67,7 @@ def command(argv: list[str]) -> None:
         shapes = ", ".join(f"{shape.rows} x {shape.length:,}" for shape in steps.shapes)
         print(
             f"| {case.name} | {case.mesh} | {shapes} | {microbatches:.1f} | {steps.fill:.1%} "
-            f"| {_before(case, lengths, steps):.1%} | {_balance(lengths, steps):.0%} |",
+            f"| {_before(case, lengths, steps):.1%} | {1 / uneven(steps):.0%} |",
             flush=True,
         )
 
@@ -81,16 +80,6 @@ def _before(case: Case, lengths: list[int], steps: Steps) -> float:
         rows, _ = best_fit(lengths, order, [case.old_length] * len(order))
         slots += -(-sum(map(bool, rows)) // case.old_rows) * case.old_rows * case.old_length
     return steps.tokens / slots
-
-
-def _balance(lengths: list[int], steps: Steps) -> float:
-    """The devices' mean attention, by squared lengths, as a share of that of the device with the most."""
-    mean = most = 0.0
-    for rows in (rows for step in steps.packed for of_shape in step for rows in of_shape):
-        work = np.array([sum(lengths[i] ** 2 for i in row) for row in rows], float)
-        by_device = work.reshape(steps.packer.devices, -1).sum(axis=1)
-        mean, most = mean + by_device.mean(), most + by_device.max()
-    return mean / most
 
 
 if __name__ == "__main__":

@@ -102,8 +102,8 @@ def command(argv: list[str]) -> None:
                 if done.returncode:
                     print(f"{file.name}: {done.stderr.splitlines()[-1]}", file=sys.stderr)
             bar.advance()
-    print("| model | pod | mesh | tokens a row x rows | parameters and moments | peak | roofline | MFU |")
-    print("| --- | --- | --- | --- | ---: | ---: | --- | ---: |")
+    print("| model | pod | mesh | tokens a row x rows | parameters and moments | peak | at best | forecast | MFU |")
+    print("| --- | --- | --- | --- | ---: | ---: | --- | ---: | ---: |")
     for file in sorted(folder.glob("*.json")):
         print(_row(json.loads(file.read_text())))
 
@@ -115,8 +115,8 @@ def _row(plan: dict) -> str:
     return (
         f"| {model} | {plan['topology']} ({plan['chips']}) | {mesh} | {length:,} x {rows} "
         f"| {(memory['parameters'] + memory['moments']) / gib:.2f} GiB | {memory['peak'] / gib:.1f} of "
-        f"{memory['available'] / gib:.0f} GiB | {plan['step_seconds']:.2f} s, {plan['bound']} | {plan['mfu']:.0%} "
-        f"({plan['mfu_without_overlap']:.0%}) |"
+        f"{memory['available'] / gib:.0f} GiB | {plan['least_seconds']:.2f} s, {plan['bound']} "
+        f"| {plan['seconds']:.2f} s | {plan['mfu']:.0%} to {plan['most_mfu']:.0%} |"
     )
 
 

@@ -27,6 +27,14 @@ class Chip:
     devices: int = 1
     cores: int = 1
     """The number of cores of a chip; names such as v5p-64 count cores."""
+    product_share: float
+    """Share of `flops` that products with weights reach in a training step."""
+    attention_share: float
+    """Share of `flops` that attention's kernel reaches, over the tiles that it computes."""
+    float32_share: float
+    """Share of `flops` that products of float32 reach at best, without rounding their factors."""
+    launch: float = 0.0
+    """Seconds from one short kernel to the next; 0 where a device runs a whole step by itself."""
     usable: float = 1.0
     """Share of the memory that JAX takes; on a GPU, XLA_PYTHON_CLIENT_MEM_FRACTION."""
     price: float | None = None
@@ -35,21 +43,29 @@ class Chip:
 
 CHIPS = {
     "v5e": Chip(flops=197e12, memory=16 * GIB, memory_bandwidth=819e9, link_bandwidth=50e9, torus=2,
-                price=1.2),
+                product_share=0.95, attention_share=0.3, float32_share=1 / 6, price=1.2),
     "v5p": Chip(flops=459e12, memory=95 * GIB, memory_bandwidth=2765e9, link_bandwidth=100e9, torus=3,
-                cores=2, price=4.2),
+                cores=2, product_share=0.9, attention_share=0.3, float32_share=1 / 6, price=4.2),
     "v6e": Chip(flops=918e12, memory=32 * GIB, memory_bandwidth=1638e9, link_bandwidth=100e9, torus=2,
-                price=2.7),
+                product_share=0.7, attention_share=0.3, float32_share=1 / 6, price=2.7),
     "7x": Chip(flops=2307e12, memory=192 * GIB, memory_bandwidth=7380e9, link_bandwidth=100e9, torus=3,
-               devices=2, cores=2),
+               devices=2, cores=2, product_share=0.8, attention_share=0.3, float32_share=1 / 6),
     "h100": Chip(flops=989e12, memory=80e9, memory_bandwidth=3350e9, link_bandwidth=450e9,
-                 network_bandwidth=50e9, usable=0.75),
+                 network_bandwidth=50e9, product_share=0.6, attention_share=0.5, float32_share=67 / 989,
+                 launch=3.3e-6, usable=0.75),
 }  # fmt: skip
 """The chips by name.
 
 TPUs: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e,tpu7x}, where a chip's links are summed over both directions. H100
 SXM: NVIDIA's data sheet (dense), one 400 Gb/s adapter a GPU. Prices: cloud.google.com/tpu/pricing, on demand in the
 US; GPU prices differ too much between sellers to stand here.
+
+Shares of products, and of attention on TPUs (one number for all of them): fitted to eight published runs, to a
+twentieth (`python benchmarks/forecast.py --fit`). Attention on an H100: cuDNN's 600 TFLOP/s forward and 518 backward at
+head size 128 and 8,192 tokens (arXiv 2407.08608, figures 5 and 6) are .54 of the peak together; taken as half the
+peak, since training has shorter texts as well. float32: six bfloat16 products on a TPU (jax.lax.Precision.HIGHEST), the
+data sheet's 67 TFLOP/s on an H100. Launches: 80 short kernels in 260 microseconds
+(cuda.juliagpu.org/dev/usage/graphs).
 """
 
 

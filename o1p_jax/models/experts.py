@@ -22,7 +22,7 @@ from o1p_jax.models.grouped_product import grouped_product
 from o1p_jax.models.products import product
 from o1p_jax.models.remat import keep
 
-_TILES = (8, 512)
+_LEAST_ROWS, MOST_ROWS = 8, 512
 """The fewest and the most rows of a tile of `grouped_product`."""
 
 
@@ -128,8 +128,7 @@ def _own_experts(
     places_P = jnp.argsort(order_P)
     sizes_E = jnp.sum(group_P[:, None] == jnp.arange(own, dtype=group_P.dtype)[None], axis=0, dtype=jnp.int32)
     of_row_P = jnp.minimum(group_P[order_P], own - 1)
-    low, high = _TILES
-    tile = min(max(low, 1 << (-(-t * x // of) - 1).bit_length()), high)
+    tile = min(max(_LEAST_ROWS, 1 << (-(-t * x // of) - 1).bit_length()), MOST_ROWS)
 
     def of_groups(x_P_: Array, weight_E__: Array, bias_E_: Array | None) -> Array:
         out_P_ = grouped_product(x_P_, weight_E__, sizes_E, tile)

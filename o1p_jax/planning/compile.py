@@ -32,11 +32,11 @@ from o1p_jax.models.decoder import abstract_params, param_shardings
 from o1p_jax.models.families import read_config
 from o1p_jax.models.hf.hub import load_config, resolve_model
 from o1p_jax.models.sizes import model_sizes
-from o1p_jax.planning.hlo import Collective, collectives
+from o1p_jax.planning.estimate import planned_time
+from o1p_jax.planning.hlo import Collective, collectives, open_loops
 from o1p_jax.planning.job_cost import JobCost, job_cost
 from o1p_jax.planning.lengths import planned_lengths
-from o1p_jax.planning.roofline import computed_flops, memory_bytes, step_flops
-from o1p_jax.planning.step_time import StepTime, link_seconds
+from o1p_jax.planning.step_time import StepTime
 from o1p_jax.runtime.determinism import fix_bits
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
@@ -110,8 +110,8 @@ class PodPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the plan's figures for JSON."""
-        derived = {"fits": self.memory.fits, "step_seconds": self.estimate.step, "bound": self.estimate.bound}
-        derived |= {"mfu": self.estimate.mfu, "mfu_without_overlap": self.estimate.mfu_without_overlap}
+        derived = {"fits": self.memory.fits, "bound": self.estimate.bound, "least_seconds": self.estimate.least}
+        derived |= {"seconds": self.estimate.forecast, "most_mfu": self.estimate.most_mfu, "mfu": self.estimate.mfu}
         sent = [c._asdict() for c in self.collectives]
         return dataclasses.asdict(self) | {"collectives": sent} | derived
 
@@ -160,38 +160,23 @@ def plan(
 
     attention = largest_attention(cfg, model, mesh, steps)
     memory = _memory(compiled.memory_analysis(), cfg, model, topology, shape, state, steps, attention.workspace)
-    sent = collectives(compiled.as_text(), shape)
+    text = compiled.as_text()
+    sent = collectives(text, shape)
     count = len(steps.packed)
     microbatches = sum(len(of_shape) for packed in steps.packed for of_shape in packed) / count
     # Of one microbatch, the largest: what goes along "tensor" and "context" is less for the others.
     for_all = [c._replace(times=round(c.times * microbatches), bytes=round(c.bytes * microbatches)) for c in sent]
-    tokens, slots = steps.tokens / count, steps.slots / count
-    # Rows of one text each, of a length that has as much attention a token as these samples have.
-    lengths = np.array(steps.lengths)
-    length = round(float((lengths**2).sum() / lengths.sum()))
-    chip = topology.chip
-    peak = topology.chips * chip.flops
-    moved = memory_bytes(
-        model, memory.parameters + memory.moments, slots / topology.devices * shape["tensor"], microbatches, shape,
-        cfg.compute,
+    estimate = planned_time(
+        cfg, model, topology, shape, steps, sent=for_all, device_state=memory.parameters + memory.moments,
+        loops=open_loops(text),
     )  # fmt: skip
-    estimate = StepTime(
-        seconds={
-            "compute": computed_flops(model, slots, length, cfg.compute) / peak,
-            "memory": moved / (chip.memory_bandwidth / chip.devices),
-        }
-        | {f"links {axis}": s for axis, s in link_seconds(topology, for_all, shape).items()},
-        model_flops=step_flops(model, tokens, length, cfg.compute.trainable_layers),
-        peak_flops=peak,
-    )
     return PodPlan(
         model=cfg.model, topology=str(topology), chips=topology.chips, mesh=shape, parameters=model_sizes(model).total,
-        tokens=round(tokens), fill=steps.fill, shapes=steps.shapes, microbatches=microbatches, remat=cfg.compute.remat,
-        attention=attention.by,
-        compile_seconds=seconds, memory=memory, collectives=tuple(for_all), estimate=estimate,
+        tokens=round(steps.tokens / count), fill=steps.fill, shapes=steps.shapes, microbatches=microbatches,
+        remat=cfg.compute.remat, attention=attention.by, compile_seconds=seconds, memory=memory,
+        collectives=tuple(for_all), estimate=estimate,
         job=job_cost(
-            cfg, model, topology, estimate, steps.fill, problems, solution_tokens,
-            chip.price if price is None else price,
+            cfg, model, topology, estimate, problems, solution_tokens, topology.chip.price if price is None else price
         ),
     )  # fmt: skip
 
@@ -240,18 +225,22 @@ def lines(found: PodPlan) -> list[str]:
     ]
     for c in found.collectives:
         shown.append(f"  {c.kind} along {c.axis}: {c.times:,} a step, {gib(c.bytes)} GiB received a device")
-    alone = ", ".join(f"{name} {seconds:.3f}" for name, seconds in estimate.seconds.items())
+    alone, parts = (
+        ", ".join(f"{name} {n:.3f}" for name, n in seconds.items() if n)
+        for seconds in (estimate.seconds, estimate.parts)
+    )
+    shown.append(f"at best {estimate.least:.3f} s a step, bound by {estimate.bound} (seconds alone: {alone})")
     shown.append(
-        f"roofline: {estimate.step:.3f} s a step, bound by {estimate.bound} (seconds alone: {alone}); MFU "
-        f"{estimate.mfu:.0%}, without any overlap {estimate.mfu_without_overlap:.0%}"
+        f"forecast {estimate.forecast:.3f} s a step ({parts}); MFU {estimate.mfu:.0%} by the forecast, at best "
+        f"{estimate.most_mfu:.0%}"
     )
     job = found.job
     cost = "" if job.dollars is None else f", {job.dollars:,.0f} dollars"
     shown.append(
-        f"the job at best: {job.problems:,} problems, solutions of {job.solution_tokens:,} tokens: sampling "
-        f"{job.sampling / 3600:.2f} h ({job.replica_chips} chips a replica, {job.batch} rows each), reference "
-        f"{job.reference / 3600:.2f} h, training {job.training / 3600:.2f} h ({job.steps} steps); together "
-        f"{job.hours:.2f} h{cost}"
+        f"the job: {job.problems:,} problems, solutions of {job.solution_tokens:,} tokens: sampling at best "
+        f"{job.sampling / 3600:.2f} h ({job.replica_chips} chips a replica, {job.batch} rows each), by the forecast "
+        f"reference {job.reference / 3600:.2f} h and training {job.training / 3600:.2f} h ({job.steps} steps); "
+        f"together {job.hours:.2f} h{cost}"
     )
     return shown
 

@@ -1,4 +1,6 @@
-"""What a compiled program sends between devices, read from its text: by kind of collective and axis of the mesh.
+"""What a compiled program sends between devices, by kind of collective and axis of the mesh, and its short loops.
+
+Both are read from the program's text.
 
 A backend may fuse a collective, split it into a chain, or turn a gather and a matrix product into a loop of permutes.
 Links of a chain share a channel and count once; a loop's body counts as often as the loop turns.
@@ -18,6 +20,7 @@ _WHILE = re.compile(r" while\(.*?condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _COLLECTIVE = re.compile(
     r"= (\(.*?\)|\S+) (all-gather|reduce-scatter|all-reduce|all-to-all|collective-permute|ragged-all-to-all)(-start)?\("
 )
+_KERNEL = re.compile(r" (?:fusion|custom-call|copy|dot|reduce|sort|dynamic-update-slice)\(")
 _SHAPE = re.compile(r"\b(pred|[suf]\d+|bf16|f8\w*)\[([\d,]*)\]")
 _TYPE_BYTES = {"pred": 1, "bf16": 2}
 
@@ -32,6 +35,17 @@ class Collective(NamedTuple):
     """How often the collective runs in a step."""
     bytes: int
     """Bytes that each device receives in a step, one way."""
+
+
+class OpenLoop(NamedTuple):
+    """A loop whose number of turns depends on data, and that holds no other loop."""
+
+    kernels: int
+    """Kernels that a GPU begins each turn, the loop's condition among them."""
+    entered: int
+    """How often the loop begins in a step."""
+    depth: int
+    """The number of loops around it."""
 
 
 class _Line(NamedTuple):
@@ -72,6 +86,30 @@ def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
     )
 
 
+def open_loops(text: str) -> list[OpenLoop]:
+    """Returns the innermost of the loops whose number of turns depends on data.
+
+    These run over attention's tiles of keys, and over tiles of rows that go to experts, where no kernel of its own
+    serves.
+    """
+    computations = _computations(text)
+    entry = next(name for name, (begins, _) in computations.items() if begins)
+    times, depths = _times(computations, entry), _depths(computations, entry)
+    found = []
+    for name, (_, lines) in computations.items():
+        for loop in filter(None, map(_open_loop, lines)):
+            body = computations[loop[2]][1]
+            if times[name] and not any(map(_WHILE.search, body)):
+                kernels = 1 + sum(map(bool, map(_KERNEL.search, body)))
+                found.append(OpenLoop(kernels=kernels, entered=times[name], depth=depths[name]))
+    return found
+
+
+def _open_loop(line: str) -> re.Match[str] | None:
+    """The loop in a line, if its number of turns depends on data."""
+    return None if "known_trip_count" in line else _WHILE.search(line)
+
+
 def _computations(text: str) -> dict[str, tuple[bool, list[str]]]:
     """Name of a computation -> (whether the program begins there, the computation's lines)."""
     found: dict[str, tuple[bool, list[str]]] = {}
@@ -102,6 +140,25 @@ def _times(computations: Mapping[str, tuple[bool, list[str]]], entry: str) -> di
 
     visit(entry, 1)
     return times
+
+
+def _depths(computations: Mapping[str, tuple[bool, list[str]]], entry: str) -> dict[str, int]:
+    """In how many loops each computation lies."""
+    depths: dict[str, int] = {}
+
+    def visit(name: str, depth: int) -> None:
+        if name not in computations or depths.get(name, -1) >= depth:
+            return
+        depths[name] = depth
+        for line in computations[name][1]:
+            if loop := _WHILE.search(line):
+                visit(loop[2], depth + 1)
+                continue
+            for match in _CALLED.finditer(line):
+                visit(match[1].strip().lstrip("%"), depth)
+
+    visit(entry, 0)
+    return depths
 
 
 def _trips(computations: Mapping[str, tuple[bool, list[str]]], condition: str, line: str) -> int:

@@ -1,7 +1,7 @@
-"""What a whole job takes on a pod at best: sampling, reference log-probabilities and training, in hours and dollars.
+"""What a whole job takes on a pod: sampling, reference log-probabilities and training, in hours and dollars.
 
-The times are bounds from below like those of step_time.py. Sampling has a decoder's bound: every token reads the
-weights once for the whole batch, and each row's keys and values once.
+Training and reference go by the forecast of step_time.py. Sampling has a decoder's bound from below: every token reads
+the weights once for the whole batch, and each row's keys and values once.
 """
 
 import math
@@ -45,13 +45,13 @@ class JobCost:
 
 
 def job_cost(
-    cfg: RunConfig, model: DecoderConfig, topology: Topology, step_time: StepTime, fill: float, problems: int,
+    cfg: RunConfig, model: DecoderConfig, topology: Topology, step_time: StepTime, problems: int,
     solution_tokens: int, price: float | None,
 ) -> JobCost:  # fmt: skip
     """Returns the cost of a job on `problems` problems whose solutions have `solution_tokens` tokens on average.
 
-    `step_time` is the time of a step, and `fill` the share of the computed slots that hold a token. `price` is a chip's
-    hour in US dollars; None leaves the dollars out.
+    `step_time` is the time of a step. `price` is a chip's hour in US dollars; None leaves the dollars out. A forward
+    pass is taken to reach the utilisation of a step.
     """
     sampled = problems * cfg.sampling.samples_per_problem
     chips, batch, rate = sampling_rate(model, topology, solution_tokens)
@@ -59,9 +59,9 @@ def job_cost(
     replicas = topology.chips // chips
     kept = problems * cfg.method.m
     steps = -(-kept // cfg.batch.sequences) * cfg.optim.epochs
-    forward = step_flops(model, kept * solution_tokens / fill, solution_tokens) / 3
+    forward = step_flops(model, kept * solution_tokens, solution_tokens) / 3
     sampling = sampled * solution_tokens / (rate * replicas)
-    reference, training = forward / step_time.peak_flops, steps * step_time.step
+    reference, training = forward / (step_time.mfu * step_time.peak_flops), steps * step_time.forecast
     hours = (sampling + reference + training) / 3600
     return JobCost(
         problems=problems, solution_tokens=solution_tokens, replica_chips=chips, batch=batch, sampling=sampling,

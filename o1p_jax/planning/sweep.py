@@ -1,4 +1,4 @@
-"""Which mesh and rematerialisation suit a pod? Many are weighed by formula, the best are compiled."""
+"""Which mesh and rematerialisation suit a pod? Many are weighed by a forecast, the best are compiled."""
 
 import itertools
 import math
@@ -13,12 +13,9 @@ from o1p_jax.config.mesh import parse_mesh
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.devices.axes import DATA_AXES, check_divides
 from o1p_jax.models.config import DecoderConfig
-from o1p_jax.models.sizes import model_sizes
 from o1p_jax.planning.compile import PodPlan, model_config, plan, usable_memory
-from o1p_jax.planning.hlo import Collective
+from o1p_jax.planning.estimate import formula_time, mean_length
 from o1p_jax.planning.lengths import planned_lengths
-from o1p_jax.planning.roofline import computed_flops
-from o1p_jax.planning.step_time import link_seconds
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say, track
 from o1p_jax.training.memory import device_bytes
@@ -45,22 +42,22 @@ def sweep(cfg: RunConfig, topology: Topology, *, compiled: int = 6, **job: Any) 
     fitting = [p for p in found if p.memory.fits]
     if not fitting:
         raise BadInput(f"{cfg.model} on {topology}: no mesh of it fits; take more chips or shorter rows")
-    return sorted(fitting, key=lambda p: p.estimate.step / p.tokens)
+    return sorted(fitting, key=lambda p: p.estimate.forecast / p.tokens)
 
 
 def table(plans: list[PodPlan]) -> list[str]:
     """Returns the sweep's plans as lines for people."""
     shown = [
-        f"{'mesh':44}{'remat':8}{'filled':>8}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}{'without overlap':>17}"
+        f"{'mesh':44}{'remat':8}{'filled':>8}{'peak GiB':>10}{'tokens/s/chip':>15}{'MFU':>6}{'at best':>9}"
         f"{'job hours':>11}{'dollars':>10}"
     ]
     for p in plans:
         mesh = ",".join(f"{axis}:{n}" for axis, n in p.mesh.items() if n > 1)
-        rate = p.tokens / p.estimate.step / p.chips
+        rate = p.tokens / p.estimate.forecast / p.chips
         dollars = "-" if p.job.dollars is None else f"{p.job.dollars:,.0f}"
         shown.append(
             f"{mesh:44}{p.remat:8}{p.fill:>8.0%}{p.memory.peak / GIB:>10.1f}{rate:>15,.0f}"
-            f"{p.estimate.mfu:>6.0%}{p.estimate.mfu_without_overlap:>17.0%}{p.job.hours:>11.2f}{dollars:>10}"
+            f"{p.estimate.mfu:>6.0%}{p.estimate.most_mfu:>9.0%}{p.job.hours:>11.2f}{dollars:>10}"
         )
     return shown
 
@@ -70,7 +67,7 @@ class Candidate(NamedTuple):
 
     config: RunConfig
     seconds: float
-    """A token's share of a step, by formula: arithmetic, and a third of the links' time that may not hide behind it."""
+    """A token's share of a step, by a forecast that needs no compiled program."""
 
 
 def candidates(cfg: RunConfig, topology: Topology, solution_tokens: int | None = None) -> list[Candidate]:
@@ -116,17 +113,6 @@ def _seconds(cfg: RunConfig, model: DecoderConfig, topology: Topology, lengths_N
     rows = math.prod(shape[axis] for axis in DATA_AXES)
     tokens = lengths_NS.sum(axis=1)
     slots = float(np.maximum(tokens, rows * lengths_NS.max(axis=1)).mean())
-    own = slots / topology.devices * shape["tensor"]
-    passes = 3 if cfg.compute.remat == "light" else 4  # gathers before each pass and one scatter of gradients
-    cached = 2 * model.kv_heads * model.head_dim / shape["tensor"]
-    sent = {
-        "fsdp": passes * 2 * model_sizes(model).total / shape["tensor"],
-        "tensor": passes * 4 * model.layers * own * model.hidden_size * 2,
-        "context": passes * model.layers * own * shape["context"] * cached * 2,
-        "expert": passes * 2 * model.layers * own * shape["expert"] * model.hidden_size * 2,
-    }
-    moved = [Collective("all-gather", axis, 1, round(n)) for axis, n in sent.items() if shape[axis] > 1]
-    links = sum(link_seconds(topology, moved, shape).values())
-    length = round(float((lengths_NS**2).sum() / lengths_NS.sum()))
-    arithmetic = computed_flops(model, slots, length, cfg.compute)
-    return (arithmetic / (topology.chips * topology.chip.flops) + links / 3) / float(tokens.mean())
+    length = mean_length(lengths_NS.reshape(-1).tolist())
+    found = formula_time(cfg.compute, model, topology, shape, slots=slots, span=length)
+    return found.forecast / float(tokens.mean())

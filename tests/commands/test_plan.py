@@ -25,7 +25,7 @@ def test_a_sweep_heeds_the_other_flags(tmp_path, monkeypatch, capsys):
             SimpleNamespace(
                 mesh={"fsdp": 64}, tokens=64, chips=64, remat="full", fill=0.9,
                 memory=SimpleNamespace(peak=2**30, fits=True),
-                estimate=SimpleNamespace(step=1.0, mfu=0.5, mfu_without_overlap=0.4),
+                estimate=SimpleNamespace(forecast=1.0, mfu=0.4, most_mfu=0.5),
                 job=SimpleNamespace(hours=1.5, dollars=12_345.0), as_dict=lambda: {"mesh": "fsdp:64"},
             )
         ]  # fmt: skip

@@ -6,7 +6,7 @@ from jax.sharding import PartitionSpec as P
 from tiny_trainer import SHAPE, TINY, Trainer, one_step
 
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.planning.hlo import Collective, collectives
+from o1p_jax.planning.hlo import Collective, OpenLoop, collectives, open_loops
 
 pytestmark = pytest.mark.core
 MESH = {"replica": 1, "fsdp": 4, "expert": 1, "context": 1, "tensor": 2}
@@ -78,6 +78,42 @@ def test_links_of_a_chain_count_once():
     line = "%gN = f32[8,16] all-gather(%x), channel_id=7, replica_groups=[2,4]<=[4,2]T(1,0), dimensions={0}"
     chain = "\n".join(line.replace("gN", f"g{i}") for i in range(3))
     assert collectives(LOOP.replace("LINES", chain), MESH)[0].times == 28
+
+
+OPEN = """
+%near (arg: (s32[], s32[], f32[8])) -> pred[] {
+  ROOT %less = pred[] compare(%i, %end), direction=LT
+}
+
+%tile (arg: (s32[], s32[], f32[8])) -> (s32[], s32[], f32[8]) {
+  %scores = f32[8] fusion(%x), kind=kCustom, calls=%one
+  %seen = f32[8] bitcast(%scores)
+  %sum = f32[8] fusion(%seen), kind=kLoop, calls=%two
+  ROOT %out = (s32[], s32[], f32[8]) tuple(%i, %end, %sum)
+}
+
+%layer (arg: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %product = f32[8] custom-call(%x), custom_call_target="__cublas$gemm"
+  %keys = (s32[], s32[], f32[8]) while(%start), condition=%near, body=%tile
+  ROOT %out = (s32[], f32[8]) tuple(%i, %x)
+}
+
+%microbatch (arg: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %layers = (s32[], f32[8]) while(%start), condition=%c, body=%layer, backend_config={"known_trip_count":{"n":"28"}}
+  ROOT %out = (s32[], f32[8]) tuple(%i, %x)
+}
+
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %loop = (s32[], f32[8]) while(%start), condition=%near, body=%microbatch
+  ROOT %y = f32[8] get-tuple-element(%loop), index=1
+}
+"""
+
+
+def test_kernels_of_loops_over_tiles():
+    assert open_loops(OPEN) == [OpenLoop(kernels=3, entered=28, depth=2)]  # two fusions and the condition
+    known = OPEN.replace("body=%tile", 'body=%tile, backend_config={"known_trip_count":{"n":"4"}}')
+    assert open_loops(known) == []
 
 
 def test_what_a_compiled_program_sends():

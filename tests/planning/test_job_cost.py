@@ -28,12 +28,13 @@ def test_a_job():
         method=O1PrunerParams(m=2),
         batch=BatchConfig(sequences=32, row_length=17408),
     )
-    estimate = StepTime(seconds={"compute": 2.0}, model_flops=1.0, peak_flops=8 * 989e12)
-    job = job_cost(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 0.8, 5000, 8192, 3.0)
+    peak = 8 * 989e12
+    estimate = StepTime(seconds={"compute": 1.0}, parts={"products": 2.0}, model_flops=0.8 * peak, peak_flops=peak)
+    job = job_cost(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 5000, 8192, 3.0)
     _, _, rate = sampling_rate(MODEL, Topology.parse("h100:1x8"), 8192)
     assert job.sampling == pytest.approx(5000 * 16 * 8192 / (8 * rate))
     assert (job.steps, job.training) == (313, 626.0)
-    assert job.reference == pytest.approx(step_flops(MODEL, 10_000 * 8192 / 0.8, 8192) / 3 / (8 * 989e12))
+    assert job.reference == pytest.approx(step_flops(MODEL, 10_000 * 8192, 8192) / 3 / (0.4 * peak))
     assert job.dollars == pytest.approx(job.hours * 8 * 3.0) and job.hours * 3600 > job.sampling + job.training
-    without = job_cost(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 0.8, 5000, 8192, None)
+    without = job_cost(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 5000, 8192, None)
     assert without.dollars is None

@@ -19,7 +19,7 @@ from o1p_jax.methods.o1_pruner import O1PrunerParams
 def config() -> RunConfig:
     return RunConfig(
         problems=ProblemConfig(max_prompt_tokens=128),
-        sampling=SamplingConfig(samples_per_problem=8, max_tokens=384, slots=128, problems_per_shard=128),
+        sampling=SamplingConfig(samples_per_problem=8, max_tokens=384, slots=256, problems_per_shard=128),
         # Chosen on embedded:validation, see docs/decisions.md.
         method=O1PrunerParams(lam=4.5, epsilon=0.05, m=8),
         batch=BatchConfig(sequences=32, row_length=1024),

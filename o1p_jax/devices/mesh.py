@@ -20,17 +20,20 @@ from o1p_jax.config.mesh import MESH_AXES, parse_mesh
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import DATA_AXES
 from o1p_jax.devices.compiled import keep_compiled
+from o1p_jax.devices.cpu import compile_short_loops_as_vectors, keep_memory
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.place import first_platform
 from o1p_jax.runtime.progress import say
 
 
 def set_up_devices(mesh: str) -> None:
-    """Lets a CPU host show as many devices as `mesh` asks for, or this process's share of them; keeps what is compiled.
+    """Lets a CPU host show as many devices as `mesh` asks for, or this process's share of them; keeps what is compiled,
+    and sets how it is compiled for a CPU.
 
     The function must be called before anything else uses JAX's backend.
     """
     keep_compiled()
+    compile_short_loops_as_vectors()
     devices = math.prod(parse_mesh(mesh, processes.count()).values())
     jax.config.update("jax_num_cpu_devices", max(1, devices // processes.count()))
 
@@ -44,8 +47,10 @@ def make_mesh(spec: str) -> Mesh:
     devices = jax.devices()
     shape = check_mesh(spec, len(devices), devices[0].platform)
     needed = math.prod(shape)
-    if devices[0].platform == "cpu" and needed > 1:
-        say(f"mesh {spec}: {needed} simulated devices on this CPU")
+    if devices[0].platform == "cpu":
+        keep_memory()
+        if needed > 1:
+            say(f"mesh {spec}: {needed} simulated devices on this CPU")
     return mesh_of(devices[:needed], shape)
 
 

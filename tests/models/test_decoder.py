@@ -96,6 +96,7 @@ def test_gradients_equal_transformers(case, tmp_path):
 
 
 @pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mesh", "switches"),
     [

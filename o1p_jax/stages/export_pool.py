@@ -65,6 +65,10 @@ def export_pool(path: Path | None, out: Path, run: Path | None = None, grades: s
         path = pool_path(replace(load_saved(run / CONFIG)[0], run=str(run)))  # the folder may have been moved
     pool = Pool(path)
     check_apart("out", out, path, "the pool")
+    if run is not None and (run / CONFIG).exists():
+        model = load_saved(run / CONFIG)[0].model
+        if Path(model).is_dir():
+            check_apart("out", out, Path(model), f"model={model}")
     if missing := len(pool.samples.missing_shards()):
         raise BadInput(f"pool={path}: {missing} of {pool.samples.shards} shards are not sampled yet; sample them first")
     weights = None if run is None else _weights(pool, run)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from made_pools import EXPORTED, bring, contents, launch, rows, run_config, write
 from small_job import SMALL
 
+from o1p_jax.config.saved import CONFIG, save_config
 from o1p_jax.config.tree import GradingConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.runtime.errors import BadInput
@@ -123,6 +124,15 @@ def test_exports_that_can_not_be_made(imported, tmp_path):
     with pytest.raises(BadInput, match="1 of 3 shards are not sampled yet"):
         export_pool(other.path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_does_not_go_into_the_runs_model(imported, tmp_path):
+    run, model = graded(imported, tmp_path / "run"), tmp_path / "model"
+    model.mkdir()
+    save_config(run / CONFIG, run_config(imported, model=str(model)), None)
+    with pytest.raises(BadInput, match=r"out=.*: is, holds or lies in model="):
+        export_pool(imported.path, model / "x", run)
+    assert not list(model.iterdir())
 
 
 def test_paths_of_the_machine_do_not_go_out(tmp_path):

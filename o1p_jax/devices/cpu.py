@@ -12,7 +12,8 @@ def compile_short_loops_as_vectors() -> None:
     """Sets, before JAX's backend is used, how XLA compiles for a CPU; XLA_FLAGS of xla_backend_extra_options win.
 
     LLVM unrolls short loops before it looks for vectors: a copy of a head's 32 numbers becomes 32 loads and stores, and
-    copying keys and values is the largest part of the embedded sampler's work. Only XLA's CPU compiler reads the option.
+    copying keys and values is the largest part of the embedded sampler's work. XLA's CPU compiler alone reads the
+    option.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_backend_extra_options" not in flags:

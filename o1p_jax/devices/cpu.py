@@ -20,6 +20,11 @@ def compile_short_loops_as_vectors() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options=xla_cpu_disable_loop_unrolling=true".strip()
 
 
+def cores() -> int:
+    """Returns the number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def keep_memory() -> None:
     """Lets this process keep the memory that it has had once, where the C library is glibc.
 

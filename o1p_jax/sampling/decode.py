@@ -1,9 +1,9 @@
-"""What the embedded sampler runs on the devices: it fills prompts in, decodes a few tokens, and moves rows.
+"""What the embedded sampler runs on the devices: it fills prompts in, copies their rows, and decodes a few tokens.
 
 Every data-parallel device works on rows (slots) of its own through `jax.shard_map`; the mesh axis "tensor" is left to
 the compiler. Keys and values lie in two places: a large cache that a call of `decode` only reads, and a buffer of the
 call's own tokens, which is written to the cache once at the call's end. Rows are read in groups, each only as far as
-the group's longest row: the host keeps rows of like length together (`reorder`).
+the group's longest row: the host names the slots in such an order that rows of like length are together.
 
 Legend: B rows, N layers, G key-value heads, R query heads a key-value head, H = G*R, K head size, S cached positions, T
 = STEPS tokens of a call, P prompt tokens, D devices, V vocabulary.
@@ -54,7 +54,7 @@ class Layout:
     mesh: Mesh
     dtype: DTypeLike
     group: int
-    """Number of rows that are read to a common length; divides the number of rows of a device."""
+    """Number of rows that are read to a common length; divides the number of rows that a device decodes."""
 
     def on_rows(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
         """The function `f`, run by every data-parallel device on its own rows."""
@@ -146,18 +146,19 @@ def decode(
     lengths_B: Int[Array, "B"],
     counts_B: Int[Array, "B"],
     keys_B2: UInt32[Array, "B 2"],
+    slots_B: Int[Array, "B"],
     draw: Draw,
     layout: Layout,
 ) -> tuple[Cache, Int[Array, "T B"]]:
     """Returns the cache and the next T tokens of every row.
 
-    `tokens_B` are the rows' last tokens, which are not yet in the cache; `lengths_B` is the number of tokens that are
-    in it (0 in an idle row, whose output means nothing). Token number c of a completion is drawn with the row's key
-    folded with c, so that a token does not depend on the rows beside its own; `counts_B` is the number of the first
-    token of this call.
+    A row's keys and values lie in the slot `slots_B` of its device, which may have more slots than rows. `tokens_B` are
+    the rows' last tokens, which are not yet in the cache; `lengths_B` is the number of tokens that are in it (0 in an
+    idle row, whose output means nothing). Token number c of a completion is drawn with the row's key folded with c, so
+    that a token does not depend on the rows beside its own; `counts_B` is the number of the first token of this call.
     """
 
-    def on_device(params, cache, tokens_B, lengths_B, counts_B, keys_B2):
+    def on_device(params, cache, tokens_B, lengths_B, counts_B, keys_B2, slots_B):
         model = nnx.merge(layout.graph, params)
         head_DV = model.head_DV().astype(layout.dtype)
         rows = tokens_B.shape[0]
@@ -171,7 +172,7 @@ def decode(
                 buffer = _append(buffer, (k_B1GK, v_B1GK), t)
                 window = window_of(model.windows, kind)
                 return _attention(
-                    q_B1HK, cache, layer, lengths_B, buffer, t, layout.group, window, model.scoring, sinks_H
+                    q_B1HK, cache, layer, slots_B, lengths_B, buffer, t, layout.group, window, model.scoring, sinks_H
                 )
 
             place_B1 = (lengths_B + t)[:, None]
@@ -184,11 +185,11 @@ def decode(
 
         buffer = Cache(*[jnp.zeros((n, rows, g, STEPS, k), layout.dtype)] * 2)
         (buffer, _), tokens_TB = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(STEPS))
-        return _write(cache, buffer, jnp.arange(rows), lengths_B, rows), tokens_TB
+        return _write(cache, buffer, slots_B, lengths_B, rows), tokens_TB
 
-    specs = (layout.of_params(params), _ROWS_SECOND, _ROWS, _ROWS, _ROWS, _ROWS)
+    specs = (layout.of_params(params), _ROWS_SECOND, *[_ROWS] * 5)
     return layout.on_rows(on_device, specs, (_ROWS_SECOND, _ROWS_SECOND))(
-        params, cache, tokens_B, lengths_B, counts_B, keys_B2
+        params, cache, tokens_B, lengths_B, counts_B, keys_B2, slots_B
     )
 
 
@@ -196,30 +197,6 @@ def decode(
 def grow(cache: Cache, capacity: int) -> Cache:
     """Returns a cache of the same rows with room for `capacity` positions."""
     return jax.tree.map(lambda a: jnp.pad(a, ((0, 0),) * 3 + ((0, capacity - a.shape[-2]), (0, 0))), cache)
-
-
-@partial(jax.jit, static_argnames="layout")
-def reorder(cache: Cache, order_B: Int[Array, "B"], layout: Layout) -> Cache:
-    """Makes row b of each device what its row order_B[b] was.
-
-    With fewer entries than rows, the other rows are dropped; with more, the new rows are copies.
-    """
-
-    def on_device(cache: Cache, order_B: Array) -> Cache:
-        def copy(b: Array, moved: Cache) -> Cache:  # row by row: a gather copies element by element on a CPU
-            return jax.tree.map(
-                lambda old, new: jax.lax.dynamic_update_slice_in_dim(
-                    new, jax.lax.dynamic_slice_in_dim(old, order_B[b], 1, axis=1), b, axis=1
-                ),
-                cache,
-                moved,
-            )
-
-        rows = order_B.shape[0]
-        empty = jax.tree.map(lambda a: jnp.zeros((a.shape[0], rows, *a.shape[2:]), a.dtype), cache)
-        return jax.lax.fori_loop(0, rows, copy, empty)
-
-    return layout.on_rows(on_device, (_ROWS_SECOND, _ROWS), _ROWS_SECOND)(cache, order_B)
 
 
 def bucket(n: int) -> int:
@@ -242,6 +219,7 @@ def _attention(
     q_B1HK: Array,
     cache: Cache,
     layer: Array,
+    slots_B: Array,
     lengths_B: Array,
     buffer: Cache,
     t: Array,
@@ -266,11 +244,15 @@ def _attention(
     ages_T = t - jnp.arange(buffer.k_NBGSK.shape[-2])
     in_buffer_T = (ages_T >= 0) & (ages_T < window)
 
-    def to_length(size: int, first: Array, q_BGRK: Array, k_BGTK: Array, v_BGTK: Array) -> Array:
-        lengths = jax.lax.dynamic_slice_in_dim(lengths_B, first, group)
-        at = (layer, first, 0, 0, 0)
-        k_BGSK, v_BGSK = (jax.lax.dynamic_slice(a, at, (1, group, g, size, k))[0] for a in cache)
-        places_BS, ends_B1 = jnp.arange(size)[None], lengths[:, None]
+    def to_length(size: int, slots_B: Array, lengths_B: Array, q_BGRK: Array, k_BGTK: Array, v_BGTK: Array) -> Array:
+        def first_positions(a_NBGSK: Array) -> Array:
+            def of_row(slot: Array) -> Array:
+                return jax.lax.dynamic_slice(a_NBGSK, (layer, slot, 0, 0, 0), (1, 1, g, size, k))[0, 0]
+
+            return jax.vmap(of_row)(slots_B)
+
+        k_BGSK, v_BGSK = map(first_positions, cache)
+        places_BS, ends_B1 = jnp.arange(size)[None], lengths_B[:, None]
         cached_BS = (places_BS < ends_B1) & (places_BS > ends_B1 + t - window)
         scores = [
             score(q_BGRK, k_BGSK, cached_BS[:, None, None]),
@@ -284,16 +266,16 @@ def _attention(
         return jnp.einsum("BGRS,BGSK->BGRK", in_cache, v_BGSK) + jnp.einsum("BGRT,BGTK->BGRK", in_buffer, v_BGTK)
 
     def of_group(inputs: tuple[Array, ...]) -> Array:
-        first, which, *arrays = inputs
-        return jax.lax.switch(which, [partial(to_length, size) for size in sizes], first, *arrays)
+        which, *arrays = inputs
+        return jax.lax.switch(which, [partial(to_length, size) for size in sizes], *arrays)
 
     def split(a: Array) -> Array:
         return a.reshape(b // group, group, *a.shape[1:])
 
     longest = jnp.max(split(lengths_B), axis=1)
     which = jnp.searchsorted(jnp.asarray(sizes), longest)
-    arrays = (q_B1HK.reshape(b, g, h // g, k), *buffer)
-    return jax.lax.map(of_group, (jnp.arange(0, b, group), which, *map(split, arrays))).reshape(b, 1, h, k)
+    arrays = (slots_B, lengths_B, q_B1HK.reshape(b, g, h // g, k), *buffer)
+    return jax.lax.map(of_group, (which, *map(split, arrays))).reshape(b, 1, h, k)
 
 
 def _append(buffer: Cache, new: tuple[Array, Array], t: Array) -> Cache:

@@ -1,7 +1,7 @@
 """The embedded sampler: continuous batching on the training mesh.
 
 The host keeps a table of slots. Between two calls of `decode` it takes ended rows out, puts waiting prompts into the
-slots that these leave, and keeps rows of like length together; all else that the host does (text, shards, claims), it
+slots that these leave, and sorts the rows by length; all else that the host does (text, shards, claims), it
 does while the devices decode.
 
 Legend: B slots on all devices together, T tokens of a call.
@@ -26,7 +26,7 @@ from o1p_jax.models.hf.load import load_params
 from o1p_jax.models.hf.names import stack_lengths
 from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling.base import SamplingParams
-from o1p_jax.sampling.decode import STEPS, Layout, bucket, copy_rows, decode, empty_cache, grow, prefill, reorder
+from o1p_jax.sampling.decode import STEPS, Layout, bucket, copy_rows, decode, empty_cache, grow, prefill
 from o1p_jax.sampling.draw import Draw
 from o1p_jax.sampling.slots import Slots
 
@@ -98,7 +98,8 @@ class JaxSampler:
     @property
     def room(self) -> int:
         """See `Sampler.room`."""
-        return self._slots.most + -(-self._slots.most // _RESERVE) - self._slots.in_flight
+        slots = len(self._slots.request)
+        return slots + -(-slots // _RESERVE) - self._slots.in_flight
 
     def add(self, key: int, request: Request) -> None:
         """See `Sampler.add`."""
@@ -123,8 +124,6 @@ class JaxSampler:
     def _decode(self) -> jax.Array:
         """Sets the devices to work: on waiting prompts, and on the next tokens, which are returned."""
         slots = self._slots
-        if (order := slots.widened()) is not None:
-            self._cache = reorder(self._cache, *self._on_rows(order), layout=self._layout)
         while slots.worth_filling:
             new, copies = slots.fill()
             if new is not None:
@@ -133,8 +132,6 @@ class JaxSampler:
             if copies is not None:
                 *pairs, size = copies
                 self._cache = copy_rows(self._cache, *self._on_rows(*pairs), size=size, layout=self._layout)
-        if (order := slots.better_order(self._cache.capacity)) is not None:
-            self._cache = reorder(self._cache, *self._on_rows(order), layout=self._layout)
         self._make_room(int(slots.length.max()) + STEPS)
         self._cache, tokens_TB = decode(
             self._params, self._cache, *self._on_rows(*slots.state()), draw=self._draw, layout=self._layout

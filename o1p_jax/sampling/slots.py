@@ -10,7 +10,7 @@ import numpy as np
 
 from o1p_jax.data.records import Completion, Request
 from o1p_jax.sampling.base import SamplingParams
-from o1p_jax.sampling.decode import STEPS, bucket
+from o1p_jax.sampling.decode import bucket
 
 _NONE = -1
 
@@ -42,8 +42,6 @@ class Slots:
     """
 
     def __init__(self, how: SamplingParams, slots: int, devices: int, group: int, recomputed_past: int | None):
-        self.most = slots
-        """The number of slots; where few requests are left, the table has fewer."""
         self._how, self._devices, self._group, self._recomputed_past = how, devices, group, recomputed_past
         self.tokens = 0
         """How many tokens have been drawn."""
@@ -58,6 +56,8 @@ class Slots:
         """Every prompt that came in, with its number."""
         self._prompt = np.full(slots, _NONE)
         """The number of the prompt that an active slot begins with; none where the text was filled in anew."""
+        self._decoded = np.arange(slots)
+        """The slots of the rows that `decode` works on, in their order."""
 
     @property
     def in_flight(self) -> int:
@@ -77,13 +77,6 @@ class Slots:
         """
         idle = int((self.request < 0).sum())
         return bool(self._waiting) and idle > (len(self.request) // 32 if idle < len(self.request) else 0)
-
-    def widened(self) -> np.ndarray | None:
-        """Gives a table that lost slots all of them back where requests wait; returns the rows' order."""
-        rows, most = len(self.request) // self._devices, self.most // self._devices
-        if not self._waiting or rows == most:
-            return None
-        return self._move(np.tile(np.minimum(np.arange(most), rows), (self._devices, 1)))
 
     def fill(self) -> tuple["Prefill | None", "Copies | None"]:
         """Puts waiting requests into idle slots, neighbours into the same device's.
@@ -123,45 +116,34 @@ class Slots:
                 self._key[at] = request.seed >> 32 & 0xFFFFFFFF, request.seed & 0xFFFFFFFF
         return _prefill(prompts, rows), _copies(copies, share, longest)
 
-    def better_order(self, capacity: int) -> np.ndarray | None:
-        """The rows of each device from long to short; None if moving the cache's rows of `capacity` positions does not
-        pay.
-
-        When no request waits and a quarter of the rows would do, the other rows are left out.
-        """
-        rows = len(self.request) // self._devices
-        active = (self.request >= 0).reshape(self._devices, rows)
-        lengths = self.length.reshape(self._devices, rows)
-        order = np.argsort(-(lengths + active), axis=1, kind="stable").astype(np.int32)
-        shrinks = not self._waiting and rows % (4 * self._group) == 0 and active.sum(axis=1).max() <= rows // 4
-
-        def positions_read(lengths: np.ndarray) -> int:
-            return sum(bucket(int(n)) for n in lengths.reshape(-1, self._group).max(axis=1)) * self._group
-
-        saved = positions_read(lengths) - positions_read(np.take_along_axis(lengths, order, 1))
-        if not shrinks and STEPS * saved <= capacity * len(self.request):  # what the move costs, within a factor
-            return None
-        return self._move(order[:, : rows // 4] if shrinks else order)
-
-    def _move(self, order: np.ndarray) -> np.ndarray:
-        """Makes row b of each device what its row order[b] was, an idle one where it had none; returns the order."""
-        rows = len(self.request) // self._devices
-        for name, idle in (("request", -1), ("_prompt", _NONE), ("length", 0), ("_last", 0), ("_key", 0)):
-            old = getattr(self, name).reshape(self._devices, rows, -1)
-            old = np.pad(old, ((0, 0), (0, 1), (0, 0)), constant_values=idle)
-            new = np.take_along_axis(old, order[..., None], 1)
-            setattr(self, name, new.reshape(-1, *getattr(self, name).shape[1:]))
-        return np.minimum(order, rows - 1).astype(np.int32).reshape(-1)
-
     def state(self) -> tuple[np.ndarray, ...]:
-        """The last tokens, lengths, numbers of tokens drawn so far and keys, as `decode` takes them."""
-        counts = [len(self._tokens[i]) if i >= 0 else 0 for i in self.request.tolist()]
-        return self._last, self.length, np.asarray(counts, np.int32), self._key
+        """What `decode` takes of each row: last token, length, number of tokens drawn so far, key, and slot.
 
-    def take(self, tokens_TB: np.ndarray) -> list[tuple[int, Completion]]:
-        """Hands the decoded tokens out to their requests; returns the completions that ended, with their keys."""
+        The rows of each device go from long to short. When no request waits and a quarter of them would do (or a
+        sixteenth, and so on), the other rows are left out.
+        """
+        share = len(self.request) // self._devices
+        active = (self.request >= 0).reshape(self._devices, share)
+        rows, most_active = share, active.sum(axis=1).max()
+        while not self._waiting and rows % (4 * self._group) == 0 and most_active <= rows // 4:
+            rows //= 4
+        lengths = self.length.reshape(self._devices, share)
+        slots = np.argsort(-(lengths + active), axis=1, kind="stable")[:, :rows].astype(np.int32)
+        self._decoded = order = (slots + share * np.arange(self._devices)[:, None]).reshape(-1)
+        counts = [len(self._tokens[i]) if i >= 0 else 0 for i in self.request[order].tolist()]
+        return (
+            self._last[order], self.length[order], np.asarray(counts, np.int32), self._key[order], slots.reshape(-1)
+        )  # fmt: skip
+
+    def take(self, decoded_TB: np.ndarray) -> list[tuple[int, Completion]]:
+        """Hands the tokens that `decode` made of `state` out to their requests.
+
+        Returns the completions that ended, with their keys.
+        """
+        ended, decoded = [], len(decoded_TB)
+        tokens_TB = np.zeros((decoded, len(self.request)), np.int32)
+        tokens_TB[:, self._decoded] = decoded_TB
         stops_TB = np.isin(tokens_TB, self._how.stop_ids)
-        ended, decoded = [], len(tokens_TB)
         for b in np.flatnonzero(self.request >= 0):
             key = int(self.request[b])
             tokens = self._tokens[key]

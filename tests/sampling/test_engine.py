@@ -137,7 +137,9 @@ def test_products_are_as_exact_as_their_type(params, dtype, precision):
     ids, of_row, keys = jnp.zeros((4, 16), jnp.int32), jnp.zeros(4, jnp.int32), jnp.zeros((4, 2), jnp.uint32)
     programs = (
         prefill.lower(ours._params, cache, ids, of_row, of_row, of_row[:1], layout=ours._layout),
-        decode.lower(ours._params, cache, of_row, of_row, of_row, keys, draw=Draw(1.0, 1.0, 0), layout=ours._layout),
+        decode.lower(
+            ours._params, cache, of_row, of_row, of_row, keys, of_row, draw=Draw(1.0, 1.0, 0), layout=ours._layout
+        ),
     )
     for program in programs:
         products = [line for line in program.as_text().splitlines() if "stablehlo.dot_general" in line]

@@ -32,7 +32,9 @@ def test_a_device_computes_a_prompt_once(devices, computed):
     for k in range(32, 40):
         slots.add(k, Request((2, 3, 3), seed=k))  # the last of the prompts again
     tokens_TB = np.full((STEPS, 32), 5)
-    tokens_TB[3, slots.request < 8] = 1  # the samples of the first end
+    *_, slots_B = slots.state()
+    at = slots_B + np.repeat(np.arange(devices), 32 // devices) * (32 // devices)
+    tokens_TB[3, slots.request[at] < 8] = 1  # the samples of the first end
     assert sorted(key for key, _ in slots.take(tokens_TB)) == list(range(8))
     computed, copied = fill(slots)
     assert computed + copied == 8 and computed <= devices
@@ -41,25 +43,20 @@ def test_a_device_computes_a_prompt_once(devices, computed):
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_slots_hold_the_prompts_that_their_requests_have(data):
-    """A cache of the test's own, which the table's orders move, fill and copy, always has each request's text."""
+    """A cache of the test's own, which the table's orders fill, copy and lengthen, always has each request's text."""
     devices, share = data.draw(st.sampled_from([1, 2])), 16
     slots = Slots(HOW, devices * share, devices, 4, None)
     cache: list[list[tuple]] = [[()] * share for _ in range(devices)]
     texts: dict[int, tuple[int, ...]] = {}
+    prompts: dict[int, tuple[int, ...]] = {}
     done, key = 0, 0
-
-    def moved(order):
-        order = order.reshape(devices, -1)
-        return [[rows[i] for i in order[d]] for d, rows in enumerate(cache)]
 
     for _ in range(data.draw(st.integers(1, 25))):
         for _ in range(data.draw(st.integers(0, 12))):
             prompt = tuple(data.draw(st.sampled_from([(7,), (7, 8), (9, 9, 9), (4, 5, 6, 7)])))
             slots.add(key, Request(prompt, key))
-            texts[key] = prompt
+            texts[key] = prompts[key] = prompt
             key += 1
-        if (order := slots.widened()) is not None:
-            cache = moved(order)
         while slots.worth_filling:
             new, copies = slots.fill()
             if new is not None:
@@ -72,27 +69,25 @@ def test_slots_hold_the_prompts_that_their_requests_have(data):
                 for d, used in enumerate(copies.used_D):
                     for b in range(d * rows, d * rows + used):
                         cache[d][copies.to_B[b]] = cache[d][copies.from_B[b]][: copies.size]
-        if (order := slots.better_order(64)) is not None:
-            cache = moved(order)
-        last_B, length_B, _, _ = slots.state()
-        flat = [text for rows in cache for text in rows]
-        assert len(flat) == len(slots.request)
-        for b in np.flatnonzero(slots.request >= 0):
-            text = texts[int(slots.request[b])]
-            assert (*flat[b][: length_B[b]], last_B[b]) == text and length_B[b] == len(text) - 1
-        tokens_TB = np.array(
-            [[data.draw(st.integers(0, 30)) for _ in range(len(flat))] for _ in range(2)] * (STEPS // 2)
-        )
-        lengths = length_B.copy()
-        new_of = {int(slots.request[b]): tokens_TB[:, b].tolist() for b in np.flatnonzero(slots.request >= 0)}
-        at = {int(slots.request[b]): b for b in np.flatnonzero(slots.request >= 0)}
+        last_B, length_B, _, _, slots_B = slots.state()
+        rows = len(slots_B) // devices
+        assert rows in (share, share // 4) and np.all(np.diff(length_B.reshape(devices, rows)) <= 0)
+        at = [divmod(b, rows)[0] * share + int(slot) for b, slot in enumerate(slots_B)]
+        assert len(set(at)) == len(at) and set(np.flatnonzero(slots.request >= 0)) <= set(at)
+        tokens_TB = np.array([[data.draw(st.integers(0, 30)) for _ in at] for _ in range(2)] * (STEPS // 2))
+        grown = {}
+        for b, place in enumerate(at):
+            if slots.request[place] >= 0:
+                k, (d, slot) = int(slots.request[place]), divmod(place, share)
+                assert (*cache[d][slot][: length_B[b]], last_B[b]) == texts[k] and length_B[b] == len(texts[k]) - 1
+                grown[k] = texts[k] + tuple(tokens_TB[:, b].tolist())
+                cache[d][slot] = grown[k][: length_B[b] + STEPS]
         ended = dict(slots.take(tokens_TB))
-        for k, b in at.items():
+        for k, text in grown.items():
             if k in ended:
                 done += 1
+                whole = prompts[k] + ended[k].token_ids
+                assert whole == text[: len(whole)] and len(whole) > len(texts[k])
             else:
-                d, row = divmod(int(b), len(flat) // devices)
-                text = texts[k] + tuple(new_of[k])
-                cache[d][row] = text[: lengths[b] + STEPS]
                 texts[k] = text
     assert done + slots.in_flight == key

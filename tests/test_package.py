@@ -1,5 +1,6 @@
 """What is built and installed: the package with all its files, its command and its configs; the tests with theirs."""
 
+import ast
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,23 @@ def test_what_is_installed_has_its_command_and_its_configs(built, tmp_path):
     unknown = o1p("plan", "--config=smollm")
     assert unknown.returncode == 2 and re.search(r"by name: embedded, marco_o1_7b, .*smollm2_135m", unknown.stderr)
     assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
+def test_what_the_package_imports_is_installed_with_it():
+    """Also what is imported late, as the library is that loads the hub's problem sets; vLLM and PyTorch are extras."""
+    [listed] = re.findall(r"^REQUIRES = \[(.*?)^\]", (ROOT / "setup.py").read_text(), re.DOTALL | re.MULTILINE)
+    distributions = {
+        module: {d.lower().replace("_", "-") for d in of} for module, of in packages_distributions().items()
+    }
+    present, todo, installed = set().union(*distributions.values()), re.findall(r'"([\w-]+)', listed), set()
+    while todo:
+        name = todo.pop().lower().replace("_", "-")
+        if name in present - installed:
+            installed.add(name)
+            todo += [re.split(r"[^\w.-]", line)[0] for line in requires(name) or () if "extra ==" not in line]
+    nodes = [node for file in (ROOT / "o1p_jax").rglob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    tops = {module.split(".")[0] for module in modules} - {*sys.stdlib_module_names, "o1p_jax", "vllm", "torch"}
+    lacking = [top for top in sorted(tops) if not distributions[top] & installed]
+    assert "datasets" in tops and lacking == []

@@ -165,9 +165,9 @@ def _bold(text: str) -> str | None:
 
 
 def _line(text: str, start: int) -> str:
-    """Returns the first line from `start` on that says something."""
-    for line in islice(text[start : start + 4 * MAX_ANSWER].splitlines(), 20):
-        if line := line.strip("*_`>: \t"):
+    """Returns the first line from `start` on that says something; '>' at the beginning of a line marks a quotation."""
+    for number, line in enumerate(islice(text[start : start + 4 * MAX_ANSWER].splitlines(), 20)):
+        if line := (line.lstrip("> \t") if number else line).strip("*_`: \t"):
             line = line.removeprefix(r"\[").removeprefix("$$").strip()
             if line:
                 return line

@@ -98,7 +98,7 @@ _MARKDOWN = (
 
 def _markdown(text: str) -> str:
     """Takes bold, italics and code marks away."""
-    return reduce(lambda text, step: step[0].sub(step[1], text), _MARKDOWN, text).strip("* \n").lstrip("> ")
+    return reduce(lambda text, step: step[0].sub(step[1], text), _MARKDOWN, text).strip("* \n")
 
 
 _DROPPED = (
@@ -233,6 +233,7 @@ _PLAIN = (
     (re.compile(r"(?<![A-Za-z\\])a(sin|cos|tan)(?=\s*\()"), r"\\arc\1 "),
     (re.compile(r"(?<![A-Za-z\\])(sin|cos|tan|cot|csc|log|ln)(?=[\s^_\d\\]|[a-z](?![a-z]))"), r"\\\1 "),
     (re.compile(rf"(?<![A-Za-z\\])({'|'.join(_FUNCTIONS)})(?=\s*\()"), r"\\\1 "),
+    (re.compile(r"\\log_(?:e(?![A-Za-z])|\{e\})"), r"\\ln "),
     (re.compile(r"(?<![A-Za-z\\])abs\s*\(([^()]*)\)"), r"|\1|"),
     (re.compile(r"<=|=<"), r"\\le "),
     (re.compile(r">="), r"\\ge "),

@@ -82,6 +82,12 @@ _ONE_LETTER = set("mgshlJWVNLKCF")
 """Letters that are a unit behind a number and a space, and otherwise a variable."""
 _WITHOUT_VOWEL = {"st", "nd", "rd", "th", "of", "in", "on", "to", "a", "at", "by", "an", "is", "o'clock"}
 
+_CHANGING = set(
+    "squared cubed factorial tens halves thirds fourths fifths sixths sevenths eighths ninths tenths hundredths "
+    "thousandths millionths".split()
+)
+"""Words behind a number that make it another number."""
+
 _HEAD = re.compile(r"(?P<sign>-?)\s*(?P<unit>US\$|USD|Rs\.?|[€£¥₹])\s*(?P<rest>-?.+)", re.DOTALL)
 _TAIL = re.compile(
     r"(?P<number>.*(?:[\d})!.]|\\pi(?![A-Za-z])))(?P<gap>\s*)"
@@ -103,7 +109,10 @@ def split_unit(text: str) -> tuple[str, Unit]:
     marked = r"\text{" in text
     plain = _RATE.sub(r" \1/\2", _TEXT.sub(r" \1 ", text)).strip().rstrip(".,;: ") if marked else text
     if not (tail := _TAIL.fullmatch(plain)):
-        return text, NONE
+        number, _, word = plain.rpartition(" ")  # five dollars, twenty-five percent
+        value = read_number(number) if number[:1].isalpha() and word.isalpha() else None
+        unit = None if value is None or word in ("minus", "plus") else read_unit(word)
+        return (text, NONE) if unit is None else (str(value), unit)
     letters = tail["unit"].strip()
     if len(letters) == 1 and letters.isalpha() and not marked and not (tail["gap"] and letters in _ONE_LETTER):
         return text, NONE
@@ -139,6 +148,8 @@ def read_unit(text: str) -> Unit | None:
     side = frozenset(word.lower() for word in words if word.lower() in _SIDES)
     if words and (words[0].lower() in _PERCENT or " ".join(words).lower() in _PERCENT):
         return PERCENT._replace(side=side) if all(map(is_word, words[1:])) else None
+    if words and words[0].lower() in _CHANGING:
+        return None
     scale = Fraction(1)
     while words and words[0].lower().removesuffix("s") in SCALES:
         scale *= SCALES[words.pop(0).lower().removesuffix("s")]

@@ -10,15 +10,17 @@ import math
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, spawn
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
+from unittest import mock
 
 from o1p_jax.runtime.errors import BadInput
 
@@ -122,13 +124,29 @@ def _outcome(future: Any, i: int) -> dict[int, Any]:
 class _Process(ForkServerProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # the name is multiprocessing's
-        with _scrubbed_environment():  # pebble starts workers later too, and the fork server with them if it is gone
-            forkserver.ensure_running()
-        return ForkServerProcess._Popen(process_obj)  # type: ignore[attr-defined]
+        with _LOCK, _main_left_alone():  # pebble starts workers later too, and the fork server with them if it is gone
+            with _scrubbed_environment():
+                forkserver.ensure_running()
+            return ForkServerProcess._Popen(process_obj)  # type: ignore[attr-defined]
 
 
 class _Context(ForkServerContext):
     Process = _Process  # type: ignore[assignment]
+
+
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Has the processes that are started inside the block not run the user's program, which they do not need."""
+    prepared = spawn.get_preparation_data
+
+    def without_main(name: str) -> dict[str, Any]:
+        return {key: value for key, value in prepared(name).items() if not key.startswith("init_main")}
+
+    with mock.patch.object(spawn, "get_preparation_data", without_main):
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ and so that it may be installed in another environment.
 """
 
 import inspect
+import logging
 import os
 import sys
 import warnings
@@ -62,6 +63,7 @@ class VllmSampler:
         for key, value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if cpu else {})).items():
             os.environ.setdefault(key, value)
         warnings.filterwarnings("ignore", category=FutureWarning)  # PyTorch warns vLLM, not the user
+        logging.getLogger("torch._library").setLevel(logging.ERROR)
         import vllm
         from vllm.platforms import current_platform
 

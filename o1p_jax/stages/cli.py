@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import importlib.util
 import io
+import itertools
 import os
 import re
 from pathlib import Path
@@ -127,6 +128,9 @@ def parse(cls: type[T], argv: list[str], about: str = "") -> T:
     return _parse(cls, argv, _flags_of(cls), about)
 
 
+_MAY_BE_EMPTY = ("--problems.system_prompt",)
+
+
 def _parse(cls: type[T], argv: list[str], known: list[str], about: str, default: T | None = None) -> T:
     """Returns a `cls` built from flags, whose names are `known`.
 
@@ -137,6 +141,10 @@ def _parse(cls: type[T], argv: list[str], known: list[str], about: str, default:
         if argument.startswith("--") and name not in (*known, "help"):
             meant = " or ".join(f"--{flag}" for flag in nearest(name, known))
             raise BadInput(f"--{name}: no such flag; " + (f"did you mean {meant}?" if meant else "--help has them all"))
+    for argument, value in itertools.pairwise([*argv, "-"]):  # as --run="$RUN" where there is no RUN
+        flag = argument.removesuffix("=")
+        if (value == "" or argument == f"{flag}=") and flag.startswith("--") and flag not in _MAY_BE_EMPTY:
+            raise BadInput(f"{flag}: the value is empty; give one, or leave the flag out")
     out, err = io.StringIO(), io.StringIO()
     wide = {} if {"--help", "-h"} & set(argv) else {"COLUMNS": "10000"}  # one line stays one
     try:

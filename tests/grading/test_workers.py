@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from multiprocessing import forkserver
@@ -102,3 +104,17 @@ def test_grades_do_not_depend_on_kills():
         os.kill(pid, signal.SIGKILL)
         assert grader.grade_many(pairs) == calm
     assert [grade.status for grade in calm] == ["wrong", "correct"] * 6
+
+
+def test_a_program_needs_no_guard_and_is_not_run_again(tmp_path):
+    """A worker that imports the program would start workers of its own, and end."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from o1p_jax.grading.grader import Grader\n"
+        "print('begun')\n"
+        "with Grader(workers=1) as grader:\n"
+        "    print(*(grade.status for grade in grader.grade_many([(r'\\boxed{1+x}', 'x+1')])))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (["begun", "correct"], "")

@@ -8,6 +8,7 @@ import pytest
 from tiny_models import save
 
 import o1p_jax
+from o1p_jax.commands import check_parity
 from o1p_jax.models import parity
 from o1p_jax.models.families import read_config
 from o1p_jax.runtime.errors import BadInput
@@ -60,15 +61,12 @@ def test_the_figures():
     assert parity.compare(7, np.full_like(ours, np.nan), theirs).difference == np.inf
 
 
-def test_command_line(tmp_path):
-    def run(model):
-        command = [sys.executable, ROOT / "launch" / "check_parity.py", f"--model={model}"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-    done = run(save("llama", tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert "positions 0 to 511" in done.stdout and "equals transformers" in done.stdout.splitlines()[-1]
-    missing = run(tmp_path / "none")
+def test_command_line(tmp_path, capsys):
+    check_parity.command([f"--model={save('llama', tmp_path)}"])
+    said = capsys.readouterr().out
+    assert "positions 0 to 511" in said and "equals transformers" in said.splitlines()[-1]
+    command = [sys.executable, ROOT / "launch" / "check_parity.py", f"--model={tmp_path / 'none'}"]
+    missing = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
 
 

@@ -145,13 +145,16 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
     (tmp_path / "job.json").write_text(json.dumps(to_dict(job)))
     command = [sys.executable, "-m", "o1p_jax.stages.presample", tmp_path / "job.json"]
     root = Path(__file__).parents[2]
-    engines = [subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root) for _ in range(2)]
+    logs = [(tmp_path / f"log{i}").open("w") for i in range(2)]
+    engines = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, stdout=log, cwd=root) for log in logs]
     found = pool.samples.path.glob
     while len(list(found("*.claim"))) < 2 or not list(found("*.parquet")):  # both are at work
         assert all(engine.poll() is None for engine in engines)
         time.sleep(0.02)
     engines[0].kill()
     assert engines[1].wait(timeout=300) == 0 and engines[0].wait() == -9
+    told = (tmp_path / "log1").read_text().splitlines()
+    assert told and all(line.startswith("presample train: ") for line in told), told  # no word of vLLM's own
     rows = pool.samples.read(["problem_id", "sample_idx", "completion_ids"]).to_pylist()
     assert len({(row["problem_id"], row["sample_idx"]) for row in rows}) == len(rows) == 32
     assert all(row["completion_ids"] for row in rows)

@@ -22,6 +22,11 @@ def test_flags_override_fields():
     assert (cfg.mesh, cfg.optim.learning_rate, cfg.compute.remat, cfg.seed) == ("4x2", 1e-6, "full", 7)
 
 
+def test_a_system_prompt_may_be_empty():
+    """Some chat templates put in one of their own where none is given."""
+    assert cli.parse_run_config(["--problems.system_prompt="]).problems.system_prompt == ""
+
+
 def test_variables_of_the_chat_template_are_given_as_names_and_values(tmp_path):
     argv = ["--problems.template_kwargs", "enable_thinking", "False", "reasoning_effort", "low", "--mesh=4x2"]
     cfg = cli.parse_run_config(argv)
@@ -121,6 +126,8 @@ def test_a_command_has_flags_of_its_own_beside_the_configs():
         (["--temperature=1"], "did you mean --sampling.temperature or --evaluation.temperature?"),
         (["--xyzzy=1"], "--xyzzy: no such flag; --help has them all"),
         (["--config"], "--config: needs a value"),
+        (["--run="], "--run: the value is empty; give one, or leave the flag out"),
+        (["--mesh=8x1", "--problems.train", ""], "--problems.train: the value is empty"),
         (["--problems.user_template=" + "long " * 60], "must contain {problem}"),
         (["--problems.template_kwargs", "enable_thinking", "false"], "write True or False"),
         (["--problems.template_kwargs", "enable_thinking"], "problems.template_kwargs"),

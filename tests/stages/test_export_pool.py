@@ -6,11 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from counted_job import counting
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_pools import EXPORTED, bring, contents, launch, rows, run_config, write
+from made_pools import EXPORTED, bring, contents, rows, run_config, write
 from small_job import SMALL
 
+from o1p_jax.commands import export_pool as commands_export_pool
+from o1p_jax.commands import import_pool as commands_import_pool
+from o1p_jax.commands import presample, train
 from o1p_jax.config.saved import CONFIG, save_config
 from o1p_jax.config.tree import GradingConfig
 from o1p_jax.data.pool import Pool
@@ -160,25 +164,30 @@ def test_datasets_opens_an_export(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_whole_job_from_a_pool_that_went_out_and_came_in_again(tmp_path):
+def test_the_whole_job_from_a_pool_that_went_out_and_came_in_again(tmp_path, capsys):
     small = [*SMALL, "--problems.limit_train=4", "--problems.limit_test=2", "--evaluation.samples_per_problem=1",
              "--sampling.problems_per_shard=4"]  # fmt: skip
     first, second, out, pool = (tmp_path / name for name in ("first", "second", "out", "pool"))
-    for name, *argv in [
-        ("presample.py", f"--run={first}", *small),
-        ("export_pool.py", f"--run={first}", f"--out={out}"),
-        ("import_pool.py", "--rollouts", out / "data" / "train-00000-of-00001.parquet", "--model=embedded",
-         f"--pool={pool}"),
-        ("train.py", f"--run={second}", f"--pool={pool}", *small),
-    ]:  # fmt: skip
-        done = launch(name, *argv)
-        assert done.returncode == 0, done.stderr
-    assert "brings its own 4 problems with 4 to 4 samples" in done.stderr and "presample train" not in done.stderr
+    job = (train, f"--run={second}", f"--pool={pool}", *small)
+    with counting() as made:
+        for module, *argv in [
+            (presample, f"--run={first}", *small),
+            (commands_export_pool, f"--run={first}", f"--out={out}"),
+            (commands_import_pool, "--rollouts", str(out / "data" / "train-00000-of-00001.parquet"), "--model=embedded",
+             f"--pool={pool}"),
+            job,
+        ]:  # fmt: skip
+            capsys.readouterr()
+            module.command(argv)
+    told = capsys.readouterr().err
+    assert "brings its own 4 problems with 4 to 4 samples" in told and "presample train" not in told
+    assert made["sampled"] == 4 * 4 + 2 * 2  # the pool's, and the test problems' of both models
     columns = ["problem_id", "sample_idx", "completion_ids"]
     assert Pool(pool).read(columns) == Pool(first / "pool").read(columns)
     card = (second / "model" / "README.md").read_text()
     assert "imported from 1 file(s) in format `jsonl`" in card and "could not be" in card
     assert "sampling." not in card and "embedded:train" not in card and str(tmp_path) not in card
     digest = (second / "digest.txt").read_text()
-    assert launch("train.py", f"--run={second}", f"--pool={pool}", *small).returncode == 0
-    assert (second / "digest.txt").read_text() == digest
+    with counting() as again:
+        train.command([*job[1:]])
+    assert (again["sampled"], again["steps"]) == (0, 0) and (second / "digest.txt").read_text() == digest

@@ -1,17 +1,17 @@
 """The how-to pages as a user follows them: their file, their command, small settings."""
 
-import os
+import contextlib
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from counted_job import counting
 from small_job import SMALL
 
+from o1p_jax.commands import train
 from o1p_jax.data.pool import GRADES, Pool
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.runtime.user_code import UserFunction
@@ -29,13 +29,9 @@ def follow(page: str, folder: Path) -> tuple[UserFunction, pa.Table, str]:
     assert code.count("\n") <= 15
     (folder / file).write_text(code)
     program, script, *flags = shlex.split(command)
-    assert program == "python"
-    done = subprocess.run(
-        [sys.executable, ROOT / script, *flags, *SMALL],
-        cwd=folder, env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
-        capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert (program, script) == ("python", "launch/train.py")
+    with contextlib.chdir(folder), counting():
+        train.command([*flags, *SMALL])
     run = folder / "runs/mine"
     assert (run / "model/model.safetensors").is_file()
     flag, _, where = flags[-1].removeprefix("--").partition("=")

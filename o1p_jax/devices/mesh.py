@@ -20,7 +20,7 @@ from o1p_jax.config.mesh import MESH_AXES, parse_mesh
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import DATA_AXES
 from o1p_jax.devices.compiled import keep_compiled
-from o1p_jax.devices.cpu import compile_short_loops_as_vectors, cores, keep_memory
+from o1p_jax.devices.cpu import compile_short_loops_as_vectors, keep_memory
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.place import first_platform
 from o1p_jax.runtime.progress import say
@@ -100,20 +100,12 @@ def gpus_of_job() -> int | None:
 def local_mesh(spec: str) -> Mesh:
     """Returns the mesh of one process's part of `make_mesh(spec)`, for work that each process does by itself.
 
-    Its axis "tensor" is as long as the process's devices allow; the rest is "fsdp". On a CPU the mesh has a device a
-    core at most, all along "fsdp": more devices only make each one's arrays smaller, and all share one memory.
+    Its axis "tensor" is as long as the process's devices allow; the rest is "fsdp".
     """
-    whole = make_mesh(spec) if processes.count() == 1 else None
-    devices = jax.local_devices() if whole is None else list(whole.devices.flat)
-    if devices[0].platform == "cpu":
-        if len(devices) > cores():
-            devices = devices[: cores()]
-            say(f"this process samples on {len(devices)} of its devices, one a core")
-        tensor = 1
-    elif whole is not None:
-        return whole
-    else:
-        tensor = math.gcd(parse_mesh(spec, len(jax.devices()))["tensor"], len(devices))
+    if processes.count() == 1:
+        return make_mesh(spec)
+    devices = jax.local_devices()
+    tensor = math.gcd(parse_mesh(spec, len(jax.devices()))["tensor"], len(devices))
     shape = {"fsdp": len(devices) // tensor, "tensor": tensor}
     return mesh_of(devices, tuple(shape.get(axis, 1) for axis in MESH_AXES))
 

@@ -5,7 +5,8 @@ shards that are missing. The sampler is kept full: while the last samples of a s
 next shards, of whatever pool, come in, and a shard is claimed only when there is room for its first request. Any number
 of processes, on any hosts that see the pools, share the shards out (`runtime.claims`); what a lost process has not
 finished, the others do. `python -m o1p_jax.stages.presample JOB.json` does one job in a process of its own, as vLLM
-needs it: vLLM's memory comes back when the process ends, and vLLM may live in another environment.
+needs it: vLLM's memory comes back when the process ends, and vLLM may live in another environment. The embedded sampler
+has its own on a CPU (`stages.where`).
 """
 
 import bisect
@@ -250,6 +251,10 @@ def sample_seed(seed: int, problem_id: str, sample: int) -> int:
 
 def _in_a_process(values: dict[str, Any]) -> None:
     job = from_dict(SampleJob, values)
+    if job.sampling.sampler == "jax":
+        from o1p_jax.devices.mesh import set_up_devices  # an environment of vLLM's may have no JAX
+
+        set_up_devices(job.mesh)
     with traces_in(Path(job.pools[0])):
         presample(job)
 

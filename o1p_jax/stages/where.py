@@ -1,21 +1,31 @@
-"""A stage runs in this process, or in a process of its own, so that an accelerator is free for vLLM meanwhile."""
+"""A stage runs in this process, or in a process of its own, so that an accelerator is free for vLLM meanwhile, or so
+that the embedded sampler has no more simulated devices than there are cores.
+"""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from o1p_jax.config.mesh import parse_mesh
 from o1p_jax.config.text import to_dict
 from o1p_jax.config.tree import RunConfig, SamplingConfig, VllmConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.devices import processes
+from o1p_jax.devices.cpu import cores
 from o1p_jax.devices.mesh import gpus_of_job
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.children import run_child, run_children
 from o1p_jax.runtime.errors import BadInput, ProcessLost
 from o1p_jax.stages.presample import SampleJob, presample
 from o1p_jax.stages.train import train_and_export
+
+WORTH_A_PROCESS = 1 << 18
+"""From so many tokens on that samples may have, a process of its own pays for the embedded sampler on a CPU."""
 
 
 def apart(cfg: RunConfig) -> bool:
@@ -46,8 +56,25 @@ def sample(
         run_children("o1p_jax.stages.presample", to_dict(job), engines(sampling.vllm), sampling.vllm.python)
     elif sampling.sampler == "server" and apart(cfg):
         run_child("o1p_jax.stages.presample", to_dict(job))
+    elif sampling.sampler == "jax" and _crowded(cfg.mesh) and _tokens_asked(pools) >= WORTH_A_PROCESS:
+        run_child("o1p_jax.stages.presample", to_dict(replace(job, mesh=f"{cores()}x1")))
     else:
         presample(job)
+
+
+def _crowded(mesh: str) -> bool:
+    """Whether this process alone shows more simulated devices than it has cores.
+
+    Their threads wait for work by spinning: a sampler that shares its process with them takes 1.5 times as long.
+    """
+    alone = processes.count() == 1 and jax.default_backend() == "cpu"
+    return alone and math.prod(parse_mesh(mesh, 1).values()) > cores()
+
+
+def _tokens_asked(pools: Sequence[Pool]) -> int:
+    """How many tokens all samples of the pools may have."""
+    draws = [(pool.problems.read(["problem_id"]).num_rows, pool.facts["draw"]) for pool in pools]
+    return sum(problems * draw["samples_per_problem"] * draw["max_tokens"] for problems, draw in draws)
 
 
 def for_evaluation(cfg: RunConfig, *, base: bool) -> SamplingConfig:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from o1p_jax.devices import mesh as module
-from o1p_jax.devices.mesh import devices_for, gpus_of_job, laid_out, local_mesh, make_mesh
+from o1p_jax.devices.mesh import devices_for, gpus_of_job, laid_out, make_mesh
 from o1p_jax.runtime.errors import BadInput
 
 pytestmark = pytest.mark.core
@@ -18,15 +18,6 @@ def test_mesh_takes_the_first_devices(capsys):
     assert mesh.shape == {"replica": 1, "fsdp": 2, "expert": 1, "context": 1, "tensor": 2}
     assert mesh.devices.ravel().tolist() == jax.devices()[:4]
     assert capsys.readouterr().err == "mesh 2x2: 4 simulated devices on this CPU\n"
-
-
-@pytest.mark.parametrize(("cores", "fsdp"), [(1, 1), (3, 3), (64, 8)])
-def test_work_of_one_process_has_a_simulated_device_a_core_at_most(monkeypatch, capsys, cores, fsdp):
-    monkeypatch.setattr(module, "cores", lambda: cores)
-    mesh = local_mesh("fsdp:4,tensor:2")
-    assert mesh.shape["fsdp"] == mesh.size == fsdp
-    assert list(mesh.devices.flat) == jax.devices()[:fsdp]
-    assert ("one a core" in capsys.readouterr().err) == (fsdp < 8)
 
 
 def test_too_few_devices_names_both_numbers():

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from o1p_jax.config.tree import EvaluationConfig, RunConfig, SamplingConfig, VllmConfig
+from o1p_jax.config.tree import EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig
+from o1p_jax.runtime.children import run_child
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import where
+from o1p_jax.stages.pool import training_pool
 from o1p_jax.stages.preflight import preflight
 
 BASE, EXPORT = ("http://base:1/v1",), ("http://export:1/v1",)
@@ -73,3 +75,29 @@ def test_sampling_by_servers_or_vllm_needs_no_mesh(tmp_path):
         preflight(cfg, ("train",), pool_alone=True, training=False)
         with pytest.raises(BadInput, match=r"^mesh=fsdp:48: .* does not divide hidden_size"):
             preflight(cfg, ("train",), pool_alone=True)
+
+
+def test_the_embedded_sampler_has_a_process_with_a_device_a_core(tmp_path, monkeypatch):
+    started = []
+
+    def noted(module, job):
+        started.append(job["mesh"])
+        run_child(module, job)
+
+    monkeypatch.setattr(where, "run_child", noted)
+    monkeypatch.setattr(where, "cores", lambda: 2)
+    filled = {}
+    for name, worth in {"apart": 4 * 2 * 16, "here": 4 * 2 * 16 + 1}.items():
+        monkeypatch.setattr(where, "WORTH_A_PROCESS", worth)
+        cfg = RunConfig(
+            mesh="8x1",
+            pool=str(tmp_path / name),
+            problems=ProblemConfig(limit_train=4, max_prompt_tokens=128),
+            sampling=SamplingConfig(samples_per_problem=2, max_tokens=16, slots=8),
+        )
+        inputs = preflight(cfg, ("train",), pool_alone=True, training=False)
+        pool = training_pool(cfg, inputs.source, inputs.train)
+        where.sample(cfg, cfg.sampling, inputs.source, [pool], title="train")
+        filled[name] = pool.read(["problem_id", "seed", "completion_ids"]).to_pylist()
+    assert started == ["2x1"] and len(filled["apart"]) == 8 and filled["apart"] == filled["here"]
+    assert not where._crowded("2x1") and where._crowded("4x1")

@@ -34,7 +34,7 @@ def test_every_command_on_a_page_is_taken(name, flags, monkeypatch):
     module = import_module(f"o1p_jax.commands.{name}")
     _, argv = find_place(shlex.split(flags))
     parse = cli.parse_run if issubclass(module.Arguments, cli.RunFlags) else cli.parse
-    parse(module.Arguments, argv)
+    assert parse(module.Arguments, argv)  # what is not taken raises
 
 
 def test_there_is_an_example_of_every_command():

@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, spawn
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
-from unittest import mock
 
 from o1p_jax.runtime.errors import BadInput
 
@@ -121,6 +120,10 @@ def _outcome(future: Any, i: int) -> dict[int, Any]:
         return {i: None}
 
 
+_LOCK = threading.Lock()
+"""Held while a process is started: what is changed for the start is of the whole interpreter."""
+
+
 class _Process(ForkServerProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # the name is multiprocessing's
@@ -134,9 +137,6 @@ class _Context(ForkServerContext):
     Process = _Process  # type: ignore[assignment]
 
 
-_LOCK = threading.Lock()
-
-
 @contextmanager
 def _main_left_alone() -> Iterator[None]:
     """Has the processes that are started inside the block not run the user's program, which they do not need."""
@@ -145,8 +145,11 @@ def _main_left_alone() -> Iterator[None]:
     def without_main(name: str) -> dict[str, Any]:
         return {key: value for key, value in prepared(name).items() if not key.startswith("init_main")}
 
-    with mock.patch.object(spawn, "get_preparation_data", without_main):
+    spawn.get_preparation_data = without_main
+    try:
         yield
+    finally:
+        spawn.get_preparation_data = prepared
 
 
 @contextmanager

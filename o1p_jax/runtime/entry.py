@@ -26,6 +26,8 @@ def main(command: Callable[[list[str]], Any]) -> None:
 
     A command whose output's reader is gone (`| head -1`) ends without a line, as other programs do.
     """
+    # Without PyTorch, which most runs do not need, transformers says that models will not be available.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if in_worker():
         end_with_supervisor()
     debug = "--debug" in sys.argv

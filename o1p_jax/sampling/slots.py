@@ -35,7 +35,7 @@ class Copies(NamedTuple):
 
 
 class Slots:
-    """The slots of a device lie side by side, in groups of `group` that are read to a common length.
+    """The slots of a device lie side by side; its rows, each with a slot, are read in groups of `group`.
 
     A text that grows past `recomputed_past` tokens leaves its slot there and waits, before all others, to be filled in
     anew with what it has become.

@@ -25,6 +25,18 @@ def handlers_as_before():
         signal.signal(number, handler)
 
 
+def test_transformers_says_nothing_of_pytorch_that_is_not_there():
+    program = (
+        "import importlib.util\n"
+        "from o1p_jax.runtime.entry import main\n"
+        "found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'torch' else found(name, *rest)\n"
+        "main(lambda argv: print(__import__('transformers').is_torch_available()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -181,7 +181,7 @@ class Driven:
     def __init__(self, home: Path):
         self.home = home
         root = Path(__file__).parents[2]
-        self.env = os.environ | {"PYTHONPATH": str(root), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        self.env = os.environ | {"PYTHONPATH": str(root)}
         self.command = [sys.executable, str(root / "tests" / "helpers" / "drive_train.py")]
 
     def start(self, run: Path) -> subprocess.Popen:

@@ -3,6 +3,7 @@
 Of a problem's K samples, y has length L(y) and correctness A(y), 0 or 1; Lbar and Abar are the means over the K.
 
     R(y)  = Lbar / L(y) - 1 + lam * (A(y) - Abar)                      the reward
+            lam * (A(y) - Abar) where A(y) = 0 and length_term=correct_only
     W(y)  = R(y), or its z-score over all samples that are kept        the weight
     r(y)  = pi_theta(y) / pi_ref(y)                                    the ratio, over the whole sequence
     loss  = -min(r W, clip(r, 1 - epsilon, 1 + epsilon) W)             the objective, per sequence
@@ -33,6 +34,9 @@ class O1PrunerParams(Params):
     `paper`: the formulas as printed (whole-sequence ratio, raw rewards). Fields left out follow the mode."""
     lam: float = option(2.0, WEIGHTS, least=0, most=1e6)
     """lambda, the weight of correctness against length; the authors: 2 for Marco-o1-7B, 5 for QwQ-32B-Preview."""
+    length_term: Literal["all", "correct_only"] = option("all", WEIGHTS)
+    """Whose reward has the length term: every sample's, as in the paper, or the correct ones' only, so that a wrong
+    sample is never paid for being short. Means are over all samples either way."""
     epsilon: float = option(0.2, TRAINING)
     """Clip range of the ratio: 1 - epsilon to 1 + epsilon."""
     ratio: Literal["geometric", "sequence"] | None = option(None, TRAINING)
@@ -84,7 +88,10 @@ class O1Pruner(Method):
         """
         length_K = group.counted_K.astype(np.float64)
         correct_K = group.correct_K.astype(np.float64)
-        return length_K.mean() / length_K - 1.0 + params.lam * (correct_K - correct_K.mean())
+        shorter_K = length_K.mean() / length_K - 1.0
+        if params.length_term == "correct_only":
+            shorter_K *= correct_K
+        return shorter_K + params.lam * (correct_K - correct_K.mean())
 
     def choose(
         self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"], params: O1PrunerParams
@@ -133,6 +140,8 @@ class O1Pruner(Method):
                 f"    R(y) = L̄ / L(y) - 1 + {params.lam} · (A(y) - Ā)\n\n"
                 "where A(y) is 1 if y is correct and 0 if not. "
             )
+            if params.length_term == "correct_only":
+                earned += "Of a wrong solution's reward, L̄ / L(y) - 1 was left out. "
         else:
             earned = f"The method's own reward was not used: the reward R(y) of a solution y is {reward}. "
         limits = params.reward_range

@@ -19,8 +19,8 @@ def group_of(pairs, truncated=()) -> Group:
     return Group(np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs], bool), truncated_K)
 
 
-def reward(pairs, lam=2.0):
-    return O1Pruner().reward(group_of(pairs), O1PrunerParams(lam=lam))
+def reward(pairs, lam=2.0, **params):
+    return O1Pruner().reward(group_of(pairs), O1PrunerParams(lam=lam, **params))
 
 
 def zscore(rewards):
@@ -59,10 +59,30 @@ def test_golden_values():
     np.testing.assert_allclose(zscore(got), [1.284341, 0.338814, -1.489205, -0.133950], atol=1e-6)
 
 
-def test_short_wrong_answer_can_outscore_long_right_one():
+def test_short_wrong_answer_can_outscore_long_right_one_unless_only_correct_ones_are_paid_for_length():
     """The known hazard: 500 tokens wrong against a mean near 4000."""
-    got = reward([(500, False), *[(4000, True)] * 7], lam=5.0)
+    pairs = [(500, False), *[(4000, True)] * 7]
+    got = reward(pairs, lam=5.0)
     assert got[0] > got[1]
+    got = reward(pairs, lam=5.0, length_term="correct_only")
+    assert got[0] == 5.0 * (0 - 7 / 8) < got[1]
+
+
+def test_golden_values_of_correct_only():
+    """Lbar 250 and Abar 3/4 as above: only the third sample's 250 / 300 - 1 is missing, 2 (0 - 3/4) = -1.5 is left."""
+    got = reward([(100, True), (200, True), (300, False), (400, True)], length_term="correct_only")
+    np.testing.assert_allclose(got, [2.0, 0.75, -1.5, 0.125], atol=1e-12)
+    # Mean .34375; squared deviations 2.743164, .165039, 3.399414, .047852 with mean 1.588867, whose root is 1.260503.
+    np.testing.assert_allclose(zscore(got), [1.313960, 0.322292, -1.462710, -0.173542], atol=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(GROUPS)
+def test_of_correct_only_no_wrong_sample_has_a_positive_reward(group):
+    got = reward(group, length_term="correct_only")
+    assert all(r <= 0 for r, (_, right) in zip(got, group, strict=True) if not right)
+    right = [k for k, (_, right) in enumerate(group) if right]
+    np.testing.assert_array_equal(got[right], reward(group)[right])
 
 
 @settings(deadline=None, max_examples=50)
@@ -188,5 +208,7 @@ def test_the_card_says_what_was_done():
         assert said in code
     paper = O1Pruner().card(O1PrunerParams(mode="paper"), None)
     assert "`paper` mode" in paper and not any(word in paper for word in ("clipped", "z-scored", "geometric"))
+    said = "Of a wrong solution's reward"
+    assert said in O1Pruner().card(O1PrunerParams(length_term="correct_only"), None) and said not in code
     own = O1Pruner().card(O1PrunerParams(), "what `mine.py:f` gave it")
     assert "what `mine.py:f` gave it" in own and "L(y)" not in own and "1 + 0.2) · R)" in own

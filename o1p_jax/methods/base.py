@@ -1,9 +1,10 @@
 """A method leads from the K graded samples of each problem to weights, and from weights to an objective.
 
-Shapes: K samples of a problem, N samples that are trained on, U units of S samples; R rows, L tokens a row, M sequences
-a row. All of a method but its objective is NumPy: where samples are weighed and flags are read, JAX may be missing.
+Shapes: K samples of a problem, N samples of all problems, U units of S samples; R rows, L tokens a row, M sequences a
+row. All of a method but its objective is NumPy: where samples are weighed and flags are read, JAX may be missing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -32,6 +33,28 @@ class Group(NamedTuple):
         return np.maximum(self.length_K, 1)
 
 
+class Scored(NamedTuple):
+    """The samples of all problems whose grade is decided, with their rewards, by problem and number. NumPy arrays."""
+
+    reward_N: Float[np.ndarray, " N"]
+    problem_N: Int[np.ndarray, " N"]
+    """The number of each sample's problem, from 0, ascending."""
+    group_N: Group
+    """Lengths, correctness and truncation of the samples, problem after problem."""
+    units_US: Int[np.ndarray, "U S"]
+    """The units that are trained on, as numbers of samples."""
+
+    @property
+    def kept_n(self) -> Int[np.ndarray, " n"]:
+        """The numbers of the samples that are trained on, ascending."""
+        return np.unique(self.units_US)
+
+    def mean_N(self, value_N: np.ndarray) -> Float[np.ndarray, " N"]:
+        """Returns, for each sample, the mean of the values over its problem's samples."""
+        of_problem = np.bincount(self.problem_N, value_N) / np.bincount(self.problem_N)
+        return of_problem[self.problem_N]
+
+
 class Sequences(NamedTuple):
     """A microbatch as an objective sees it: jax arrays of R packed rows. A position stands for the token that
     it predicts.
@@ -56,6 +79,8 @@ class Params:
     """The parameters that every method has; a method's own class adds more. Each one is a flag, `--method.NAME`."""
 
     FLAG: ClassVar[str] = "method."
+    UNIT: ClassVar[int] = 1
+    """S: the number of samples that must share a row, side by side; 2 for a method that trains on pairs."""
 
     name: str = option("", WEIGHTS, TRAINING, init=False)
     """The name of the method that the other parameters are for; --method=NAME is short for this flag."""
@@ -95,14 +120,18 @@ class Method:
         """Returns the reward of each of a problem's samples, float64."""
         raise NotImplementedError
 
+    def rewards(self, groups: Sequence[Group], params: Any) -> list[Float[np.ndarray, " K"]]:
+        """Returns the rewards of all problems' samples; a reward that depends on the whole pool is made here."""
+        return [self.reward(group, params) for group in groups]
+
     def choose(
         self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"], params: Any
     ) -> Int[np.ndarray, "U S"]:
-        """Returns which of a problem's samples are trained on, as U units of S samples that must share a row.
+        """Returns which of a problem's samples are trained on, as U units of S = `params.UNIT` samples.
 
-        The K samples are those that a row has room for. `lot_K` is each one's place in the problem's seeded shuffle, 0
-        to K - 1. S is 1 for a method that trains on single samples. No sample may be chosen twice, and none that is
-        empty.
+        The K samples, of which there is one at least, are those that a row has room for. `lot_K` is each one's place in
+        the problem's seeded shuffle, 0 to K - 1. No empty sample may be chosen, and none twice for one unit. Without a
+        unit the problem teaches the method nothing.
         """
         raise NotImplementedError
 
@@ -110,8 +139,8 @@ class Method:
         """Returns the rewards within the method's limits, which are set before normalisation; by default, no limits."""
         return reward_N
 
-    def advantage(self, reward_N: Float[np.ndarray, " N"], params: Any) -> Float[np.ndarray, " N"]:
-        """Returns the weights of all samples that are trained on, from their rewards; float64."""
+    def advantage(self, scored: Scored, params: Any) -> Float[np.ndarray, " N"]:
+        """Returns the weights of the samples, float64; those of samples that are not trained on don't count."""
         raise NotImplementedError
 
     def objective(self, sequences: Sequences, params: Any) -> Any:

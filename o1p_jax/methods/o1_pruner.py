@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from o1p_jax.methods.base import Group, Method, Params, Sequences
+from o1p_jax.methods.base import Group, Method, Params, Scored, Sequences
 from o1p_jax.runtime.fields import TRAINING, WEIGHTS, check, option
 
 _STD_FLOOR = 1e-8  # rewards are of order 1; below this they differ by rounding only
@@ -75,7 +75,7 @@ class O1PrunerParams(Params):
 
 
 class O1Pruner(Method):
-    """The method makes rewards of a problem's samples, weights of all kept rewards, and a loss of packed sequences."""
+    """The method makes rewards of a problem's samples, weights of all rewards, and a loss of packed sequences."""
 
     title = "O1-Pruner's length-harmonizing fine-tuning"
     paper = "arXiv 2501.12570, section 4"
@@ -107,16 +107,17 @@ class O1Pruner(Method):
         """Returns the rewards clipped to the reward range, as the authors' code does; in `paper` mode as they are."""
         return reward_N if params.reward_range is None else reward_N.clip(*params.reward_range)
 
-    def advantage(self, reward_N: Float[np.ndarray, " N"], params: O1PrunerParams) -> Float[np.ndarray, " N"]:
-        """Returns the weights: bounded rewards, z-scored (ddof 0) where `normalize` says so.
+    def advantage(self, scored: Scored, params: O1PrunerParams) -> Float[np.ndarray, " N"]:
+        """Returns the weights: bounded rewards, z-scored over the kept samples (ddof 0) where `normalize` says so.
 
         Rewards that are all equal express no preference: their z-scores are 0.
         """
-        bounded_N = self.bounded(reward_N, params)
-        if params.normalization == "none" or bounded_N.size == 0:
+        bounded_N = self.bounded(scored.reward_N, params)
+        kept_n = bounded_N[scored.kept_n]
+        if params.normalization == "none" or kept_n.size == 0:
             return bounded_N
-        std = bounded_N.std()
-        return (bounded_N - bounded_N.mean()) / std if std > _STD_FLOOR else np.zeros_like(bounded_N)
+        std = kept_n.std()
+        return (bounded_N - kept_n.mean()) / std if std > _STD_FLOOR else np.zeros_like(bounded_N)
 
     def objective(self, sequences: Sequences, params: O1PrunerParams) -> Any:
         """Returns the clipped losses of the sequences (arXiv 2501.12570, section 4), summed."""

@@ -4,16 +4,13 @@ The function is called like `Method.reward`: (group, params) -> R_K, with NumPy 
 give the same rewards whenever it is called: a run that is killed goes on with what its last start has written.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
 
 from o1p_jax.methods.base import Group, Method, Params
 from o1p_jax.runtime.user_code import UserFunction, public_name
-
-Reward = Callable[[str, Group], Float[np.ndarray, " K"]]
-"""A function (problem_id, the problem's samples) -> the reward of each sample."""
 
 _TRIAL = Group(
     length_K=np.array([10, 20, 30]),
@@ -22,14 +19,14 @@ _TRIAL = Group(
 )
 
 
-def reward_function(method: Method, params: Params) -> Reward:
-    """Returns the reward that weighs the samples: the user's where `params` name one, else the method's own.
+def rewards_of(method: Method, params: Params, groups: Mapping[str, Group]) -> list[Float[np.ndarray, " K"]]:
+    """Returns the rewards of the samples in each of `groups` (by problem_id): the user's, or else the method's own.
 
     Where a user's function raises or returns anything but K finite numbers, BadInput names function and problem.
     """
     own = _own_reward(params)
     if own is None:
-        return lambda problem, group: method.reward(group, params)
+        return method.rewards(list(groups.values()), params)
     function = own.load(arguments=2)
 
     def reward(problem: str, group: Group) -> Float[np.ndarray, " K"]:
@@ -47,13 +44,13 @@ def reward_function(method: Method, params: Params) -> Reward:
             raise own.error(f"must return finite numbers, it returned {reward_K.tolist()} (problem {problem})")
         return reward_K
 
-    return reward
+    return [reward(problem, group) for problem, group in groups.items()]
 
 
 def check_reward(method: Method, params: Params) -> None:
     """Tries the user's reward, if there is one, on three made-up samples; raises BadInput where it fails."""
     if params.reward is not None:
-        reward_function(method, params)("made up for a trial", _TRIAL)
+        rewards_of(method, params, {"made up for a trial": _TRIAL})
 
 
 def source_digest(params: Params) -> str | None:

@@ -1,6 +1,7 @@
 """The stage that weighs a pool's graded samples: what a sample is worth to the method, and whether it is trained on."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from o1p_jax.config.tree import TrainingConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.shards import META, ShardedTable
 from o1p_jax.methods import method_of
-from o1p_jax.methods.base import Group, Params
-from o1p_jax.methods.own_reward import reward_function
+from o1p_jax.methods.base import Group, Params, Scored
+from o1p_jax.methods.own_reward import rewards_of
 from o1p_jax.runtime.errors import BadInput, CorruptData
 from o1p_jax.runtime.files import atomic_folder, read_summed_json, write_json_with_sum
 from o1p_jax.runtime.progress import say
@@ -32,6 +33,8 @@ WEIGHTS = pa.schema(
         ("ref_acc", pa.float64()),  # Abar: share of them that is correct
         ("reward", pa.float64()),  # as the method gives it, neither clipped nor normalised
         ("weight", pa.float64()),  # the advantage; null: not kept for training
+        # S u + s for each unit u of its problem in which the sample has place s, of S; null: S is 1, or not kept.
+        ("places", pa.list_(pa.int32())),
     ]
 )
 
@@ -56,12 +59,16 @@ class WeightReport:
     """Samples without a token: never kept, and one token long in the means."""
     too_long: int
     """Decided samples that a row has no room for: never kept, but counted in the means."""
+    parted: int
+    """Units of samples, pairs for example, that a row has no room for as a whole: left out."""
     undecided: int
     """Samples whose grading timed out or whose gold answer can't be read; neither kept nor counted in the means."""
     all_right: int
     """Problems whose samples are all correct: only length tells them apart."""
     all_wrong: int
     """Problems without a correct sample."""
+    left_out: int
+    """Problems of which no sample is kept."""
     reward_std: float
     """Standard deviation of the kept samples' rewards, within the method's limits; 0 makes every z-score 0."""
 
@@ -77,6 +84,7 @@ class WeightReport:
             "solutions sampled": self.samples,
             "solutions trained on": self.kept,
             "of them wrong with a positive weight": f"{self.wrong_positive_share:.1%}",
+            "problems left out": self.left_out,
             "solutions left out because a row has no room for them": self.too_long,
         }
 
@@ -88,10 +96,12 @@ class WeightReport:
         """Returns the report as one line for people."""
         return (
             f"weigh: kept {self.kept} of {self.samples} samples of {self.problems} problems ({self.all_right} all "
-            f"right, {self.all_wrong} all wrong), reward std {self.reward_std:.4f}, {self.wrong} wrong, "
+            f"right, {self.all_wrong} all wrong, {self.left_out} left out), reward std {self.reward_std:.4f}, "
+            f"{self.wrong} wrong, "
             f"{self.wrong_positive} wrong with a positive weight ({self.wrong_positive_share:.1%} of the kept), "
-            f"{self.truncated} truncated, {self.empty} empty, {self.too_long} longer than a row, {self.undecided} "
-            "undecided by the grader"
+            f"{self.truncated} truncated, {self.empty} empty, {self.too_long} longer than a row"
+            f"{f', {self.parted} units longer than a row' if self.parted else ''}, {self.undecided} undecided by the "
+            "grader"
         )
 
 
@@ -108,7 +118,7 @@ def weigh(pool: Pool, grades: ShardedTable, cfg: TrainingConfig, made_by: Mappin
         say(report.line())
         return report
     data = _columns(pool, grades)
-    filled, report = _weigh(data, cfg.method, cfg.seed, data.tokens_N <= cfg.batch.row_length)
+    filled, report = _weigh(data, cfg.method, cfg.seed, cfg.batch.row_length)
     say(report.line())
     _check_use(pool, data, filled, report, cfg)
     columns = {"problem_id": data.problem_N, "sample_idx": data.sample_N}
@@ -134,7 +144,7 @@ def read_report(out: Path) -> WeightReport:
 
 
 def _check_use(
-    pool: Pool, data: "_Columns", filled: Mapping[str, np.ndarray], report: WeightReport, cfg: TrainingConfig
+    pool: Pool, data: "_Columns", filled: Mapping[str, Any], report: WeightReport, cfg: TrainingConfig
 ) -> None:
     """Raises BadInput, with what to change, where the weights of the samples are not such as can be trained on."""
     if report.too_long and cfg.batch.too_long == "refuse":
@@ -143,11 +153,18 @@ def _check_use(
             f"{data.tokens_N.max()} tokens with their prompts; raise it, or say batch.too_long=drop, which leaves them "
             "out"
         )
+    if report.parted and cfg.batch.too_long == "refuse":
+        raise BadInput(
+            f"batch.row_length={cfg.batch.row_length}: {report.parted} units of {cfg.method.UNIT} samples, which must "
+            "share a row, are longer; raise it, or say batch.too_long=drop, which leaves them out"
+        )
     if report.kept == 0:
         raise BadInput(
             f"{pool.path}: no sample can be trained on: of {report.samples}, {report.empty} are empty, "
             f"{report.undecided} undecided by the grader, {report.too_long} longer than batch.row_length="
-            f"{cfg.batch.row_length}, {report.truncated} cut off by max_tokens; look at its grades and completions"
+            f"{cfg.batch.row_length}, {report.truncated} cut off by max_tokens, and of {report.problems} problems "
+            f"{report.all_right} have only right ones, {report.all_wrong} only others; look at its grades and "
+            f"completions, or choose another method than {cfg.method.name}"
         )
     if not np.nan_to_num(filled["weight"]).any():
         raise BadInput(
@@ -168,7 +185,7 @@ def _earlier(out: Path, made_by: Mapping[str, Any]) -> WeightReport | None:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The values that weighing needs of all N samples."""
+    """The values that weighing needs of all N samples, by problem and number."""
 
     problem_N: list[str]
     sample_N: list[int]
@@ -179,14 +196,16 @@ class _Columns:
     decided_N: np.ndarray
     truncated_N: np.ndarray
 
-    def group(self, rows: list[int]) -> Group:
+    def group(self, rows: list[int] | np.ndarray) -> Group:
         """Returns the samples with these numbers as a method sees them."""
         return Group(self.length_N[rows], self.correct_N[rows], self.truncated_N[rows])
 
 
 def _columns(pool: Pool, grades: ShardedTable) -> _Columns:
     table = pool.read(["problem_id", "sample_idx", "completion_ids", "grade", "finish_reason"], grades)
-    length_N = pc.list_value_length(table["completion_ids"]).to_numpy()
+    table = table.append_column("length", pc.list_value_length(table["completion_ids"])).drop_columns("completion_ids")
+    table = table.sort_by([("problem_id", "ascending"), ("sample_idx", "ascending")])
+    length_N = table["length"].to_numpy()
     grade_N = np.array(table["grade"].to_pylist(), object)
     finish_N = np.array(table["finish_reason"].to_pylist(), object)
     bad_gold = set(np.array(table["problem_id"].to_pylist(), object)[grade_N == "bad_gold"])
@@ -205,54 +224,68 @@ def _columns(pool: Pool, grades: ShardedTable) -> _Columns:
     )
 
 
-def _weigh(data: _Columns, params: Params, seed: int, fits_N: np.ndarray) -> tuple[dict[str, np.ndarray], WeightReport]:
-    """Returns the four columns of `WEIGHTS` that weighing fills in (NaN stands for null), and the report.
-
-    `fits_N` says of each sample whether a row has room for it.
-    """
-    method = method_of(params)
-    reward = reward_function(method, params)
-    groups: dict[str, list[int]] = {}
+def _weigh(data: _Columns, params: Params, seed: int, row_length: int) -> tuple[dict[str, Any], WeightReport]:
+    """Returns the columns of `WEIGHTS` that weighing fills in (NaN stands for null), and the report."""
+    method, n = method_of(params), len(data.problem_N)
+    filled: dict[str, Any] = {name: np.full(n, np.nan) for name in ("ref_mean_len", "ref_acc", "reward", "weight")}
+    rows_of: dict[str, list[int]] = {}
     for row, problem in enumerate(data.problem_N):
-        groups.setdefault(problem, []).append(row)
+        rows_of.setdefault(problem, []).append(row)
+    decided = {problem: [row for row in rows if data.decided_N[row]] for problem, rows in rows_of.items()}
+    groups = {problem: data.group(rows) for problem, rows in decided.items() if rows}
 
-    n = len(data.problem_N)
-    filled = {name: np.full(n, np.nan) for name in ("ref_mean_len", "ref_acc", "reward", "weight")}
-    kept: list[int] = []
-    for problem, rows in groups.items():
-        decided = [row for row in rows if data.decided_N[row]]
-        if not decided:
-            continue
-        group = data.group(decided)
-        filled["ref_mean_len"][rows] = group.counted_K.mean()
-        filled["ref_acc"][rows] = group.correct_K.mean()
-        filled["reward"][decided] = reward(problem, group)
-        fitting = [row for row in decided if fits_N[row]]
-        lot_K = _lots(seed, problem, [data.sample_N[row] for row in fitting])
-        chosen = method.choose(data.group(fitting), filled["reward"][fitting], lot_K, params)
-        kept += [fitting[k] for k in chosen.ravel()]
+    units: list[list[int]] = []
+    for (problem, group), reward_K in zip(groups.items(), rewards_of(method, params, groups), strict=True):
+        filled["ref_mean_len"][rows_of[problem]] = group.counted_K.mean()
+        filled["ref_acc"][rows_of[problem]] = group.correct_K.mean()
+        filled["reward"][decided[problem]] = reward_K
+        fitting = [row for row in decided[problem] if data.tokens_N[row] <= row_length]
+        if fitting:
+            lot_K = _lots(seed, problem, [data.sample_N[row] for row in fitting])
+            chosen = method.choose(data.group(fitting), filled["reward"][fitting], lot_K, params)
+            units += sorted([fitting[k] for k in unit] for unit in chosen.tolist())
+    whole = [unit for unit in units if data.tokens_N[unit].sum() <= row_length]
 
-    # Sums in one fixed order, so that the same samples give the same bits wherever they lie.
-    kept.sort(key=lambda row: (data.problem_N[row], data.sample_N[row]))
-    reward_N = filled["reward"][kept]
-    filled["weight"][kept] = method.advantage(reward_N, params)
+    # In the order of the rows, so that sums have the same bits wherever the samples lie.
+    row_N = np.flatnonzero(data.decided_N)
+    scored = Scored(
+        filled["reward"][row_N],
+        np.unique([data.problem_N[row] for row in row_N], return_inverse=True)[1],
+        data.group(row_N),
+        np.searchsorted(row_N, np.array(whole, int).reshape(-1, params.UNIT)),
+    )
+    kept = row_N[scored.kept_n]
+    filled["weight"][kept] = method.advantage(scored, params)[scored.kept_n]
+    filled["places"] = _places(data, whole) if params.UNIT > 1 else [None] * n
 
-    accuracy = [filled["ref_acc"][rows[0]] for rows in groups.values()]
+    accuracy = [filled["ref_acc"][rows[0]] for rows in rows_of.values()]
     wrong_N = data.decided_N & ~data.correct_N
     return filled, WeightReport(
-        problems=len(groups),
+        problems=len(rows_of),
         samples=n,
         kept=len(kept),
         wrong=int(wrong_N.sum()),
         wrong_positive=int((wrong_N & (np.nan_to_num(filled["weight"]) > 0)).sum()),
         truncated=int(data.truncated_N.sum()),
         empty=int((data.length_N == 0).sum()),
-        too_long=int((data.decided_N & ~fits_N).sum()),
+        too_long=int((data.decided_N & (data.tokens_N > row_length)).sum()),
+        parted=len(units) - len(whole),
         undecided=int((~data.decided_N).sum()),
         all_right=accuracy.count(1.0),
         all_wrong=accuracy.count(0.0),
-        reward_std=float(method.bounded(reward_N, params).std()) if kept else 0.0,
+        left_out=len(rows_of) - len({data.problem_N[row] for row in kept}),
+        reward_std=float(method.bounded(filled["reward"][kept], params).std()) if len(kept) else 0.0,
     )
+
+
+def _places(data: _Columns, units: list[list[int]]) -> list[list[int] | None]:
+    """Returns, for each sample, its places among those of all units of its problem; None where it has none."""
+    taken: Counter[str] = Counter()
+    places: dict[int, list[int]] = {}
+    for row in (row for unit in units for row in unit):
+        places.setdefault(row, []).append(taken[data.problem_N[row]])
+        taken[data.problem_N[row]] += 1
+    return [places.get(row) for row in range(len(data.problem_N))]
 
 
 def _lots(seed: int, problem: str, samples: list[int]) -> np.ndarray:
@@ -264,5 +297,5 @@ def _lots(seed: int, problem: str, samples: list[int]) -> np.ndarray:
     return lots
 
 
-def _nullable(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(v) else float(v) for v in values]
+def _nullable(values: np.ndarray | list) -> list:
+    return values if isinstance(values, list) else [None if np.isnan(v) else float(v) for v in values]

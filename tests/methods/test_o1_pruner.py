@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from o1p_jax.methods.base import Group
+from o1p_jax.methods.base import Group, Scored
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
 from o1p_jax.runtime.errors import BadInput
 
@@ -23,8 +23,15 @@ def reward(pairs, lam=2.0, **params):
     return O1Pruner().reward(group_of(pairs), O1PrunerParams(lam=lam, **params))
 
 
+def weights(rewards, **params):
+    """The weights of single samples that are all kept, each the only one of its problem."""
+    rewards, numbers = np.asarray(rewards, np.float64), np.arange(len(rewards))
+    scored = Scored(rewards, numbers, group_of([(1, True)] * len(rewards)), numbers[:, None])
+    return O1Pruner().advantage(scored, O1PrunerParams(**params))
+
+
 def zscore(rewards):
-    return O1Pruner().advantage(np.asarray(rewards, np.float64), O1PrunerParams())
+    return weights(rewards)
 
 
 def bits(values):
@@ -143,7 +150,7 @@ def test_equal_rewards_and_none_at_all():
 def test_clipping_comes_first_and_paper_mode_leaves_rewards_alone():
     np.testing.assert_allclose(zscore([-50.0, 50.0, 1.0]), zscore([-2.0, 4.0, 1.0]))
     raw = np.array([-50.0, 50.0])
-    np.testing.assert_array_equal(O1Pruner().advantage(raw, O1PrunerParams(mode="paper")), raw)
+    np.testing.assert_array_equal(weights(raw, mode="paper"), raw)
     np.testing.assert_array_equal(O1Pruner().bounded(raw, O1PrunerParams()), [-2.0, 4.0])
 
 

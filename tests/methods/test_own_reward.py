@@ -5,7 +5,7 @@ import pytest
 
 from o1p_jax.methods.base import Group
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
-from o1p_jax.methods.own_reward import card_text, check_reward, reward_function, source_digest
+from o1p_jax.methods.own_reward import card_text, check_reward, rewards_of, source_digest
 from o1p_jax.runtime.errors import BadInput
 
 GROUP = Group(np.array([100, 200]), np.array([True, False]), np.array([False, True]))
@@ -24,7 +24,7 @@ def named(tmp_path):
 
 
 def rewards(params):
-    return reward_function(O1Pruner(), params)("p7", GROUP)
+    return rewards_of(O1Pruner(), params, {"p7": GROUP})[0]
 
 
 def test_without_one_the_methods_own_reward_is_used():

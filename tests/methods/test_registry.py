@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from o1p_jax.methods import METHODS, find, method_of, params_of
-from o1p_jax.methods.base import Group, Method
+from o1p_jax.methods.base import Group, Method, Scored
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.fields import RESULTS, TRAINING, WEIGHTS
 
@@ -38,10 +38,12 @@ def test_rewards_choices_and_weights_are_finite_and_fit(name, samples, random):
     reward_K = method.reward(group, params)
     assert reward_K.shape == (K,) and reward_K.dtype == np.float64 and np.isfinite(reward_K).all()
     units = method.choose(group, reward_K, np.array(random.sample(range(K), K)), params)
-    chosen = units.ravel().tolist()
-    assert len(set(chosen)) == len(chosen) and all(samples[k][0] > 0 for k in chosen)
-    weights = method.advantage(reward_K[chosen], params)
-    assert weights.shape == (len(chosen),) and np.isfinite(weights).all()
+    assert units.ndim == 2 and units.shape[1] == params.UNIT and units.dtype.kind == "i"
+    assert all(len(set(unit)) == len(unit) and all(samples[k][0] > 0 for k in unit) for unit in units.tolist())
+    assert len({tuple(unit) for unit in units.tolist()}) == len(units)
+    scored = Scored(reward_K, np.zeros(K, int), group, units)
+    weights = method.advantage(scored, params)
+    assert weights.shape == (K,) and np.isfinite(weights[scored.kept_n]).all()
 
 
 def test_an_unknown_method_is_refused_with_the_nearest():

@@ -42,6 +42,7 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
 from o1p_jax.training.memory import token_bytes, tokens_that_fit
 from o1p_jax.training.packing import Batch, Steps, check_fits, make_steps
+from o1p_jax.training.samples import unit_lengths
 from o1p_jax.training.shapes import Room, Shape
 from o1p_jax.training.step import (
     TrainState,
@@ -189,15 +190,16 @@ def planned_steps(
     lengths, tokens = planned_lengths(cfg, count, solution_tokens), cfg.batch.tokens_per_device
     if tokens is None:
         fitting = tokens_that_fit(model, cfg.compute, shape, usable_memory(topology))
-        tokens = max(fitting, -(-max(lengths) // shape["context"]))
+        tokens = max(fitting, -(-cfg.method.UNIT * max(lengths) // shape["context"]))
     room = Room(
         devices=math.prod(shape[axis] for axis in DATA_AXES),
         parts=shape["context"],
         tokens=tokens,
         row_length=cfg.batch.row_length,
     )
-    check_fits(lengths, room)
-    return make_steps(lengths, cfg.batch, 1, cfg.seed, room)
+    units = list(zip(*[iter(range(len(lengths)))] * cfg.method.UNIT, strict=False))
+    check_fits(unit_lengths(lengths, units), room)
+    return make_steps(lengths, cfg.batch, 1, cfg.seed, room, units)
 
 
 def usable_memory(topology: Topology) -> float:

@@ -61,7 +61,7 @@ def _train_and_export(cfg: RunConfig, source: SourceModel, still_own: Callable[[
     with memory_errors("train", remedies.of_training(cfg, tokens, mesh.shape["context"])):
         checkpoint = train(
             cfg.training,
-            TrainingSet.of_pool(pool, weights),
+            TrainingSet.of_pool(pool, weights, cfg.method.UNIT),
             source,
             mesh,
             run,

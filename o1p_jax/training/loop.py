@@ -69,12 +69,12 @@ def train(
         devices=devices_along(mesh),
         parts=mesh.shape["context"],
         tokens=tokens_per_device(
-            cfg.batch.tokens_per_device, model, cfg.compute, mesh, max(samples.lengths, default=0)
+            cfg.batch.tokens_per_device, model, cfg.compute, mesh, max(samples.unit_lengths, default=0)
         ),
         row_length=cfg.batch.row_length,
     )
-    check_fits(samples.lengths, room)
-    steps = make_steps(samples.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, room)
+    check_fits(samples.unit_lengths, room)
+    steps = make_steps(samples.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, room, samples.units)
     last, my_rows = len(steps.packed), [local_rows(mesh, shape.rows) for shape in steps.shapes]
 
     # -- What an earlier start left --

@@ -13,12 +13,15 @@ import numpy as np
 from o1p_jax.config.tree import BatchConfig
 from o1p_jax.data.records import TrainingSample
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.training.samples import unit_lengths
 from o1p_jax.training.shapes import Packed, Packer, Room, Rows, Shape, Shapes
 
 Samples = Mapping[int, TrainingSample] | Sequence[TrainingSample]
 """Samples by index; those that are needed suffice."""
 Values = Mapping[int, np.ndarray] | Sequence[np.ndarray]
 """An array for each sample, by the sample's index."""
+Units = Sequence[tuple[int, ...]]
+"""Samples, by index, that must share a row: units of one size. A sample may be in several."""
 
 
 _FEWEST = 2
@@ -57,7 +60,7 @@ class Steps:
     microbatches: tuple[int, ...]
     """A: for each shape, as many as the step with the most takes, or more; steps leave the last ones empty."""
     segments: tuple[int, ...]
-    """M: for each shape, the most samples that a row holds."""
+    """M: for each shape, the most samples that a row holds; a multiple of a unit's number of them."""
     lengths: list[int]
     """The samples' lengths, for each epoch anew."""
 
@@ -89,7 +92,10 @@ class Steps:
 
 
 def check_fits(lengths: Sequence[int], room: Room) -> None:
-    """Raises BadInput where there is no sample, or one that a row has no room for: samples are never cut."""
+    """Raises BadInput where there is no sample, or one that a row has no room for: samples are never cut.
+
+    `lengths` are those of what must share a row: samples, or units of them.
+    """
     if not len(lengths):
         raise BadInput("no samples to train on; look at the run's weights")
     longest = max(lengths)
@@ -107,20 +113,29 @@ def check_fits(lengths: Sequence[int], room: Room) -> None:
         )
 
 
-def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, room: Room) -> Steps:
-    """Shuffles the samples anew each epoch, and gives each step `batch.sequences` of them, the epoch's last the rest.
+def make_steps(
+    lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, room: Room, units: Units | None = None
+) -> Steps:
+    """Shuffles the units anew each epoch, and gives each step `batch.sequences` samples, the epoch's last the rest.
 
-    `lengths` are in tokens, prompt included. Which samples a step trains on does not depend on `room`, the limits of
-    the microbatches that the step is computed in.
+    `lengths` are the samples', in tokens, prompt included. A unit's samples lie side by side in one row; `units` left
+    out: each sample is one. Which samples a step trains on does not depend on `room`, the limits of the microbatches
+    that the step is computed in.
     """
+    units = [(i,) for i in range(len(lengths))] if units is None else units
+    size, of_unit = len(units[0]), unit_lengths(lengths, units)
+    a_step = batch.sequences // size
     chosen = []
     for epoch in range(epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(len(lengths)).tolist()
-        chosen += [order[start : start + batch.sequences] for start in range(0, len(order), batch.sequences)]
-    of_steps = [[lengths[i] for i in step] for step in chosen]
+        order = np.random.default_rng([seed, epoch]).permutation(len(units)).tolist()
+        chosen += [order[start : start + a_step] for start in range(0, len(order), a_step)]
+    of_steps = [[of_unit[u] for u in step] for step in chosen]
     packer = Packer.choose(of_steps, room)
     packed = [
-        [[[[step[n] for n in row] for row in rows] for rows in microbatches] for microbatches in packer.pack(of_step)]
+        [
+            [[[i for n in row for i in units[step[n]]] for row in rows] for rows in microbatches]
+            for microbatches in packer.pack(of_step)
+        ]
         for step, of_step in zip(chosen, of_steps, strict=True)
     ]
     by_shape = list(zip(*packed, strict=True))
@@ -128,8 +143,8 @@ def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: in
         packed=packed,
         packer=packer,
         microbatches=tuple(max(_FEWEST, *map(len, of_shape)) for of_shape in by_shape),
-        segments=tuple(most_segments(rows for step in of_shape for rows in step) for of_shape in by_shape),
-        lengths=[length for of_step in of_steps for length in of_step],
+        segments=tuple(max(size, most_segments(rows for step in of_shape for rows in step)) for of_shape in by_shape),
+        lengths=[lengths[i] for step in chosen for u in step for i in units[u]],
     )
 
 

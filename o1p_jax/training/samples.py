@@ -1,6 +1,6 @@
 """The samples that are trained on: every process knows their lengths, and reads the tokens that it needs."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,6 +28,8 @@ class TrainingSet:
     """For each sample, the SHA-256 of all its values."""
     read: Callable[[Collection[int]], Mapping[int, TrainingSample]]
     """The function reads the samples with the given numbers."""
+    units: Sequence[tuple[int, ...]]
+    """The samples that must share a row, side by side, all in as many: single ones, or pairs for example."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -37,27 +39,34 @@ class TrainingSet:
         """For each sample, the number of tokens of prompt and completion together."""
         return [p + c for p, c in zip(self.prompt_tokens, self.completion_tokens, strict=True)]
 
+    @property
+    def unit_lengths(self) -> list[int]:
+        """For each unit, the number of tokens of its samples together."""
+        return unit_lengths(self.lengths, self.units)
+
     @classmethod
-    def of(cls, samples: Sequence[TrainingSample]) -> "TrainingSet":
-        """Makes a training set of samples that are in memory already."""
+    def of(cls, samples: Sequence[TrainingSample], unit: int = 1) -> "TrainingSet":
+        """Makes a training set of samples that are in memory already; as many as `unit` in a row are a unit."""
         return cls(
             [(s.problem_id, s.sample_idx) for s in samples],
             [len(s.prompt_ids) for s in samples],
             [len(s.completion_ids) for s in samples],
             [_digest(s) for s in samples],
             lambda numbers: {i: samples[i] for i in numbers},
+            _chunks(range(len(samples)), unit),
         )
 
     @classmethod
-    def of_pool(cls, pool: Pool, weights: ShardedTable) -> "TrainingSet":
+    def of_pool(cls, pool: Pool, weights: ShardedTable, unit: int = 1) -> "TrainingSet":
         """Makes a training set of the pool's samples that have a weight, in order of (problem_id, sample_idx).
 
-        `weights` is a table keyed like the samples. One shard of the samples is in memory at a time, in `read` too.
+        `weights` is a table keyed like the samples; where units have more than one sample, its `places` tell them. One
+        shard of the samples is in memory at a time, in `read` too.
         """
-        table = weights.read(["problem_id", "sample_idx", "weight"])
+        table = weights.read(["problem_id", "sample_idx", "weight", "places"])
         table = table.filter(pc.is_valid(table["weight"]))
         weight = {
-            (problem, k): w for problem, k, w in zip(*(column.to_pylist() for column in table.columns), strict=True)
+            (problem, k): w for problem, k, w in zip(*(column.to_pylist() for column in table.columns[:3]), strict=True)
         }
         problems = pool.problems.read(["problem_id", "prompt_ids"])
 
@@ -81,7 +90,26 @@ class TrainingSet:
                         samples[i] = sample
             return samples
 
-        return cls(names, [f[1] for f in found], [f[2] for f in found], [f[3] for f in found], read)
+        units = _chunks(range(len(names)) if unit == 1 else _in_places(names, table), unit)
+        return cls(names, [f[1] for f in found], [f[2] for f in found], [f[3] for f in found], read, units)
+
+
+def unit_lengths(lengths: Sequence[int], units: Sequence[Sequence[int]]) -> list[int]:
+    """Returns, for each unit of samples, the sum of their lengths."""
+    return [sum(lengths[i] for i in unit) for unit in units]
+
+
+def _chunks(samples: Iterable[int], unit: int) -> list[tuple[int, ...]]:
+    """Returns the samples in units of as many as `unit`."""
+    return list(zip(*[iter(samples)] * unit, strict=True))
+
+
+def _in_places(names: Sequence[tuple[str, int]], weights: pa.Table) -> list[int]:
+    """Returns the samples in the order of their problems and places, as often as they have places."""
+    number = {name: i for i, name in enumerate(names)}
+    keys = zip(*(weights[column].to_pylist() for column in ("problem_id", "sample_idx", "places")), strict=True)
+    placed = [(problem, place, number[problem, k]) for problem, k, places in keys for place in places]
+    return [i for *_, i in sorted(placed)]
 
 
 def _kept(shard: pa.Table, weight: Mapping[tuple[str, int], float]) -> list[TrainingSample]:

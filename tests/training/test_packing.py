@@ -40,6 +40,27 @@ def test_steps_give_every_epoch_every_sample_once_in_steps_of_one_size(lengths, 
     assert steps.fill == epochs * sum(lengths) / slots <= 1
 
 
+@given(st.lists(st.integers(1, 24), min_size=1, max_size=60), st.integers(2, 3), st.integers(1, 2), st.randoms())
+def test_units_are_never_parted_and_steps_count_their_samples(lengths, size, epochs, random):
+    """A sample may be in several units, as the longest is in both pairs of its problem."""
+    units = [tuple(random.choices(range(len(lengths)), k=size)) for _ in range(random.randint(1, 30))]
+    room = Room(devices=4, parts=1, tokens=96, row_length=24 * size)
+    steps = make_steps(lengths, BatchConfig(sequences=6 * size, row_length=24 * size), epochs, 0, room, units)
+    a_epoch = -(-len(units) // 6)
+    assert len(steps.packed) == epochs * a_epoch
+    for epoch in range(epochs):
+        found = []
+        for step in steps.packed[epoch * a_epoch : (epoch + 1) * a_epoch]:
+            assert len(contents(step)) <= 6 * size
+            rows = [(row, shape) for of, shape in zip(step, steps.shapes, strict=True) for m in of for row in m]
+            for row, shape in rows:
+                assert sum(lengths[i] for i in row) <= shape.length
+                found += zip(*[iter(row)] * size, strict=True)
+        assert sorted(found) == sorted(units)
+    assert all(most % size == 0 and most >= size for most in steps.segments)
+    assert steps.tokens == epochs * sum(lengths[i] for unit in units for i in unit)
+
+
 def test_neither_devices_nor_memory_change_what_a_step_trains_on():
     lengths = np.random.default_rng(0).integers(1, 48, 100).tolist()
     plans = [

@@ -88,3 +88,19 @@ def test_the_digest_sees_every_field():
     assert digest == fingerprint(
         [sample.problem_id, sample.sample_idx, sample.prompt_ids, sample.completion_ids, sample.weight]
     )
+
+
+def test_units_come_back_from_their_places(tmp_path):
+    """Sample 2 of p1 is in both units of its problem; p0 has one, whose first sample is the later one."""
+    rows = [made_pool.sample(p, k, 4 + k, True) for p in ("p0", "p1") for k in range(4)]
+    pool, _ = made_pool.write_pool(tmp_path / "pool", rows[1::2], rows[::2])
+    places = {("p0", 3): [0], ("p0", 1): [1], ("p1", 2): [1, 3], ("p1", 0): [0], ("p1", 3): [2]}
+    weights = ShardedTable.create(tmp_path / "weights", WEIGHTS, {}, 1)
+    of = [{"problem_id": r["problem_id"], "sample_idx": r["sample_idx"]} for r in rows]
+    weights.write_shard(0, [r | ({"weight": 0.5, "places": places[key]} if (key := tuple(r.values())) in places else {})
+                            for r in of])  # fmt: skip
+    found = TrainingSet.of_pool(pool, weights, 2)
+    units = [[found.names[i] for i in unit] for unit in found.units]
+    assert units == [[("p0", 3), ("p0", 1)], [("p1", 0), ("p1", 2)], [("p1", 3), ("p1", 2)]]
+    assert found.unit_lengths == [8 + 6, 5 + 7, 8 + 7]  # each with a prompt of one token
+    assert TrainingSet.of_pool(pool, weights).units == [(0,), (1,), (2,), (3,), (4,)]

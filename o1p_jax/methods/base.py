@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from o1p_jax.runtime.fields import TRAINING, WEIGHTS, check_numbers, option
 from o1p_jax.runtime.user_code import split
@@ -33,6 +33,12 @@ class Group(NamedTuple):
         return np.maximum(self.length_K, 1)
 
 
+def first_by_lot(allowed_K: Bool[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"], m: int) -> Int[np.ndarray, "U 1"]:
+    """Returns the first m of the allowed samples in the order of their lots, each as a unit of its own."""
+    shuffled_K = np.argsort(lot_K)
+    return shuffled_K[allowed_K[shuffled_K]][:m, None]
+
+
 class Scored(NamedTuple):
     """The samples of all problems whose grade is decided, with their rewards, by problem and number. NumPy arrays."""
 
@@ -49,10 +55,14 @@ class Scored(NamedTuple):
         """The numbers of the samples that are trained on, ascending."""
         return np.unique(self.units_US)
 
-    def mean_N(self, value_N: np.ndarray) -> Float[np.ndarray, " N"]:
-        """Returns, for each sample, the mean of the values over its problem's samples."""
-        of_problem = np.bincount(self.problem_N, value_N) / np.bincount(self.problem_N)
-        return of_problem[self.problem_N]
+    @property
+    def taught_N(self) -> Bool[np.ndarray, " N"]:
+        """Booleans: the sample's problem has a unit."""
+        return np.isin(self.problem_N, self.problem_N[self.kept_n])
+
+    def sum_N(self, value_N: np.ndarray) -> Float[np.ndarray, " N"]:
+        """Returns, for each sample, the sum of the values over its problem's samples."""
+        return np.bincount(self.problem_N, value_N)[self.problem_N]
 
 
 class Sequences(NamedTuple):
@@ -125,13 +135,14 @@ class Method:
         return [self.reward(group, params) for group in groups]
 
     def choose(
-        self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"], params: Any
-    ) -> Int[np.ndarray, "U S"]:
-        """Returns which of a problem's samples are trained on, as U units of S = `params.UNIT` samples.
+        self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"],
+        usable_K: Bool[np.ndarray, " K"], params: Any,
+    ) -> Int[np.ndarray, "U S"]:  # fmt: skip
+        """Returns which of a problem's samples are trained on, as U units of S = `params.UNIT` usable samples.
 
-        The K samples, of which there is one at least, are those that a row has room for. `lot_K` is each one's place in
-        the problem's seeded shuffle, 0 to K - 1. No empty sample may be chosen, and none twice for one unit. Without a
-        unit the problem teaches the method nothing.
+        `lot_K` is each sample's place in the problem's seeded shuffle, 0 to K - 1. `usable_K` says which samples have a
+        token, and room in a row. No sample may be twice in a unit. Without a unit the problem teaches the method
+        nothing, and is left out.
         """
         raise NotImplementedError
 

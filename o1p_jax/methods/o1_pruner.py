@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from o1p_jax.methods.base import Group, Method, Params, Scored, Sequences
+from o1p_jax.methods.base import Group, Method, Params, Scored, Sequences, first_by_lot
 from o1p_jax.runtime.fields import TRAINING, WEIGHTS, check, option
 
 _STD_FLOOR = 1e-8  # rewards are of order 1; below this they differ by rounding only
@@ -94,14 +94,12 @@ class O1Pruner(Method):
         return shorter_K + params.lam * (correct_K - correct_K.mean())
 
     def choose(
-        self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"], params: O1PrunerParams
-    ) -> Int[np.ndarray, "U 1"]:
-        """Returns at most m samples, by lot; never empty ones, and truncated ones only where `truncated` is `keep`."""
-        eligible_K = group.length_K > 0
-        if params.truncated == "drop":
-            eligible_K &= ~group.truncated_K
-        shuffled_K = np.argsort(lot_K)
-        return shuffled_K[eligible_K[shuffled_K]][: params.m, None]
+        self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"],
+        usable_K: Bool[np.ndarray, " K"], params: O1PrunerParams,
+    ) -> Int[np.ndarray, "U 1"]:  # fmt: skip
+        """Returns at most m samples, by lot; truncated ones only where `truncated` is `keep`."""
+        allowed_K = usable_K & ~group.truncated_K if params.truncated == "drop" else usable_K
+        return first_by_lot(allowed_K, lot_K, params.m)
 
     def bounded(self, reward_N: Float[np.ndarray, " N"], params: O1PrunerParams) -> Float[np.ndarray, " N"]:
         """Returns the rewards clipped to the reward range, as the authors' code does; in `paper` mode as they are."""
@@ -122,15 +120,9 @@ class O1Pruner(Method):
     def objective(self, sequences: Sequences, params: O1PrunerParams) -> Any:
         """Returns the clipped losses of the sequences (arXiv 2501.12570, section 4), summed."""
         # Imported here because JAX is missing where samples are weighed and flags are read.
-        from o1p_jax.methods.objectives import clipped_away, clipped_objective, sequence_ratio, sum_up
+        from o1p_jax.methods.objectives import clipped_losses
 
-        ratio_RM, clamped_RM = sequence_ratio(
-            sequences.logprobs_RL - sequences.ref_logprobs_RL, sequences.mask_RL, sequences.segments_RL,
-            sequences.weights_RM.shape[1], params.ratio_kind, params.max_log_ratio,
-        )  # fmt: skip
-        loss_RM = clipped_objective(ratio_RM, sequences.weights_RM, params.epsilon)
-        clipped_RM = clipped_away(ratio_RM, sequences.weights_RM, params.epsilon)
-        return sum_up(sequences, loss_RM, ratio_RM, clipped_RM, clamped_RM)
+        return clipped_losses(sequences, params.ratio_kind, params.max_log_ratio, params.epsilon)
 
     def card(self, params: O1PrunerParams, reward: str | None) -> str:
         """Returns the formulas with the values that were used; a `reward` takes the place of the reward's formula."""

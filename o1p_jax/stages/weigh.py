@@ -239,11 +239,11 @@ def _weigh(data: _Columns, params: Params, seed: int, row_length: int) -> tuple[
         filled["ref_mean_len"][rows_of[problem]] = group.counted_K.mean()
         filled["ref_acc"][rows_of[problem]] = group.correct_K.mean()
         filled["reward"][decided[problem]] = reward_K
-        fitting = [row for row in decided[problem] if data.tokens_N[row] <= row_length]
-        if fitting:
-            lot_K = _lots(seed, problem, [data.sample_N[row] for row in fitting])
-            chosen = method.choose(data.group(fitting), filled["reward"][fitting], lot_K, params)
-            units += sorted([fitting[k] for k in unit] for unit in chosen.tolist())
+        rows = decided[problem]
+        lot_K = _lots(seed, problem, [data.sample_N[row] for row in rows])
+        usable_K = (group.length_K > 0) & (data.tokens_N[rows] <= row_length)
+        chosen = method.choose(group, reward_K, lot_K, usable_K, params)
+        units += sorted([rows[k] for k in unit] for unit in chosen.tolist())
     whole = [unit for unit in units if data.tokens_N[unit].sum() <= row_length]
 
     # In the order of the rows, so that sums have the same bits wherever the samples lie.

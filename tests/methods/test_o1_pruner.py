@@ -156,7 +156,7 @@ def test_clipping_comes_first_and_paper_mode_leaves_rewards_alone():
 
 def choose(pairs, lots, cut=(), **params):
     group = group_of(pairs, cut)
-    return O1Pruner().choose(group, np.zeros(len(pairs)), np.array(lots), O1PrunerParams(**params))
+    return O1Pruner().choose(group, np.zeros(len(pairs)), np.array(lots), group.length_K > 0, O1PrunerParams(**params))
 
 
 def test_the_first_m_by_lot_are_chosen_one_by_one():

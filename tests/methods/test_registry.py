@@ -37,9 +37,10 @@ def test_rewards_choices_and_weights_are_finite_and_fit(name, samples, random):
     group = Group(*(np.array(column) for column in zip(*samples, strict=True)))
     reward_K = method.reward(group, params)
     assert reward_K.shape == (K,) and reward_K.dtype == np.float64 and np.isfinite(reward_K).all()
-    units = method.choose(group, reward_K, np.array(random.sample(range(K), K)), params)
+    usable_K = (group.length_K > 0) & np.array([random.random() < 0.8 for _ in range(K)])
+    units = method.choose(group, reward_K, np.array(random.sample(range(K), K)), usable_K, params)
     assert units.ndim == 2 and units.shape[1] == params.UNIT and units.dtype.kind == "i"
-    assert all(len(set(unit)) == len(unit) and all(samples[k][0] > 0 for k in unit) for unit in units.tolist())
+    assert all(len(set(unit)) == len(unit) and usable_K[unit].all() for unit in units.tolist())
     assert len({tuple(unit) for unit in units.tolist()}) == len(units)
     scored = Scored(reward_K, np.zeros(K, int), group, units)
     weights = method.advantage(scored, params)

@@ -86,22 +86,20 @@ class RunConfig:
         )
         if self.pool is None:  # a pool that was imported has its own number of samples
             self.check_samples()
-        unit = self.method.UNIT
-        longest = unit * (self.problems.max_prompt_tokens + self.sampling.max_tokens)
-        twice = f"{unit} times " if unit > 1 else ""
+        longest = self.problems.max_prompt_tokens + self.sampling.max_tokens
         check(
             self.batch,
             "row_length",
             self.batch.row_length >= longest or self.batch.too_long == "drop",
-            f"must be at least {longest}, {twice}problems.max_prompt_tokens={self.problems.max_prompt_tokens} + "
+            f"must be at least {longest}, problems.max_prompt_tokens={self.problems.max_prompt_tokens} + "
             f"sampling.max_tokens={self.sampling.max_tokens}; change one of them, or say batch.too_long=drop, which "
             "leaves longer samples out",
         )
         check(
             self.batch,
             "sequences",
-            self.batch.sequences % unit == 0,
-            f"must be a multiple of {unit}: method={self.method.name} trains on units of so many samples",
+            self.batch.sequences % self.method.UNIT == 0,
+            f"must be a multiple of {self.method.UNIT}: method={self.method.name} trains on units of so many samples",
         )
 
     def check_samples(self) -> None:

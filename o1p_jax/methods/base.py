@@ -62,7 +62,7 @@ class Scored(NamedTuple):
 
     def sum_N(self, value_N: np.ndarray) -> Float[np.ndarray, " N"]:
         """Returns, for each sample, the sum of the values over its problem's samples."""
-        return np.bincount(self.problem_N, value_N)[self.problem_N]
+        return np.bincount(self.problem_N, value_N)[self.problem_N].astype(np.float64)  # none of none are integers
 
 
 class Sequences(NamedTuple):

@@ -198,6 +198,8 @@ def planned_steps(
         row_length=cfg.batch.row_length,
     )
     units = list(zip(*[iter(range(len(lengths)))] * cfg.method.UNIT, strict=False))
+    if cfg.batch.too_long == "drop":
+        units = [unit for unit in units if sum(lengths[i] for i in unit) <= room.row_length]
     check_fits(unit_lengths(lengths, units), room)
     return make_steps(lengths, cfg.batch, 1, cfg.seed, room, units)
 

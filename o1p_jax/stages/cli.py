@@ -17,7 +17,7 @@ import tyro
 from o1p_jax.config.saved import load_saved
 from o1p_jax.config.text import flatten
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.methods import find
+from o1p_jax.methods import METHODS, find
 from o1p_jax.runtime.errors import BadInput, O1pError
 
 PACKAGE = Path(__file__).parents[1]
@@ -33,14 +33,19 @@ class Flags:
     """Shows the traceback of a failure before the failure's one line."""
 
 
+_METHOD = (
+    "Short for --method.name: a method by its name, with the method's own defaults and flags (--help shows those of "
+    f"the method that is given): {', '.join(METHODS)}."
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunFlags(Flags):
     """The flags of a command on a run, beside the run's configuration, each field of which is a flag too."""
 
     config: str | None = None
     """A config's name, a Python file with a function config(), or the config.json of a run; left out: embedded."""
-    method: str | None = None
-    """Short for --method.name: a method by its name, with the method's own defaults."""
+    method: Annotated[str | None, tyro.conf.arg(help=_METHOD)] = None
 
 
 T = TypeVar("T")

@@ -1,13 +1,17 @@
 """Ratio and objective to the digit, and what does not reach them."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from o1p_jax.methods import METHODS
 from o1p_jax.methods.base import Sequences
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
 from o1p_jax.methods.objectives import LossSums, clipped_objective, sequence_ratio
+from o1p_jax.methods.rewarded import Rewarded
 
 pytestmark = pytest.mark.core
 
@@ -113,3 +117,105 @@ def test_sums_over_parts_add_up_to_the_whole():
 
     parts = LossSums.zero() + rows(slice(0, 1)) + rows(slice(1, 2))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), tuple(parts), tuple(rows(slice(None))))
+
+
+# Against float64 and plain loops: random packed rows, ragged, with padding at their ends and prompts between answers.
+PAIRED = ("dpo_shortest", "dast")
+
+
+def random_rows(seed: int, rows: int = 3, most: int = 4) -> dict[str, np.ndarray]:
+    """`Sequences` in float64: up to `most` sequences a row, an even number, each of a prompt and an answer."""
+    rng = np.random.default_rng(seed)
+    counts = 2 * rng.integers(0, most // 2 + 1, rows)
+    lengths = [[(int(rng.integers(0, 4)), int(rng.integers(1, 9))) for _ in range(count)] for count in counts]
+    longest = max((sum(map(sum, row)) for row in lengths), default=0) + int(rng.integers(1, 5))
+    shape = rows, longest
+    found = {
+        "logprobs_RL": rng.normal(-1.0, 0.6, shape), "ref_logprobs_RL": rng.normal(-1.0, 0.6, shape),
+        "mask_RL": np.zeros(shape, bool), "segments_RL": np.zeros(shape, np.int32),
+        "weights_RM": rng.normal(size=(rows, most)), "present_RM": np.zeros((rows, most), bool),
+    }  # fmt: skip
+    for r, row in enumerate(lengths):
+        start = 0
+        for m, (prompt, answer) in enumerate(row):
+            end = start + prompt + answer
+            found["segments_RL"][r, start:end] = m + 1
+            found["mask_RL"][r, start + prompt : end] = True
+            found["present_RM"][r, m] = True
+            start = end
+    found["logprobs_RL"][found["segments_RL"] == 0] = np.nan  # padding may hold anything
+    return found
+
+
+def sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def by_hand(name: str, params, rows: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
+    """The sum of the losses, and its derivative with respect to each log-probability, by hand."""
+    loss, slope_RL = 0.0, np.zeros_like(rows["logprobs_RL"])
+
+    def tokens(r: int, m: int) -> np.ndarray:
+        return np.flatnonzero(rows["mask_RL"][r] & (rows["segments_RL"][r] == m + 1))
+
+    for r, m in zip(*np.nonzero(rows["present_RM"]), strict=True):
+        at, weight = tokens(r, m), rows["weights_RM"][r, m]
+        logprob = rows["logprobs_RL"][r]
+        log_ratio = logprob - rows["ref_logprobs_RL"][r]
+        if name == "sft_shortest":
+            loss -= weight * logprob[at].sum()
+            slope_RL[r, at] -= weight
+        elif name in PAIRED:
+            if m % 2:  # the pair was done at its first sequence; its loss stands at both
+                continue
+            worse = tokens(r, m + 1)
+            if name == "dpo_shortest":
+                margin = params.beta * (log_ratio[at].sum() - log_ratio[worse].sum())
+                slopes = params.beta, params.beta
+            else:
+                margin = params.beta * (logprob[at].mean() - logprob[worse].mean()) - params.gamma
+                slopes = params.beta / len(at), params.beta / len(worse)
+            loss -= 2 * np.log(sigmoid(margin))
+            slope_RL[r, at] -= 2 * sigmoid(-margin) * slopes[0]
+            slope_RL[r, worse] += 2 * sigmoid(-margin) * slopes[1]
+        else:
+            whole = name == "o1_pruner" and params.ratio_kind == "sequence"
+            low, high = 1 - params.epsilon, 1 + getattr(params, "clip_high", params.epsilon)
+            ratio = np.exp(log_ratio[at].sum() if whole else log_ratio[at].mean())
+            loss -= min(ratio * weight, np.clip(ratio, low, high) * weight)
+            if not (ratio > high if weight > 0 else ratio < low):
+                slope_RL[r, at] -= weight * ratio / (1 if whole else len(at))
+    return loss, slope_RL
+
+
+@pytest.mark.parametrize("name", ["o1_pruner", "o1_pruner paper", "tlmre", "dler", "luspo", "sft_shortest", *PAIRED])
+@pytest.mark.parametrize("seed", range(6))
+def test_losses_and_gradients_are_those_of_float64_loops(name, seed):
+    name, *mode = name.split()
+    method = METHODS[name]
+    params = method.Params(mode="paper") if mode else method.Params()
+    rows = random_rows(seed)
+    expected, slopes = by_hand(name, params, rows)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        arrays = {key: jnp.asarray(x) for key, x in rows.items()}
+
+        @jax.jit
+        def loss(logprobs_RL):
+            sums = method.objective(Sequences(**{**arrays, "logprobs_RL": logprobs_RL}), params)
+            return sums.loss, sums
+
+        (value, sums), gradient = jax.value_and_grad(loss, has_aux=True)(arrays["logprobs_RL"])
+    np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-6, atol=1e-6)
+    assert int(sums.sequences) == rows["present_RM"].sum() and np.isfinite(gradient).all()
+
+
+def test_the_rewarded_methods_share_one_objective():
+    rows = Sequences(**{name: jnp.asarray(x) for name, x in random_rows(0).items()})
+    with jax.numpy_dtype_promotion("standard"):
+        losses = {
+            name: float(method.objective(rows, replace(method.Params(), epsilon=0.2, epsilon_high=None)).loss)
+            for name, method in METHODS.items()
+            if isinstance(method, Rewarded)
+        }
+    assert len(losses) > 12 and len(set(losses.values())) == 1

@@ -5,6 +5,8 @@ import pytest
 
 from o1p_jax.config.saved import save_config
 from o1p_jax.config.tree import ExportConfig, RunConfig
+from o1p_jax.methods import METHODS
+from o1p_jax.methods.tlmre import TLMREParams
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import cli
 
@@ -58,6 +60,26 @@ def test_the_method_is_chosen_by_name_and_has_flags_of_its_own():
     for flag in ("--method=o1_pruner", "--method.name=o1_pruner"):
         chosen = cli.parse_run_config(["--method.lam=3", flag]).method
         assert chosen == replace(embedded, lam=3.0)  # the config's own values stay
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_chosen_by_name_and_saved(name, tmp_path):
+    cfg = cli.parse_run_config([f"--method={name}", "--method.m=3"])
+    assert type(cfg.method) is METHODS[name].Params and cfg.method.m == 3
+    save_config(tmp_path / "config.json", cfg, None)
+    assert cli.load_config(tmp_path / "config.json") == cfg
+
+
+def test_a_methods_own_flags_and_the_list_of_methods(capsys):
+    assert cli.parse_run_config(["--method=tlmre", "--method.alpha=0.3"]).method == TLMREParams(alpha=0.3)
+    with pytest.raises(BadInput, match=r"^--method\.alpha: no such flag"):
+        cli.parse_run_config(["--method.alpha=0.3"])
+    with pytest.raises(BadInput, match=r"^batch\.sequences=31: must be a multiple of 2: method=dast"):
+        cli.parse_run_config(["--method=dast", "--batch.sequences=31"])
+    with pytest.raises(SystemExit):
+        cli.parse_run_config(["--method=tlmre", "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert ", ".join(METHODS) in said and "--method.alpha" in said
 
 
 def test_a_part_of_the_configuration_among_a_commands_flags():

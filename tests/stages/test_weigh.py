@@ -13,7 +13,10 @@ from made_pool import sample, write_pool
 from o1p_jax.config.tree import BatchConfig, GradingConfig, RunConfig, SamplingConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.methods.base import Group
+from o1p_jax.methods.dler import DLERParams
+from o1p_jax.methods.dpo_shortest import DPOShortestParams
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
+from o1p_jax.methods.tlmre import TLMREParams
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import identity
 from o1p_jax.stages import weigh as stages_weigh
@@ -310,3 +313,52 @@ def test_weights_are_made_once_and_again_for_another_method(tmp_path):
     weigh_again(tmp_path, pool, grades, O1PrunerParams(m=4, lam=5.0))
     again = read_weights(tmp_path / "w").read(["reward"])["reward"].to_pylist()
     assert again != [row["reward"] for row in rows.values()]
+
+
+PAIRS = DPOShortestParams(m=2)
+
+
+def test_pairs_reach_the_trainer_with_the_winner_first(tmp_path, capsys):
+    """Of p the two shortest right samples against the longest, of q one pair; r has no right sample."""
+    q = [sample("q", 0, 9, False), sample("q", 1, 5, True)]
+    rows, report = weigh(tmp_path, [*GOLDEN, *q, sample("r", 0, 4, False), sample("r", 1, 6, False)], method=PAIRS)
+    assert {key: (row["weight"], row["places"]) for key, row in rows.items() if row["weight"] is not None} == {
+        ("p", 0): (1.0, [0]), ("p", 1): (1.0, [2]), ("p", 3): (-2.0, [1, 3]),
+        ("q", 0): (-1.0, [1]), ("q", 1): (1.0, [0]),
+    }  # fmt: skip
+    kept = TrainingSet.of_pool(Pool(tmp_path / "pool"), read_weights(tmp_path / "w"), PAIRS.UNIT)
+    units = [[kept.names[i] for i in unit] for unit in kept.units]
+    assert units == [[("p", 0), ("p", 3)], [("p", 1), ("p", 3)], [("q", 1), ("q", 0)]]
+    assert (report.kept, report.left_out, report.parted, report.wrong_positive) == (5, 1, 0, 0)
+    assert "1 all wrong, 1 left out)" in capsys.readouterr().err and report.for_card()["problems left out"] == 1
+
+
+def test_pairs_that_no_row_has_room_for_are_refused_or_left_out(tmp_path):
+    """With prompts of one token the pairs of GOLDEN take 502 and 602."""
+    with pytest.raises(BadInput, match=r"^batch\.row_length=502: 1 units of 2 samples, .*too_long=drop"):
+        weigh(tmp_path / "a", GOLDEN, method=PAIRS, row_length=502)
+    rows, report = weigh(tmp_path / "b", GOLDEN, method=PAIRS, row_length=502, too_long="drop")
+    assert (report.kept, report.parted, rows["p", 1]["weight"], rows["p", 3]["places"]) == (2, 1, None, [1])
+    with pytest.raises(BadInput, match="no sample can be trained on"):
+        weigh(tmp_path / "c", GOLDEN, method=PAIRS, row_length=401, too_long="drop")
+
+
+def test_problems_that_teach_nothing_are_left_out_and_the_message_says_so(tmp_path):
+    easy, hard = ([sample(p, k, 5 + k, right) for k in range(3)] for p, right in (("e", True), ("h", False)))
+    method = DLERParams(limit=200, m=4)
+    rows, report = weigh(tmp_path / "a", [*GOLDEN, *easy, *hard], method=method)
+    assert {p for (p, _), row in rows.items() if row["weight"] is not None} == {"p"}
+    assert (report.kept, report.left_out, report.all_right, report.all_wrong) == (4, 2, 1, 1)
+    # R - mean is 1/2, 1/2, -1/2, -1/2; the standard deviation over the problem that is trained on is 1/2
+    assert [rows["p", k]["weight"] for k in range(4)] == [1.0, 1.0, -1.0, -1.0]
+    with pytest.raises(
+        BadInput, match=r"of 2 problems 1 have only right ones, 1 only others; .*another method than dler"
+    ):
+        weigh(tmp_path / "b", [*easy, *hard], method=method)
+
+
+def test_samples_that_a_row_has_no_room_for_are_still_compared_with(tmp_path):
+    """All that fit are right; the wrong one is longer than a row, and the others are worth more for it."""
+    rows = [sample("p", 0, 10, True), sample("p", 1, 20, True), sample("p", 2, 900, False)]
+    got, report = weigh(tmp_path, rows, method=TLMREParams(m=3, alpha=0.0), row_length=401, too_long="drop")
+    assert [got["p", k]["weight"] for k in range(3)] == pytest.approx([0.5, 0.5, None]) and report.kept == 2

@@ -1,6 +1,8 @@
 """Every method of the registry has the whole face, and is found by its name."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from o1p_jax.methods import METHODS, find, method_of, params_of
-from o1p_jax.methods.base import Group, Method, Scored
+from o1p_jax.methods.base import Group, Method, Params, Scored
+from o1p_jax.methods.o1_pruner import O1PrunerParams
+from o1p_jax.methods.rewarded import RewardedParams
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.fields import RESULTS, TRAINING, WEIGHTS
 
@@ -45,6 +49,18 @@ def test_rewards_choices_and_weights_are_finite_and_fit(name, samples, random):
     scored = Scored(reward_K, np.zeros(K, int), group, units)
     weights = method.advantage(scored, params)
     assert weights.shape == (K,) and np.isfinite(weights[scored.kept_n]).all()
+
+
+def test_the_table_of_methods_has_them_all_with_the_knobs_of_their_own():
+    table = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    rows = {cells[0].strip("| `"): cells for cells in lines}
+    assert list(rows) == list(METHODS)
+    shared = {field.name for kind in (Params, RewardedParams, O1PrunerParams) for field in dataclasses.fields(kind)}
+    for name, method in METHODS.items():
+        assert re.search(r"arXiv (\d+\.\d+)", method.paper)[1] in rows[name][1] or "baseline" in rows[name][1]
+        own = {field.name for field in dataclasses.fields(method.Params)} - shared
+        assert own <= set(re.findall(r"`(\w+)`", rows[name][3])), name
 
 
 def test_an_unknown_method_is_refused_with_the_nearest():

@@ -108,8 +108,8 @@ def check_fits(lengths: Sequence[int], room: Room) -> None:
     if longest > room.tokens * room.parts:
         raise BadInput(
             f"batch.tokens_per_device={room.tokens}: the longest sample, or pair, has {longest} tokens, which "
-            f"{room.parts} devices hold together; raise it to {-(-longest // room.parts)}, or take a mesh with more devices along "
-            "context"
+            f"{room.parts} devices hold together; raise it to {-(-longest // room.parts)}, or take a mesh with more "
+            "devices along context"
         )
 
 

@@ -134,7 +134,9 @@ _logprobs.defvjp(_forward, _backward)
 
 
 def _blocks(tokens: int, words: int, chunk: int) -> tuple[int, int]:
-    """Returns the number of blocks, and the words of one: as many logits as `chunk` tokens have, roughly."""
+    """Returns the number of blocks, and the words of one, whose logits are no more than those of `chunk` tokens."""
+    if chunk >= tokens:
+        return 1, words
     size = min(words, max(1, chunk * words // tokens // _ALIGNED) * _ALIGNED)
     return -(-words // size), size
 

@@ -134,11 +134,16 @@ _logprobs.defvjp(_forward, _backward)
 
 
 def _blocks(tokens: int, words: int, chunk: int) -> tuple[int, int]:
-    """Returns the number of blocks, and the words of one, whose logits are no more than those of `chunk` tokens."""
+    """Returns the number of blocks, and the words of one, whose logits are no more than those of `chunk` tokens.
+
+    Blocks are of about one size, so that the last one has few words of the one before.
+    """
     if chunk >= tokens:
         return 1, words
-    size = min(words, max(1, chunk * words // tokens // _ALIGNED) * _ALIGNED)
-    return -(-words // size), size
+    most = min(words, max(1, chunk * words // tokens // _ALIGNED) * _ALIGNED)
+    count = -(-words // most)
+    even = -(-words // (count * _ALIGNED)) * _ALIGNED
+    return count, min(most, even)
 
 
 def _block(head_DV: Array, i: Array, size: int) -> tuple[Array, Array, Array]:

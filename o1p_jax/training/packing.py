@@ -23,7 +23,8 @@ Values = Mapping[int, np.ndarray] | Sequence[np.ndarray]
 
 _FEWEST = 2
 """A is at least so much: XLA takes what does not depend on the loop's counter out of the loop over microbatches, and
-of arrays with a single one that is all of the work, which is then done by steps without such a microbatch as well."""
+of arrays with a single one that is all of the work, which is then done by steps without such a microbatch as well.
+Where each step is one microbatch of one shape, there is no such step, and no loop."""
 
 
 class Batch(NamedTuple):
@@ -124,10 +125,11 @@ def make_steps(lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: in
         for step, of_step in zip(chosen, of_steps, strict=True)
     ]
     by_shape = list(zip(*packed, strict=True))
+    fewest = 1 if all(sum(map(len, step)) == 1 for step in packed) and len(by_shape) == 1 else _FEWEST
     return Steps(
         packed=packed,
         packer=packer,
-        microbatches=tuple(max(_FEWEST, *map(len, of_shape)) for of_shape in by_shape),
+        microbatches=tuple(max(fewest, *map(len, of_shape)) for of_shape in by_shape),
         segments=tuple(most_segments(rows for step in of_shape for rows in step) for of_shape in by_shape),
         lengths=[length for of_step in of_steps for length in of_step],
     )

@@ -105,11 +105,12 @@ class RunConfig:
     def check_samples(self) -> None:
         """Raises BadInput where the method asks for other samples than `sampling` draws for each problem."""
         samples, method = self.sampling.samples_per_problem, self.method
+        check(method, "k", (method.k or 1) <= samples, f"can't exceed sampling.samples_per_problem={samples}")
         check(method, "m", method.m <= samples, f"m can't exceed sampling.samples_per_problem={samples}")
         check(
             self.sampling,
             "samples_per_problem",
-            samples >= method.fewest_samples,
+            min(samples, method.k or samples) >= method.fewest_samples,
             f"method={method.name} compares a problem's samples with one another; take at least "
             f"{method.fewest_samples}",
         )

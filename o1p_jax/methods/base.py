@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from o1p_jax.runtime.fields import TRAINING, WEIGHTS, check_numbers, option
+from o1p_jax.runtime.fields import TRAINING, WEIGHTS, check, check_numbers, option
 from o1p_jax.runtime.user_code import split
 
 P = TypeVar("P", bound="Params")
@@ -98,9 +98,12 @@ class Params:
     """FILE.py:NAME, a function (group, params) -> K rewards that takes the place of the method's own reward."""
     m: int = option(2, WEIGHTS, least=1)
     """m of the paper: how many of a problem's K samples are trained on."""
+    k: int | None = option(None, WEIGHTS, least=1)
+    """Only the first so many of a problem's samples count, as if no more had been drawn; left out: all K of them."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        check(self, "k", self.k is None or self.m <= self.k, f"must be at least m={self.m}")
         if self.reward is not None:
             split(f"{self.FLAG}reward", self.reward)
 

@@ -65,9 +65,11 @@ def lines(cfg: RunConfig) -> Iterator[str]:
         f"shapes    a step: {batch.sequences} solutions in rows of up to {batch.row_length:,} tokens; the solutions' "
         "lengths will decide on the rows"
     )
+    optim, of_epochs = cfg.optim, cfg.optim.epochs * math.ceil(kept / batch.sequences)
     yield (
-        f"steps     up to {cfg.optim.epochs * math.ceil(kept / batch.sequences):,}: {len(problems):,} problems x "
-        f"m={cfg.method.m}, {batch.sequences} solutions a step, epochs={cfg.optim.epochs}"
+        (f"steps     {optim.steps:,}: " if optim.steps else f"steps     up to {of_epochs:,}: ")
+        + f"{len(problems):,} problems x m={cfg.method.m}, {batch.sequences} solutions a step"
+        + ("" if optim.steps else f", epochs={optim.epochs}")
     )
     mesh = parse_mesh(cfg.mesh)
     tokens = batch.tokens_per_device or math.ceil(batch.row_length / mesh["context"])

@@ -58,7 +58,7 @@ def job_cost(
     chips = min(chips, topology.chips)
     replicas = topology.chips // chips
     kept = problems * cfg.method.m
-    steps = -(-kept // cfg.batch.sequences) * cfg.optim.epochs
+    steps = cfg.optim.steps or -(-kept // cfg.batch.sequences) * cfg.optim.epochs
     forward = step_flops(model, kept * solution_tokens, solution_tokens) / 3
     sampling = sampled * solution_tokens / (rate * replicas)
     reference, training = forward / (step_time.mfu * step_time.peak_flops), steps * step_time.forecast

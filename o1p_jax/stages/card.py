@@ -92,10 +92,11 @@ def training_facts(folder: Path) -> dict[str, str]:
     made = read_json(folder / PROVENANCE)
     settings, steps = made["settings"], made["step"]
     method = [f"{name.removeprefix('method.')}={settings[name]}" for name in settings if name.startswith("method.")]
+    epochs = "" if settings.get("optim.steps") else f", epochs {settings['optim.epochs']}"
     facts = {
         "training steps": f"{steps:,}",
         "method": ", ".join(part for part in method if not part.endswith("=None")),
-        "learning rate": f"{settings['optim.learning_rate']:g}, epochs {settings['optim.epochs']}",
+        "learning rate": f"{settings['optim.learning_rate']:g}{epochs}",
         **{name: str(value) for name, value in made["data"].items()},
     }
     if made.get("fill"):

@@ -117,7 +117,7 @@ def weigh(pool: Pool, grades: ShardedTable, cfg: TrainingConfig, made_by: Mappin
     if (report := _earlier(out, made_by)) is not None:
         say(report.line())
         return report
-    data = _columns(pool, grades)
+    data = _columns(pool, grades, cfg.method.k)
     filled, report = _weigh(data, cfg.method, cfg.seed, cfg.batch.row_length)
     say(report.line())
     _check_use(pool, data, filled, report, cfg)
@@ -193,7 +193,10 @@ class _Columns:
     tokens_N: np.ndarray
     """Tokens of prompt and completion together."""
     correct_N: np.ndarray
+    counted_N: np.ndarray
+    """The sample is one of the first `method.k` of its problem."""
     decided_N: np.ndarray
+    """The sample counts, and is graded right or wrong."""
     truncated_N: np.ndarray
 
     def group(self, rows: list[int] | np.ndarray) -> Group:
@@ -201,7 +204,7 @@ class _Columns:
         return Group(self.length_N[rows], self.correct_N[rows], self.truncated_N[rows])
 
 
-def _columns(pool: Pool, grades: ShardedTable) -> _Columns:
+def _columns(pool: Pool, grades: ShardedTable, k: int | None) -> _Columns:
     table = pool.read(["problem_id", "sample_idx", "completion_ids", "grade", "finish_reason"], grades)
     table = table.append_column("length", pc.list_value_length(table["completion_ids"])).drop_columns("completion_ids")
     table = table.sort_by([("problem_id", "ascending"), ("sample_idx", "ascending")])
@@ -213,13 +216,15 @@ def _columns(pool: Pool, grades: ShardedTable) -> _Columns:
     problems = pool.problems.read(["problem_id", "prompt_ids"])
     prompts = pc.list_value_length(problems["prompt_ids"]).to_pylist()
     prompt_tokens = dict(zip(problems["problem_id"].to_pylist(), prompts, strict=True))
+    counted_N = np.ones(len(problem_N), bool) if k is None else table["sample_idx"].to_numpy() < k
     return _Columns(
         problem_N=problem_N,
         sample_N=table["sample_idx"].to_pylist(),
         length_N=length_N,
         tokens_N=length_N + np.array([prompt_tokens[p] for p in problem_N]),
         correct_N=grade_N == "correct",
-        decided_N=(grade_N != "timeout") & np.array([p not in bad_gold for p in problem_N], bool),
+        counted_N=counted_N,
+        decided_N=counted_N & (grade_N != "timeout") & np.array([p not in bad_gold for p in problem_N], bool),
         truncated_N=finish_N == "length",
     )
 
@@ -262,15 +267,15 @@ def _weigh(data: _Columns, params: Params, seed: int, row_length: int) -> tuple[
     wrong_N = data.decided_N & ~data.correct_N
     return filled, WeightReport(
         problems=len(rows_of),
-        samples=n,
+        samples=int(data.counted_N.sum()),
         kept=len(kept),
         wrong=int(wrong_N.sum()),
         wrong_positive=int((wrong_N & (np.nan_to_num(filled["weight"]) > 0)).sum()),
-        truncated=int(data.truncated_N.sum()),
-        empty=int((data.length_N == 0).sum()),
+        truncated=int((data.counted_N & data.truncated_N).sum()),
+        empty=int((data.counted_N & (data.length_N == 0)).sum()),
         too_long=int((data.decided_N & (data.tokens_N > row_length)).sum()),
         parted=len(units) - len(whole),
-        undecided=int((~data.decided_N).sum()),
+        undecided=int((data.counted_N & ~data.decided_N).sum()),
         all_right=accuracy.count(1.0),
         all_wrong=accuracy.count(0.0),
         left_out=len(rows_of) - len({data.problem_N[row] for row in kept}),

@@ -74,7 +74,7 @@ def train(
         row_length=cfg.batch.row_length,
     )
     check_fits(samples.unit_lengths, room)
-    steps = make_steps(samples.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, room, samples.units)
+    steps = make_steps(samples.lengths, cfg.batch, cfg.optim.epochs, cfg.seed, room, samples.units, cfg.optim.steps)
     last, my_rows = len(steps.packed), [local_rows(mesh, shape.rows) for shape in steps.shapes]
 
     # -- What an earlier start left --
@@ -113,7 +113,8 @@ def train(
             return np.asarray(logprob_fn((params, frozen), put_batch(batch, mesh, shape.rows)))
 
         reference = {"weights": source.digest, "dtype": cfg.compute.dtype}
-        references = References(samples, steps.packer, my_rows)
+        every_row = [range(shape.rows) for shape in steps.shapes]
+        references = References(samples, steps.packer, my_rows, samples_at(steps.packed, every_row))
         mine = samples.read(references.wanted | samples_at(steps.packed, my_rows))
         ref_logprobs = references.compute(mine, run / "reference", reference, logprobs)
 

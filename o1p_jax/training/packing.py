@@ -26,7 +26,8 @@ Units = Sequence[tuple[int, ...]]
 
 _FEWEST = 2
 """A is at least so much: XLA takes what does not depend on the loop's counter out of the loop over microbatches, and
-of arrays with a single one that is all of the work, which is then done by steps without such a microbatch as well."""
+of arrays with a single one that is all of the work, which is then done by steps without such a microbatch as well.
+Where each step is one microbatch of one shape, there is no such step, and no loop."""
 
 
 class Batch(NamedTuple):
@@ -114,9 +115,12 @@ def check_fits(lengths: Sequence[int], room: Room) -> None:
 
 
 def make_steps(
-    lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, room: Room, units: Units | None = None
-) -> Steps:
+    lengths: Sequence[int], batch: BatchConfig, epochs: int, seed: int, room: Room, units: Units | None = None,
+    limit: int | None = None,
+) -> Steps:  # fmt: skip
     """Shuffles the units anew each epoch, and gives each step `batch.sequences` samples, the epoch's last the rest.
+
+    With a `limit` there are so many steps, of as many epochs as they take.
 
     `lengths` are the samples', in tokens, prompt included. A unit's samples lie side by side in one row; `units` left
     out: each sample is one. Which samples a step trains on does not depend on `room`, the limits of the microbatches
@@ -125,10 +129,13 @@ def make_steps(
     units = [(i,) for i in range(len(lengths))] if units is None else units
     size, of_unit = len(units[0]), unit_lengths(lengths, units)
     a_step = batch.sequences // size
+    if limit is not None:
+        epochs = -(-limit // -(-len(units) // a_step))
     chosen = []
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(units)).tolist()
         chosen += [order[start : start + a_step] for start in range(0, len(order), a_step)]
+    chosen = chosen[:limit]
     of_steps = [[of_unit[u] for u in step] for step in chosen]
     packer = Packer.choose(of_steps, room)
     packed = [
@@ -139,10 +146,11 @@ def make_steps(
         for step, of_step in zip(chosen, of_steps, strict=True)
     ]
     by_shape = list(zip(*packed, strict=True))
+    fewest = 1 if all(sum(map(len, step)) == 1 for step in packed) and len(by_shape) == 1 else _FEWEST
     return Steps(
         packed=packed,
         packer=packer,
-        microbatches=tuple(max(_FEWEST, *map(len, of_shape)) for of_shape in by_shape),
+        microbatches=tuple(max(fewest, *map(len, of_shape)) for of_shape in by_shape),
         segments=tuple(max(size, most_segments(rows for step in of_shape for rows in step)) for of_shape in by_shape),
         lengths=[lengths[i] for step in chosen for u in step for i in units[u]],
     )

@@ -3,7 +3,8 @@
 The sampler's log-probabilities are no substitute: under top_p or top_k they are renormalised over the kept tokens.
 """
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 
 from o1p_jax.config.text import fingerprint
 from o1p_jax.devices import processes
-from o1p_jax.runtime import files, progress
+from o1p_jax.runtime import progress
 from o1p_jax.runtime.errors import CorruptData
+from o1p_jax.runtime.files import read_summed, write_with_sum
 from o1p_jax.training.packing import Batch, Samples, assemble, most_segments, rows_at, samples_at
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.shapes import Packed, Packer, Shape
@@ -26,16 +28,23 @@ _SCHEMA = pa.schema([("problem_id", pa.string()), ("sample_idx", pa.int32()), ("
 class References:
     """The reference model's log-probabilities of the samples' completions, in parts of `SAMPLES_PER_PART` samples."""
 
-    def __init__(self, samples: TrainingSet, packer: Packer, local_rows: Sequence[Sequence[int]]):
-        """Plans the parts; of a microbatch of each shape this process assembles the rows `local_rows`."""
+    def __init__(
+        self, samples: TrainingSet, packer: Packer, local_rows: Sequence[Sequence[int]], used: Collection[int]
+    ):
+        """Plans the parts of the samples with the numbers `used`.
+
+        Of a microbatch of each shape this process assembles the rows `local_rows`.
+        """
         self._samples, self._packer, self._here = samples, packer, local_rows
-        lengths = samples.lengths
+        lengths, ordered = samples.lengths, sorted(used)
+        self._numbers = [ordered[n : n + SAMPLES_PER_PART] for n in range(0, len(ordered), SAMPLES_PER_PART)]
+        """For each part, its samples."""
         self._parts: list[Packed] = []
         """For each part, its microbatches."""
-        for first in range(0, len(samples), SAMPLES_PER_PART):
-            packed = packer.pack(lengths[first : first + SAMPLES_PER_PART])
+        for numbers in self._numbers:
+            packed = packer.pack([lengths[i] for i in numbers])
             self._parts.append(
-                [[[[first + i for i in row] for row in rows] for rows in of_shape] for of_shape in packed]
+                [[[[numbers[n] for n in row] for row in rows] for rows in of_shape] for of_shape in packed]
             )
         # Of all parts: another number would be another shape, and another compilation.
         self._segments = [
@@ -57,10 +66,9 @@ class References:
         they are computed again.
         """
         found: dict[int, np.ndarray] = {}
-        with progress.track("reference log-probs", total=len(self._samples), unit="samples") as bar:
-            for n, part in enumerate(self._parts):
+        with progress.track("reference log-probs", total=sum(map(len, self._numbers)), unit="samples") as bar:
+            for n, (numbers, part) in enumerate(zip(self._numbers, self._parts, strict=True)):
                 path = folder / f"part-{n:05d}.parquet"
-                numbers = range(n * SAMPLES_PER_PART, min((n + 1) * SAMPLES_PER_PART, len(self._samples)))
                 key = fingerprint([made_by, [self._samples.digests[i] for i in numbers]])
                 values = _read(path, key)
                 if not processes.agreed(values is not None) or values is None:
@@ -92,8 +100,9 @@ class References:
 def _write(path: Path, key: str, names: Sequence[tuple[str, int]], values: list[np.ndarray]) -> None:
     columns = [[problem for problem, _ in names], [k for _, k in names], values]
     table = pa.table(dict(zip(_SCHEMA.names, columns, strict=True)), _SCHEMA).replace_schema_metadata({"key": key})
-    with files.atomic_path(path) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_with_sum(path, buffer.getvalue())
 
 
 def read_part(path: Path) -> pa.Table:
@@ -102,8 +111,8 @@ def read_part(path: Path) -> pa.Table:
     Raises CorruptData where the rows do not read back.
     """
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError):
+        table = pq.read_table(pa.BufferReader(read_summed(path)))
+    except (CorruptData, pa.ArrowException, OSError):
         table = None
     if table is None or not table.schema.equals(_SCHEMA):
         raise CorruptData(f"{path}: damaged; the next start computes it again")

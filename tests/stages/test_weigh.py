@@ -61,7 +61,7 @@ def weigh(path, *shards, method=KEEP_ALL, **options):
 
 
 def weigh_again(path, pool, grades, method=KEEP_ALL, seed=0, **batch):
-    sampling = SamplingConfig(samples_per_problem=max(method.m, 2))
+    sampling = SamplingConfig(samples_per_problem=max(method.m, method.k or 2, 2))
     cfg = RunConfig(seed=seed, method=method, sampling=sampling, batch=BatchConfig(**batch | {"too_long": "drop"}))
     training = replace(cfg.training, batch=BatchConfig(**batch))
     made_by = identity.of_weights(cfg, pool.identity)
@@ -178,6 +178,13 @@ def test_truncated_samples_count_in_the_means_and_may_be_dropped(tmp_path):
     assert (report.kept, report.truncated) == (3, 1)
     kept, report = weigh(tmp_path / "keep", rows)
     assert kept["p", 3]["weight"] is not None and (report.kept, report.truncated) == (4, 1)
+
+
+def test_the_first_k_samples_count_as_if_no_more_had_been_drawn(tmp_path):
+    few, report = weigh(tmp_path / "few", [*GOLDEN[:3]], method=O1PrunerParams(m=2))
+    many, of_k = weigh(tmp_path / "many", GOLDEN, method=O1PrunerParams(m=2, k=3))
+    assert report == of_k and {key: many[key] for key in few} == few
+    assert many["p", 3]["weight"] is None and many["p", 3]["reward"] is None
 
 
 def test_undecided_samples_are_counted_and_stay_out(tmp_path):

@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "does the whole job: samples, grades, weighs, trains, exports, evaluates",
     "presample": "samples and grades solutions, which any number of runs can be trained from",
     "evaluate": "compares models on problem sets",
+    "compare": "trains several methods from one pool and compares them",
     "export": "writes a run's checkpoint as a Hugging Face folder",
     "plan": "tells whether a run fits a pod, and how fast it could be there",
     "check-parity": "compares our decoder with that of transformers on your model",

@@ -85,11 +85,13 @@ def write_report(
     key: str = "",
     shown: int = 8,
     seed: int = 0,
+    overview: Any = None,
 ) -> Path:
     """Writes report.html, the report.json that it is drawn from, and table.md to `folder`; returns the page's path.
 
     `results` are those of `summary.compare(runs)`; of each problem set, `shown` problems are shown in full. `key`
-    stands for all that the report was made from: `read_results` finds it by that.
+    stands for all that the report was made from: `read_results` finds it by that. An experiment's page begins with its
+    `overview` (`experiment_page.Overview`).
     """
     by_set: dict[str, list[Graded]] = defaultdict(list)
     for run in runs:
@@ -101,7 +103,7 @@ def write_report(
         examples={name: pick_examples(of_set, shown, seed) for name, of_set in by_set.items()},
     )
     write_atomic(folder / "table.md", table.markdown(results))
-    write_atomic(folder / "report.html", render(report))
+    write_atomic(folder / "report.html", render(report, overview))
     write_json(folder / "report.json", {"key": key, **to_json(report)})  # last: it makes the report complete
     return folder / "report.html"
 
@@ -147,8 +149,8 @@ def pick_examples(runs: Sequence[Graded], shown: int, seed: int) -> list[Example
     ]
 
 
-def render(report: Report) -> str:
-    """Returns the page as HTML."""
+def render(report: Report, overview: Any = None) -> str:
+    """Returns the page as HTML; see `write_report`."""
     environment = Environment(
         loader=PackageLoader("o1p_jax.evaluation"),
         autoescape=True,
@@ -163,6 +165,7 @@ def render(report: Report) -> str:
     ]
     return environment.get_template("report.html.j2").render(
         report=report,
+        overview=overview,
         sections=sections,
         fate_names=FATES,
         OVERALL=table.OVERALL,

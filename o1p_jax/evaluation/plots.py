@@ -80,9 +80,9 @@ def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
         ax.set_xlim(0, 1.05 * ax.dataLim.x1)
         low, high = ax.get_ylim()
         ax.set_ylim(max(min(low, high - 5), 0), min(max(high, low + 5), 100))
-        _name_points(ax, names, _INK[scheme])
+        name_points(ax, names, scheme)
 
-    return _plot(draw, "Accuracy against mean tokens: " + _spoken(results))
+    return plot(draw, "Accuracy against mean tokens: " + _spoken(results))
 
 
 def tokens_by_level(results: Sequence[Result]) -> Plot:
@@ -101,10 +101,10 @@ def tokens_by_level(results: Sequence[Result]) -> Plot:
         ax.set_ylabel("level")
         ax.set_xlabel("mean tokens of a solution")
 
-    return _plot(draw, "Mean tokens by level.", height=max(_HEIGHT, 1 + 0.2 * len(results[0].levels)))
+    return plot(draw, "Mean tokens by level.", height=max(_HEIGHT, 1 + 0.2 * len(results[0].levels)))
 
 
-def _plot(draw: Callable[[Axes, str], None], alt: str, height: float = _HEIGHT) -> Plot:
+def plot(draw: Callable[[Axes, str], None], alt: str, height: float = _HEIGHT) -> Plot:
     """Runs `draw(axes, scheme)` for both colour schemes; `height` is in inches."""
     uris = {}
     for scheme in (LIGHT, DARK):
@@ -145,7 +145,7 @@ def _arrow(ax: Axes, start, end, color: str, *, width: float, alpha: float) -> N
     ax.annotate("", end, start, arrowprops=style, zorder=2)
 
 
-def _name_points(ax: Axes, names: Mapping[str, tuple[float, float]], ink: str) -> None:
+def name_points(ax: Axes, names: Mapping[str, tuple[float, float]], scheme: str) -> None:
     """Writes each name beside its point, where it lies over no point, interval or other name, or not at all."""
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -154,7 +154,14 @@ def _name_points(ax: Axes, names: Mapping[str, tuple[float, float]], ink: str) -
     for name, point in names.items():
         for x, y, aligned in _SIDES:
             text = ax.annotate(
-                _short(name), point, (x, y), textcoords="offset points", ha=aligned, va="center", color=ink, fontsize=8
+                _short(name),
+                point,
+                (x, y),
+                textcoords="offset points",
+                ha=aligned,
+                va="center",
+                color=_INK[scheme],
+                fontsize=8,
             )
             box = text.get_window_extent()
             inside = ax.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and ax.bbox.y0 <= box.y0

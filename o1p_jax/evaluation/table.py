@@ -45,8 +45,8 @@ def markdown(results: Sequence[Result]) -> str:
         lines = [["level", "model", *(heading for heading, _ in shown)], ["---", "---", *["---:"] * len(shown)]]
         for level, _, members in groups(of_set):
             lines += [[level, model, *(cell(summary) for _, cell in shown)] for model, summary in members]
-        rows = ["| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines]
-        parts.append(f"{_plain(f'{problem_set}: {caption(of_set)}')}\n\n" + "\n".join(rows) + "\n")
+        rows = ["| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines]
+        parts.append(f"{plain(f'{problem_set}: {caption(of_set)}')}\n\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
@@ -107,7 +107,7 @@ def score(interval: Interval) -> str:
     return "{:.2f} [{:.2f},{:.2f}]".format(*interval) if np.isfinite(interval.value) else "n/a"
 
 
-def _plain(cell: str) -> str:
+def plain(cell: str) -> str:
     """Text from outside, changed so that it stays in its cell and means nothing to Markdown or HTML."""
     text = " ".join(cell.split())
     for character in "\\|<>`*_":

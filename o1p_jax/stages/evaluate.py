@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
+
 from o1p_jax.config.text import fingerprint
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES
+from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import PromptSet, make_prompts
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
 from o1p_jax.evaluation import table
 from o1p_jax.evaluation.page import read_results, write_report
@@ -74,22 +77,10 @@ def compare_models(
     rest; the others are given no results. A report that is there already, of the same samples and figures, is read and
     not made again.
     """
-    base = next(iter(models.values()))
-    sets = dict.fromkeys(problem_set for _, problem_set in prompts)
-    pools = {
-        (name, of_set): evaluation_pool(
-            cfg, source, prompts[name, of_set], f"{_slug(name)}-{_slug(of_set)}", out / _POOLS
-        )
-        for of_set in sets
-        for name, source in models.items()
-    }
-    for name, source in models.items():
-        sampling = where.for_evaluation(cfg, base=source.digest == base.digest)
-        others = [other.folder for other in models.values() if other.digest != source.digest]
-        where.sample(cfg, sampling, source, [pools[name, of_set] for of_set in sets], title=name, others=others)
-    graded = {names: (pool, grade(pool, cfg.grading)) for names, pool in pools.items()}
+    graded = graded_pools(cfg, models, prompts, out)
     if not processes.leader():
         return []
+    base = next(iter(models.values()))
     facts = {
         "base model": public_path(base.name),
         "sampler": cfg.evaluation_sampler,
@@ -108,14 +99,42 @@ def compare_models(
     if is_whole(out) and (results := read_results(out, key)) is not None:
         return results
     with memory_errors("evaluate", remedies.of_host("--problems.limit_test")):
-        runs = [
-            Graded(name, problem_set, pool.read(_COLUMNS, grades))
-            for (name, problem_set), (pool, grades) in graded.items()
-        ]
+        runs = [Graded(*names, rows_of(*of_pool)) for names, of_pool in graded.items()]
         results = compare(runs, resamples=resamples, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
         write_report(out, runs, results, title=title, facts=facts, key=key, shown=shown, seed=cfg.seed)
         write_sums(out, {name: sha256_file(out / name) for name in ("report.html", "report.json", "table.md")})
     return results
+
+
+def graded_pools(
+    cfg: RunConfig,
+    models: Mapping[str, SourceModel],
+    prompts: Mapping[tuple[str, str], PromptSet],
+    out: Path,
+) -> dict[tuple[str, str], tuple[Pool, ShardedTable]]:
+    """Samples and grades the models on problem sets; returns the pools and their grades by the names of both.
+
+    The arguments are those of `compare_models`. What lies in `out` already is not made again.
+    """
+    base = next(iter(models.values()))
+    sets = dict.fromkeys(problem_set for _, problem_set in prompts)
+    pools = {
+        (name, of_set): evaluation_pool(
+            cfg, source, prompts[name, of_set], f"{_slug(name)}-{_slug(of_set)}", out / _POOLS
+        )
+        for of_set in sets
+        for name, source in models.items()
+    }
+    for name, source in models.items():
+        sampling = where.for_evaluation(cfg, base=source.digest == base.digest)
+        others = [other.folder for other in models.values() if other.digest != source.digest]
+        where.sample(cfg, sampling, source, [pools[name, of_set] for of_set in sets], title=name, others=others)
+    return {names: (pool, grade(pool, cfg.grading)) for names, pool in pools.items()}
+
+
+def rows_of(pool: Pool, grades: ShardedTable) -> pa.Table:
+    """Returns a pool's solutions with their problems and grades."""
+    return pool.read(_COLUMNS, grades)
 
 
 def is_whole(out: Path) -> bool:

@@ -43,10 +43,7 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     processes.start(place)
     cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
     inputs = preflight(cfg, ("train", "test"), restart)
-    run = open_run(cfg, inputs.source.commit)
-    _weighed_samples(cfg, inputs, run)
-    if not is_done(cfg, inputs.source):
-        where.train(cfg, inputs.source)
+    run = pruned(cfg, inputs)
     assert inputs.test is not None
     models = {BEFORE: inputs.source, AFTER: find_model(str(run / "model"))}
     results = compare_models(
@@ -57,6 +54,15 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
         title=f"{public_path(cfg.model)}, before and after",
     )
     processes.once(lambda: _show(cfg, run, results))
+
+
+def pruned(cfg: RunConfig, inputs: Inputs) -> Path:
+    """Does the part of the job up to the trained and exported model; returns the run's folder."""
+    run = open_run(cfg, inputs.source.commit)
+    _weighed_samples(cfg, inputs, run)
+    if not is_done(cfg, inputs.source):
+        where.train(cfg, inputs.source)
+    return run
 
 
 def samples_only(cfg: RunConfig, restart: str | None = None) -> None:

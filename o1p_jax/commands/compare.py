@@ -61,7 +61,8 @@ class Arguments(cli.RunFlags):
 
 
 def command(argv: list[str]) -> None:
-    args, base = cli.parse_run(Arguments, argv, __doc__)
+    # Each method brings its own m; that of the configuration must not be in the way of --sampling.samples_per_problem.
+    args, base = cli.parse_run(Arguments, [*argv, "--method.m=1"], __doc__)
     for name in _OWN:
         if cli.take_flag(argv, name)[0] is not None:
             raise BadInput(f"--{name}: an experiment sets it itself; see --methods, --seeds, --steps and --out")
@@ -75,7 +76,7 @@ def command(argv: list[str]) -> None:
         raise BadInput(f"--methods: {repeated[0]} stands there more than once")
     if not any(variant.trained for variant, _ in found):
         raise BadInput("--methods: none of them is trained; name one that is")
-    begin("experiment", args.out)
+    begin("experiment", str(args.out))
     configs = {}
     for seed, (variant, flags) in itertools.product(dict.fromkeys(args.seeds), found):
         folder = args.out / f"seed-{seed}"
@@ -104,8 +105,8 @@ def variants(spec: str) -> list[tuple[Variant, list[str]]]:
         knobs.append((knob, values.split("|")))
     family = ",".join([name, *(k if len(v) > 1 else f"{k}={v[0]}" for k, v in knobs)]).replace(",", ":", 1)
     found = []
-    for values in itertools.product(*(values for _, values in knobs)):
-        given = [f"{knob}={value}" for (knob, _), value in zip(knobs, values, strict=True)]
+    for chosen in itertools.product(*(values for _, values in knobs)):
+        given = [f"{knob}={value}" for (knob, _), value in zip(knobs, chosen, strict=True)]
         value = ", ".join(text for text, (_, of_knob) in zip(given, knobs, strict=True) if len(of_knob) > 1)
         label = ",".join([name, *given]).replace(",", ":", 1)
         flags = [f"--{text}" if "." in text.partition("=")[0] else f"--method.{text}" for text in given]

@@ -1,4 +1,4 @@
-"""An experiment's table, and its page: what each method came to, with the plots that compare them, over the usual page."""
+"""An experiment's table and page: what each method came to and plots that compare them, over a report's usual page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ def write(
     lines += [[f"**{row[0]}**" if row[0] in best else row[0], *row[1:]] for row in rows]
     first = results[0].overall
     caption = (
-        f"{results[0].problem_set}: {first.problems:,} problems, {first.samples / first.problems:g} samples each, of all "
-        "seeds together; 95% bootstrap intervals over problems in brackets. No other method beats those in bold in "
+        f"{results[0].problem_set}: {first.problems:,} problems, {first.samples / first.problems:g} samples each, of "
+        "all seeds together; 95% bootstrap intervals over problems in brackets. No other method beats those in bold in "
         "accuracy and tokens alike."
     )
     drawn = [pareto_plot(results)]
@@ -77,9 +77,13 @@ def figures(result: Result, part: str, seed: int | None) -> list[dict[str, Any]]
 
 def _flat(summary: Summary) -> dict[str, Any]:
     change = summary.change
-    intervals = {"accuracy": summary.accuracy, "tokens": summary.tokens}
-    for name in ("accuracy", "tokens", "aes"):
-        intervals[f"{name}_change" if name != "aes" else name] = getattr(change, name) if change else None
+    intervals = {
+        "accuracy": summary.accuracy,
+        "tokens": summary.tokens,
+        "accuracy_change": change and change.accuracy,
+        "tokens_change": change and change.tokens,
+        "aes": change and change.aes,
+    }
     flat: dict[str, Any] = {"problems": summary.problems, "samples": summary.samples}
     for name, interval in intervals.items():
         value, low, high = (None, None, None) if interval is None else map(to_json, interval)

@@ -46,7 +46,7 @@ def sweep_plot(sweeps: Mapping[str, Mapping[str, tuple[float, float]]]) -> Plot:
     """Draws, for each family of variants, (tokens, accuracy) of its values: {family: {value: point}}."""
 
     def draw(ax: Axes, scheme: str) -> None:
-        names = {}
+        names: dict[str, tuple[float, float]] = {}
         for i, (family, of_values) in enumerate(sweeps.items(), 1):
             ax.plot(*zip(*of_values.values(), strict=True), "o-", color=color(i, scheme), markersize=5, linewidth=1)
             names |= {f"{family} {value}": point for value, point in of_values.items()}

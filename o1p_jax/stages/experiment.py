@@ -54,7 +54,7 @@ class Plan:
     """The problem set that chooses among the variants of a family."""
     variants: Sequence[Variant]
     configs: Mapping[tuple[int, str], RunConfig]
-    """The whole configuration of each run, by seed and label: they differ in seed, folders, and what a variant changes."""
+    """Each run's whole configuration, by seed and label: they differ in seed, folders, and what a variant changes."""
 
     @property
     def seeds(self) -> list[int]:

@@ -86,12 +86,13 @@ class RunConfig:
         )
         if self.pool is None:  # a pool that was imported has its own number of samples
             self.check_samples()
-        longest = self.problems.max_prompt_tokens + self.sampling.max_tokens
+        longest = self.method.UNIT * (self.problems.max_prompt_tokens + self.sampling.max_tokens)
+        twice = f"{self.method.UNIT} times " if self.method.UNIT > 1 else ""  # samples that share a row
         check(
             self.batch,
             "row_length",
             self.batch.row_length >= longest or self.batch.too_long == "drop",
-            f"must be at least {longest}, problems.max_prompt_tokens={self.problems.max_prompt_tokens} + "
+            f"must be at least {longest}, {twice}problems.max_prompt_tokens={self.problems.max_prompt_tokens} + "
             f"sampling.max_tokens={self.sampling.max_tokens}; change one of them, or say batch.too_long=drop, which "
             "leaves longer samples out",
         )

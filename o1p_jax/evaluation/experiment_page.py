@@ -1,6 +1,6 @@
 """An experiment's table and page: what each method came to and plots that compare them, over a report's usual page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,18 @@ import numpy as np
 from o1p_jax.evaluation.page import to_json, write_report
 from o1p_jax.evaluation.pareto import front, pareto_plot, point_of, sweep_plot
 from o1p_jax.evaluation.plots import Plot
+from o1p_jax.evaluation.scores import Interval
 from o1p_jax.evaluation.summary import Graded, Result, Summary
-from o1p_jax.evaluation.table import OVERALL, percent, plain, score
+from o1p_jax.evaluation.table import OVERALL, percent, score
+from o1p_jax.runtime.files import write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
     """What stands at the top of an experiment's page."""
 
-    headings: list[str]
-    rows: list[list[str]]
-    """The cells of each model's row."""
+    tables: dict[str, list[list[str]]]
+    """Title -> the lines of a table, the headings first."""
     plots: list[Plot]
     notes: list[str]
 
@@ -42,11 +43,9 @@ def write(
     those on the validation problems of families of variants: {family: {value: figures}}; `examples` the solutions of
     two models that stand side by side.
     """
-    results = of_test[None]
+    results, shown = of_test[None], [run.model for run in examples]
     rows = [_row(result, of_test) for result in results]
     best = {results[i].model for i in front([point_of(result) for result in results])}
-    lines = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 2), "---"]]
-    lines += [[f"**{row[0]}**" if row[0] in best else row[0], *row[1:]] for row in rows]
     first = results[0].overall
     caption = (
         f"{results[0].problem_set}: {first.problems:,} problems, {first.samples / first.problems:g} samples each, of "
@@ -56,11 +55,38 @@ def write(
     drawn = [pareto_plot(results)]
     if sweeps:
         drawn.append(sweep_plot({f: {v: point_of(r) for v, r in of.items()} for f, of in sweeps.items()}))
-    overview = Overview(headings=HEADINGS, rows=rows, plots=drawn, notes=[caption, *notes])
-    write_report(out, examples, results, title=f"Methods on {results[0].problem_set}", facts={}, overview=overview)
-    cells = "\n".join("| " + " | ".join(map(plain, line)) + " |" for line in lines)
-    text = "\n\n".join([cells, *map(plain, [caption, *notes])])
-    (out / "table.md").write_text(text + "\n")
+    levels = _by_level(results)
+    tables = {"All problems": [HEADINGS, *rows], "By level: change of accuracy, of tokens": levels}
+    overview = Overview(tables=tables, plots=drawn, notes=[caption, *notes])
+    of_two = [result for result in results if result.model in shown]
+    write_report(out, examples, of_two, title=f"Methods on {results[0].problem_set}", facts={}, overview=overview)
+    parts = [caption, *notes, *(_markdown(title, lines, best) for title, lines in tables.items())]
+    write_atomic(out / "table.md", "\n\n".join(parts) + "\n")
+
+
+def _markdown(title: str, lines: Sequence[Sequence[str]], best: Collection[str]) -> str:
+    """Returns a table as GitHub Markdown, the models `best` in bold."""
+    headings, *rows = [[plain(cell) for cell in line] for line in lines]
+    bold = {plain(name) for name in best}
+    rows = [[f"**{name}**" if name in bold else name, *cells] for name, *cells in rows]
+    ruler = ["---", *["---:"] * (len(headings) - 1)]
+    return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in [headings, ruler, *rows])
+
+
+def _by_level(results: Sequence[Result]) -> list[list[str]]:
+    """Returns a table's lines: for each model and level the change of accuracy, in points, and of tokens."""
+    names = list(results[0].levels)
+
+    def cell(summary: Summary) -> str:
+        change = summary.change
+        return "" if change is None else f"{percent(change.accuracy, signed=True)}; {100 * change.tokens.value:+.0f}%"
+
+    return [["method", *names], *([r.model, *(cell(r.levels[level]) for level in names)] for r in results[1:])]
+
+
+def levels_lost(result: Result) -> list[str]:
+    """Returns the levels whose accuracy fell beyond its interval."""
+    return [level for level, s in result.levels.items() if s.change is not None and s.change.accuracy.high < 0]
 
 
 def figures(result: Result, part: str, seed: int | None) -> list[dict[str, Any]]:
@@ -77,12 +103,12 @@ def figures(result: Result, part: str, seed: int | None) -> list[dict[str, Any]]
 
 def _flat(summary: Summary) -> dict[str, Any]:
     change = summary.change
-    intervals = {
+    intervals: dict[str, Interval | None] = {
         "accuracy": summary.accuracy,
         "tokens": summary.tokens,
-        "accuracy_change": change and change.accuracy,
-        "tokens_change": change and change.tokens,
-        "aes": change and change.aes,
+        "accuracy_change": change.accuracy if change else None,
+        "tokens_change": change.tokens if change else None,
+        "aes": change.aes if change else None,
     }
     flat: dict[str, Any] = {"problems": summary.problems, "samples": summary.samples}
     for name, interval in intervals.items():
@@ -108,14 +134,12 @@ def _row(result: Result, of_test: Mapping[int | None, Sequence[Result]]) -> list
         for other in results
         if seed is not None and other.model == result.model and other.overall.change is not None
     ]
-    low, high = np.min(of_seeds), np.max(of_seeds)
-    spread = f"{low:.2f}" if len(of_seeds) == 1 else f"{low:.2f} to {high:.2f}"
-    lost = [level for level, p in result.levels.items() if p.change is not None and p.change.accuracy.high < 0]
+    spread = ", ".join(f"{value:.2f}" if np.isfinite(value) else "n/a" for value in of_seeds)
     return [
         *cells,
         percent(change.tokens, signed=True),
         score(change.aes),
         spread,
         efficiency,
-        ", ".join(lost) or "none",
+        ", ".join(levels_lost(result)) or "none",
     ]

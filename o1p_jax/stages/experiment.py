@@ -4,7 +4,7 @@ Of the variants of a method, which differ in a knob, the validation problems cho
 by the chosen ones alone, and a file says when that was, and how often. Everything lies in one folder:
 
 seed-S/pool/        the samples that all runs of a seed are trained from
-seed-S/VARIANT/     a run's folder
+seed-S/VARIANT/     a run's folder; VARIANT.trained beside it says that its model is there
 seed-S/validation/  what the models of all variants answered; seed-S/test/ those of the chosen ones
 chosen.json         what was chosen, and by which figures
 test_looked_at.json each selection that the test problems were sampled for, and the time of it
@@ -28,10 +28,11 @@ from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import PromptSet, make_prompts
 from o1p_jax.devices import processes
 from o1p_jax.evaluation import experiment_page
+from o1p_jax.evaluation.page import to_json
 from o1p_jax.evaluation.summary import Graded, Result, compare
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.claims import shards_to_make
-from o1p_jax.runtime.files import atomic_path, public_path, read_json, write_json
+from o1p_jax.runtime.files import atomic_path, public_path, read_json, write_atomic, write_json
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.progress import say
 from o1p_jax.stages.evaluate import graded_pools, rows_of
@@ -81,20 +82,22 @@ def run_experiment(
 
 
 class _Runs:
-    """The runs that are to be trained, as a folder of shards for `claims`: a shard is a run's exported model."""
+    """The runs that are to be trained, as a folder of shards for `claims`: a shard is a file that a run leaves."""
 
     def __init__(self, plan: Plan):
         self.path = plan.out
         self.names = [(seed, v.label) for seed in plan.seeds for v in plan.variants if v.trained]
-        self._configs = plan.configs
+        self._runs = [Path(plan.configs[name].run) for name in self.names]
+        for seed in plan.seeds:
+            (plan.out / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
 
     def missing_shards(self) -> list[int]:
-        """Returns the numbers of the runs whose model is not there yet."""
+        """Returns the numbers of the runs that are not trained yet."""
         return [i for i in range(len(self.names)) if not self.shard_path(i).exists()]
 
     def shard_path(self, index: int) -> Path:
-        """Returns the path of the last file that an export writes."""
-        return Path(self._configs[self.names[index]].run) / "model" / "config.json"
+        """Returns the path of the file beside a run that says that it is trained, and holds its digest."""
+        return self._runs[index].with_name(f"{self._runs[index].name}.trained")
 
 
 def _train(plan: Plan) -> None:
@@ -105,7 +108,8 @@ def _train(plan: Plan) -> None:
         seed, label = runs.names[index]
         say(f"experiment: {label}, seed {seed} ({left} of {len(runs.names)} runs to go)")
         cfg = plan.configs[seed, label]
-        pruned(cfg, preflight(cfg, ("train", "test")))
+        run = pruned(cfg, preflight(cfg, ("train", "test")))
+        write_atomic(runs.shard_path(index), (run / "digest.txt").read_text())
         left -= 1
 
 
@@ -164,11 +168,6 @@ def _together(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(renumbered)
 
 
-def levels_lost(result: Result) -> list[str]:
-    """Returns the levels whose accuracy fell beyond its interval."""
-    return [level for level, s in result.levels.items() if s.change is not None and s.change.accuracy.high < 0]
-
-
 def _choose(plan: Plan, of_validation: Mapping[int | None, list[Result]]) -> list[Variant]:
     """Returns a variant of each family: of those that lost accuracy on the fewest levels, the one with the highest AES.
 
@@ -178,14 +177,21 @@ def _choose(plan: Plan, of_validation: Mapping[int | None, list[Result]]) -> lis
 
     def merit(variant: Variant) -> tuple[int, float]:
         change = figures[variant.label].overall.change
-        score = -np.inf if change is None or np.isnan(change.aes.value) else change.aes.value
-        return -len(levels_lost(figures[variant.label])), float(score)
+        score = -np.inf if change is None else np.nan_to_num(change.aes.value, nan=-np.inf)
+        return -len(experiment_page.levels_lost(figures[variant.label])), float(score)
 
     families: dict[str, list[Variant]] = {}
     for variant in plan.variants:
         families.setdefault(variant.family, []).append(variant)
     chosen = [max(members, key=merit) for members in families.values()]
-    shown = {v.label: {"chosen": v in chosen, "levels_lost": -merit(v)[0], "AES": merit(v)[1]} for v in plan.variants}
+    shown = {
+        v.label: {
+            "chosen": v in chosen,
+            "levels_lost": experiment_page.levels_lost(figures[v.label]),
+            "AES": to_json(merit(v)[1]),
+        }
+        for v in plan.variants
+    }
     write_json(plan.out / "chosen.json", {"problems": public_path(plan.validation), "variants": shown})
     return chosen
 

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from o1p_jax.evaluation.page import to_json, write_report
 from o1p_jax.evaluation.pareto import front, pareto_plot, point_of, sweep_plot
 from o1p_jax.evaluation.plots import Plot
 from o1p_jax.evaluation.scores import Interval
 from o1p_jax.evaluation.summary import Graded, Result, Summary
-from o1p_jax.evaluation.table import OVERALL, percent, score
+from o1p_jax.evaluation.table import OVERALL, percent, plain, score
 from o1p_jax.runtime.files import write_atomic
 
 
@@ -37,7 +41,7 @@ def write(
     examples: Sequence[Graded],
     notes: Sequence[str],
 ) -> None:
-    """Writes table.md and report.html of an experiment.
+    """Writes table.md and report.html of an experiment, and prints the table over all problems.
 
     `of_test` are the figures on the test problems, of each seed and (None) of all together, the base first; `sweeps`
     those on the validation problems of families of variants: {family: {value: figures}}; `examples` the solutions of
@@ -62,6 +66,7 @@ def write(
     write_report(out, examples, of_two, title=f"Methods on {results[0].problem_set}", facts={}, overview=overview)
     parts = [caption, *notes, *(_markdown(title, lines, best) for title, lines in tables.items())]
     write_atomic(out / "table.md", "\n\n".join(parts) + "\n")
+    _print([HEADINGS, *rows])
 
 
 def _markdown(title: str, lines: Sequence[Sequence[str]], best: Collection[str]) -> str:
@@ -71,6 +76,19 @@ def _markdown(title: str, lines: Sequence[Sequence[str]], best: Collection[str])
     rows = [[f"**{name}**" if name in bold else name, *cells] for name, *cells in rows]
     ruler = ["---", *["---:"] * (len(headings) - 1)]
     return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in [headings, ruler, *rows])
+
+
+def _print(lines: Sequence[Sequence[str]]) -> None:
+    headings, *rows = lines
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # room for every cell on one line; the table takes what it needs
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def _by_level(results: Sequence[Result]) -> list[list[str]]:

@@ -229,6 +229,8 @@ def _report(
         if variant.value:
             sweeps.setdefault(variant.family, {})[variant.value] = figures[variant.label]
     experiment_page.write(plan.out, of_test, sweeps, _examples(plan, of_test[None], chosen), notes=_notes(plan))
+    for name in ("report.html", "table.md", "runs.parquet"):
+        print(f"{name.partition('.')[0]:9}{plan.out / name}")
 
 
 def _examples(plan: Plan, results: Sequence[Result], chosen: Sequence[Variant]) -> list[Graded]:

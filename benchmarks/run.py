@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 PARTS = {
-    "step": ("ours", "pytorch"),
+    "step": ("ours", "ours_full_remat", "pytorch"),
     "head": ("ours", "full_logits_jax", "full_logits_pytorch"),
-    "recipe": ("ours", "authors_recipe_pytorch"),
+    "recipe": ("ours", "ours_full_remat", "authors_recipe_pytorch"),
 }
 """Part -> its sides, functions of sides.py; the others are compared with the first one."""
 ENVIRONMENT = {

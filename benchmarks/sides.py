@@ -49,6 +49,10 @@ class step:
         return our_training([STEP_TOKENS], STEP_TOKENS, reference=False)
 
     @staticmethod
+    def ours_full_remat() -> Work:
+        return our_training([STEP_TOKENS], STEP_TOKENS, reference=False, remat="full")
+
+    @staticmethod
     def pytorch() -> Work:
         import torch
 
@@ -72,6 +76,10 @@ class recipe:
     def ours() -> Work:
         """Packed rows; the reference's log-probabilities are computed in the same work, as the first epoch does."""
         return our_training(lengths(), 2048, reference=True)
+
+    @staticmethod
+    def ours_full_remat() -> Work:
+        return our_training(lengths(), 2048, reference=True, remat="full")
 
     @staticmethod
     def authors_recipe_pytorch() -> Work:
@@ -171,7 +179,7 @@ def torch_model():
     return model, torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
 
 
-def our_training(of_samples: list[int], row_length: int, reference: bool) -> Work:
+def our_training(of_samples: list[int], row_length: int, reference: bool, remat: str = "light") -> Work:
     import jax
 
     from o1p_jax.config.tree import BatchConfig, ComputeConfig, RunConfig
@@ -185,7 +193,7 @@ def our_training(of_samples: list[int], row_length: int, reference: bool) -> Wor
     from o1p_jax.training.step import make_logprob_fn, make_train_step, put_batch, state_shardings, train_state
 
     batch = BatchConfig(sequences=len(of_samples), row_length=row_length, too_long="drop")
-    compute = ComputeConfig(dtype="float32")
+    compute = ComputeConfig(dtype="float32", remat=remat)
     cfg = RunConfig(batch=batch, compute=compute)
     mesh, model = make_mesh("1x1"), read_config(MODEL)
     rng = np.random.default_rng(0)

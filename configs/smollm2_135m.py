@@ -43,7 +43,7 @@ def config() -> RunConfig:
         ),
         method=O1PrunerParams(lam=2.0, epsilon=0.2, m=2),
         batch=BatchConfig(sequences=8, row_length=1024),
-        compute=ComputeConfig(dtype="float32", logprob_chunk=128),
+        compute=ComputeConfig(dtype="float32"),
         optim=OptimConfig(learning_rate=1e-5),
         checkpoint=CheckpointConfig(every=8),
         evaluation=EvaluationConfig(max_tokens=256),

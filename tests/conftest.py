@@ -1,5 +1,6 @@
 """Every test runs on 8 simulated devices, with strict types and shapes, without a network."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that no process is left with one of them at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """Python looks for garbage after every 700 new objects, and tracing makes millions, nearly all of which stay."""
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 50)
 
 
 def pytest_unconfigure():

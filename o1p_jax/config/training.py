@@ -39,8 +39,8 @@ class ComputeConfig:
     """Train only the last so many layers, freezing all else; left out: everything (the authors: 48 of 64 for QwQ)."""
     remat: Literal["none", "light", "full"] = option("light")
     """What the backward pass computes again: nothing; all but matrix products; all but the layers' inputs."""
-    logprob_chunk: int = option(512, least=1)
-    """Number of tokens of a device whose logits exist at a time."""
+    logprob_chunk: int = option(128, least=1)
+    """As many logits exist at a time on a device as so many tokens have."""
     deterministic: bool = option(False)
     """The same bits from the same command on GPUs too: no atomic sums, no tuning, vLLM's batch-invariant kernels."""
 

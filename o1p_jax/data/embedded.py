@@ -9,6 +9,7 @@ The options share their last digit, because the last digit alone would be an eas
 """
 
 import hashlib
+import itertools
 import random
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -107,11 +108,15 @@ def _draw(rng: random.Random, level: int) -> Machine:
     return Machine(tuple(steps), options, rng.choice(options))
 
 
-def embedded_problems(split: str) -> list[Problem]:
-    """Returns the problem set `split` ('train', 'validation' or 'test'): always the same, disjoint from the others."""
+def embedded_problems(split: str, limit: int | None = None) -> list[Problem]:
+    """Returns the problem set `split` ('train', 'validation' or 'test'): always the same, disjoint from the others.
+
+    With `limit`, these are the set's first so many problems.
+    """
     if split not in SIZES:
         raise BadInput(f"embedded:{split}: no such problem set; there are {', '.join(f'embedded:{s}' for s in SIZES)}")
-    quota = SIZES[split] // len(OPTIONS)
+    wanted = SIZES[split] if limit is None else min(limit, SIZES[split])
+    quota = -(-wanted // len(OPTIONS))
     levels: dict[str, dict[str, Problem]] = {str(level): {} for level in OPTIONS}
     for machine in machines(split, seed=0):
         answer, level = str(machine.answer), str(machine.level)
@@ -123,6 +128,5 @@ def embedded_problems(split: str) -> list[Problem]:
         if all(len(problems) == quota for problems in levels.values()):
             break
     # Levels in turn, so that the first few problems are of every level.
-    return [
-        problem for row in zip(*(problems.values() for problems in levels.values()), strict=True) for problem in row
-    ]
+    rows = zip(*(problems.values() for problems in levels.values()), strict=True)
+    return list(itertools.chain.from_iterable(rows))[:wanted]

@@ -28,7 +28,7 @@ def load_problems(spec: str, cfg: ProblemConfig, limit: int | None = None) -> li
     if spec.startswith("embedded:"):
         from o1p_jax.data.embedded import embedded_problems
 
-        return embedded_problems(spec.removeprefix("embedded:"))[:limit]
+        return embedded_problems(spec.removeprefix("embedded:"), limit)
     rows, split = _rows(spec)
     found: dict[str, Problem] = {}
     read = 0

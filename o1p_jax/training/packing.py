@@ -26,7 +26,8 @@ Units = Sequence[tuple[int, ...]]
 
 _FEWEST = 2
 """A is at least so much: XLA takes what does not depend on the loop's counter out of the loop over microbatches, and
-of arrays with a single one that is all of the work, which is then done by steps without such a microbatch as well."""
+of arrays with a single one that is all of the work, which is then done by steps without such a microbatch as well.
+Where each step is one microbatch of one shape, there is no such step, and no loop."""
 
 
 class Batch(NamedTuple):
@@ -139,10 +140,11 @@ def make_steps(
         for step, of_step in zip(chosen, of_steps, strict=True)
     ]
     by_shape = list(zip(*packed, strict=True))
+    fewest = 1 if all(sum(map(len, step)) == 1 for step in packed) and len(by_shape) == 1 else _FEWEST
     return Steps(
         packed=packed,
         packer=packer,
-        microbatches=tuple(max(_FEWEST, *map(len, of_shape)) for of_shape in by_shape),
+        microbatches=tuple(max(fewest, *map(len, of_shape)) for of_shape in by_shape),
         segments=tuple(max(size, most_segments(rows for step in of_shape for rows in step)) for of_shape in by_shape),
         lengths=[lengths[i] for step in chosen for u in step for i in units[u]],
     )

@@ -3,6 +3,7 @@
 The sampler's log-probabilities are no substitute: under top_p or top_k they are renormalised over the kept tokens.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 
 from o1p_jax.config.text import fingerprint
 from o1p_jax.devices import processes
-from o1p_jax.runtime import files, progress
+from o1p_jax.runtime import progress
 from o1p_jax.runtime.errors import CorruptData
+from o1p_jax.runtime.files import read_summed, write_with_sum
 from o1p_jax.training.packing import Batch, Samples, assemble, most_segments, rows_at, samples_at
 from o1p_jax.training.samples import TrainingSet
 from o1p_jax.training.shapes import Packed, Packer, Shape
@@ -92,8 +94,9 @@ class References:
 def _write(path: Path, key: str, names: Sequence[tuple[str, int]], values: list[np.ndarray]) -> None:
     columns = [[problem for problem, _ in names], [k for _, k in names], values]
     table = pa.table(dict(zip(_SCHEMA.names, columns, strict=True)), _SCHEMA).replace_schema_metadata({"key": key})
-    with files.atomic_path(path) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_with_sum(path, buffer.getvalue())
 
 
 def read_part(path: Path) -> pa.Table:
@@ -102,8 +105,8 @@ def read_part(path: Path) -> pa.Table:
     Raises CorruptData where the rows do not read back.
     """
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError):
+        table = pq.read_table(pa.BufferReader(read_summed(path)))
+    except (CorruptData, pa.ArrowException, OSError):
         table = None
     if table is None or not table.schema.equals(_SCHEMA):
         raise CorruptData(f"{path}: damaged; the next start computes it again")

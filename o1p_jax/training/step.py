@@ -182,9 +182,12 @@ def make_train_step(
 
         grads, sums = jax.tree.map(jnp.zeros_like, state.params), LossSums.zero()
         slots = jnp.zeros((), jnp.float32)
+        only_one = sum(len(of_shape.ids_RL) for of_shape in batches) == 1
         for of_shape in batches:
             used = jnp.sum(jnp.any(of_shape.present_RM, axis=(1, 2)), dtype=jnp.int32)
-            grads, sums = jax.lax.fori_loop(0, used, partial(add_microbatch, of_shape), (grads, sums))
+            # The only microbatch is always in use: without a loop, no second array holds the sum of its gradients.
+            turns = 1 if only_one else used
+            grads, sums = jax.lax.fori_loop(0, turns, partial(add_microbatch, of_shape), (grads, sums))
             slots += used.astype(jnp.float32) * float(of_shape.ids_RL[0].size)
         grads = jax.tree.map(lambda g: g / sums.sequences, grads)
 

@@ -21,6 +21,8 @@ def test_sets_are_disjoint_and_the_same_every_time():
     ids = [p.problem_id for problems in sets.values() for p in problems]
     assert len(ids) == len(set(ids)) == sum(SIZES.values())
     assert embedded_problems("test") == sets["test"]
+    for limit in (1, 4, 7, 511, 1000):
+        assert embedded_problems("test", limit) == sets["test"][:limit]
     pretraining = {m.text for m in islice(machines("pretraining", 1), 3000)}
     assert not pretraining & {p.problem for problems in sets.values() for p in problems}
 

@@ -22,7 +22,7 @@ FOLDER = resolve_model("embedded")
 @pytest.fixture(scope="module")
 def prompts() -> list[tuple[int, ...]]:
     prompter = Prompter(FOLDER, ProblemConfig())
-    return [prompter.prompt_ids(p) for p in embedded_problems("validation")[:8]]
+    return [prompter.prompt_ids(p) for p in embedded_problems("validation", 8)]
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,6 @@
 """Solutions made up for the embedded model's own tokenizer, as other programs would write them, and pools of them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from o1p_jax.config.imports import ImportConfig
@@ -17,7 +14,7 @@ from o1p_jax.stages.import_pool import import_pool
 
 ROOT = Path(__file__).parents[2]
 PROMPTER = Prompter(resolve_model("embedded"))
-PROBLEMS = embedded_problems("train")[:5]
+PROBLEMS = embedded_problems("train", 5)
 END = PROMPTER.eos_ids[0]
 EXPORTED = ("problem_id", "problem", "answer", "level", "source", "split", "prompt_ids", "sample_idx", "seed",
             "completion", "completion_ids", "finish_reason")  # fmt: skip
@@ -62,9 +59,3 @@ def run_config(pool: Pool, **fields) -> RunConfig:
 
 def contents(pool: Pool) -> list[dict]:
     return pool.read(EXPORTED).to_pylist()
-
-
-def launch(name: str, *argv: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "launch" / name, *map(str, argv)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)

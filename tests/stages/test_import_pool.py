@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_pools import END, EXPORTED, PROBLEMS, PROMPTER, bring, contents, launch, row, rows, run_config
+from commands import launch
+from made_pools import END, EXPORTED, PROBLEMS, PROMPTER, bring, contents, row, rows, run_config
 
 from o1p_jax.config.tree import RunConfig, SamplingConfig
 from o1p_jax.methods.o1_pruner import O1PrunerParams

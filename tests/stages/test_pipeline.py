@@ -1,17 +1,13 @@
 """The job as a user meets it: real processes, the embedded model, a few problems."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from commands import launch
 from small_job import SMALL
 
 from o1p_jax.config.saved import save_config
@@ -21,21 +17,8 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages.evaluate import evaluate
 from o1p_jax.stages.pipeline import preflight
 
-ROOT = Path(__file__).parents[2]
 JOB = [*SMALL, "--mesh=8x1"]
 """As README has it."""
-
-
-def launch(name: str, *argv: str, **options) -> subprocess.CompletedProcess:
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(
-        [sys.executable, ROOT / "launch" / name, *map(str, argv)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=900,
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -102,32 +85,6 @@ def test_export_and_evaluate_by_themselves(finished, tmp_path):
     assert [(r["model"], r["problem_set"]) for r in report["results"]] == [
         (m, s) for s in ("embedded:validation", "embedded:test") for m in ("embedded", "hf", "run")
     ]
-
-
-@pytest.mark.slow
-def test_killed_anywhere_it_ends_with_the_same_bits(finished, tmp_path):
-    undisturbed, _ = finished
-    run, rng = tmp_path / "run", np.random.default_rng(0)
-
-    def files(folder: Path) -> int:
-        return sum(len(names) for _, _, names in os.walk(folder))
-
-    command = [sys.executable, ROOT / "launch" / "train.py", f"--run={run}", *JOB]
-    for point in np.sort(rng.uniform(0.05, 0.95, 4)):  # of all that a run writes, from the first samples to the report
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                                 env=os.environ | {"JAX_PLATFORMS": "cpu"})  # fmt: skip
-        while files(run) < point * files(undisturbed):
-            assert child.poll() is None
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 1))
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-    done = launch("train.py", f"--run={run}", *JOB)
-    assert done.returncode == 0, done.stderr
-    for name in ("digest.txt", "model/model.safetensors", "evaluation/table.md"):
-        assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name
-    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [m["step"] for m in metrics] == list(range(1, 9))
 
 
 def _model(tmp_path: Path, **changes) -> str:

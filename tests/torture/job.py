@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from commands import environment
 from drive_train import tiny_model
 from host import model_folder, problem_file
 
@@ -36,18 +37,18 @@ class Home:
         self.folder = folder
         self.model, self.problems, self.run = folder / "model", folder / "problems.jsonl", folder / "undisturbed"
         self.rollouts = folder / "rollouts.parquet"
-        self.environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # what is compiled runs for milliseconds
-            "XDG_CACHE_HOME": str(folder / "cache"),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")]),
-        }
+        self.environment = environment(
+            ROOT,
+            ROOT / "tests" / "helpers",
+            JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"),
+            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+            JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
+            JAX_DISABLE_MOST_OPTIMIZATIONS="1",  # what is compiled runs for milliseconds
+            XDG_CACHE_HOME=str(folder / "cache"),
+            HF_HUB_OFFLINE="1",
+            OMP_NUM_THREADS="1",
+            TOKENIZERS_PARALLELISM="false",
+        )
         self.seconds = 0.0
         """How long the undisturbed job takes with everything compiled."""
 

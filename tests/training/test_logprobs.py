@@ -14,27 +14,59 @@ from o1p_jax.training.step import sequences_of
 pytestmark = pytest.mark.core
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 12, 100])
-def test_chunked_logprobs_equal_log_softmax(chunk):
+@pytest.mark.parametrize("words", [30, 128, 300, 512])
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_logprobs_by_blocks_equal_log_softmax(words, cap):
+    """The last block of 300 words begins before the end of the one before; a chunk of 1 means blocks of 128 words."""
     rng = np.random.default_rng(0)
-    hidden, head = rng.normal(size=(2, 12, 8)).astype(np.float32), rng.normal(size=(8, 30)).astype(np.float32)
-    targets = rng.integers(0, 30, (2, 12)).astype(np.int32)
+    hidden, head = rng.normal(size=(2, 12, 8)).astype(np.float32), rng.normal(size=(8, words)).astype(np.float32)
+    targets = rng.integers(0, words, (2, 12)).astype(np.int32)
+    targets[0, :4] = [0, words - 1, words // 2, min(words - 1, 255)]
     scale = rng.normal(size=(2, 12)).astype(np.float32)
 
-    def ours(hidden, head):
-        logprobs = token_logprobs(hidden, head, jnp.asarray(targets), chunk)
-        return (logprobs * scale).sum(), logprobs
+    def bent(lib, logits):
+        return logits if cap is None else cap * lib.tanh(logits / cap)
 
-    h, w = torch.tensor(hidden, dtype=torch.float64, requires_grad=True), torch.tensor(head, dtype=torch.float64,
-                                                                                        requires_grad=True)  # fmt: skip
-    expected = torch.log_softmax(h @ w, -1).gather(-1, torch.tensor(targets[..., None], dtype=torch.int64))[..., 0]
+    h, w = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (hidden, head))
+    indices = torch.tensor(targets[..., None], dtype=torch.int64)
+    expected = torch.log_softmax(bent(torch, h @ w), -1).gather(-1, indices)[..., 0]
     (expected * torch.tensor(scale)).sum().backward()
-    (_, logprobs), gradients = jax.value_and_grad(ours, argnums=(0, 1), has_aux=True)(
-        jnp.asarray(hidden), jnp.asarray(head)
-    )
-    np.testing.assert_allclose(logprobs, expected.detach(), atol=1e-5)
-    np.testing.assert_allclose(gradients[0], h.grad, atol=1e-5)
-    np.testing.assert_allclose(gradients[1], w.grad, atol=1e-5)
+    for chunk in (1, 12, 100):
+
+        def ours(hidden, head, chunk=chunk):
+            logprobs = token_logprobs(hidden, head, jnp.asarray(targets), chunk, lambda logits: bent(jnp, logits))
+            return (logprobs * scale).sum(), logprobs
+
+        (_, logprobs), gradients = jax.jit(jax.value_and_grad(ours, argnums=(0, 1), has_aux=True))(hidden, head)
+        np.testing.assert_allclose(logprobs, expected.detach(), atol=1e-5)
+        np.testing.assert_allclose(gradients[0], h.grad, atol=1e-5)
+        np.testing.assert_allclose(gradients[1], w.grad, atol=1e-5)
+
+
+def test_bfloat16_gradients_are_rounded_once():
+    """Each block adds to the hidden states' gradient in float32; the sum of rounded parts would be further off."""
+    rng = np.random.default_rng(0)
+    hidden, head = (jnp.asarray(rng.normal(size=s), jnp.bfloat16) for s in ((1, 16, 8), (8, 4096)))
+    targets = jnp.asarray(rng.integers(0, 4096, (1, 16)), jnp.int32)
+
+    def gradients(hidden, head, chunk):
+        return jax.grad(lambda h, w: token_logprobs(h, w, targets, chunk).sum(), argnums=(0, 1))(hidden, head)
+
+    for blocks, whole in zip(gradients(hidden, head, 1), gradients(hidden, head, 16), strict=True):
+        assert blocks.dtype == jnp.bfloat16
+        np.testing.assert_allclose(blocks.astype(jnp.float32), whole.astype(jnp.float32), rtol=2**-7, atol=1e-6)
+
+
+def test_the_compiled_derivative_holds_a_block_of_logits_only():
+    tokens, width, words, chunk = 512, 16, 8192, 32
+    arrays = (jnp.zeros((1, tokens, width)), jnp.zeros((width, words)), jnp.zeros((1, tokens), jnp.int32))
+
+    def temporaries(chunk):
+        derivative = jax.grad(lambda h, w, t: token_logprobs(h, w, t, chunk).sum(), argnums=(0, 1))
+        return jax.jit(derivative).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
+
+    logits = 4 * tokens * words
+    assert temporaries(chunk) < 0.2 * logits < logits <= temporaries(tokens)
 
 
 VOCAB, WIDTH, LENGTH = 24, 6, 40

@@ -30,7 +30,9 @@ def test_steps_give_every_epoch_every_sample_once_in_steps_of_one_size(lengths, 
         of_epoch = samples[epoch * a_epoch : (epoch + 1) * a_epoch]
         assert sorted(i for step in of_epoch for i in step) == list(range(len(lengths)))
         assert all(len(step) == BATCH.sequences for step in of_epoch[:-1])
-    assert min(steps.microbatches) >= 2  # one would be computed by steps that do not use it
+    # One would be computed by steps that do not use it, if there were any.
+    only_one = len(steps.shapes) == 1 and all(len(step[0]) == 1 for step in steps.packed)
+    assert min(steps.microbatches) >= 2 or (only_one and steps.microbatches == (1,))
     for s in range(len(steps.shapes)):
         assert max(len(step[s]) for step in steps.packed) <= steps.microbatches[s]
         assert (

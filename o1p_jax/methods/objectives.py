@@ -140,7 +140,7 @@ def likelihood_losses(sequences: Sequences) -> LossSums:
 
 
 def dpo_losses(sequences: Sequences, beta: float) -> LossSums:
-    """Returns the sums of -log sigmoid(beta (h(y_w) - h(y_l))), h = log pi(y) / pi_ref(y) (arXiv 2305.18290, eq. 7).
+    """Returns the sums of -log sigmoid(beta (h(y_w) - h(y_l))), h = log(pi(y) / pi_ref(y)) (arXiv 2305.18290, eq. 7).
 
     Sequences 2 i - 1 and 2 i of a row are a pair, the winner first.
     """

@@ -241,10 +241,10 @@ def _weigh(data: _Columns, params: Params, seed: int, row_length: int) -> tuple[
 
     units: list[list[int]] = []
     for (problem, group), reward_K in zip(groups.items(), rewards_of(method, params, groups), strict=True):
+        rows = decided[problem]
         filled["ref_mean_len"][rows_of[problem]] = group.counted_K.mean()
         filled["ref_acc"][rows_of[problem]] = group.correct_K.mean()
-        filled["reward"][decided[problem]] = reward_K
-        rows = decided[problem]
+        filled["reward"][rows] = reward_K
         lot_K = _lots(seed, problem, [data.sample_N[row] for row in rows])
         usable_K = (group.length_K > 0) & (data.tokens_N[rows] <= row_length)
         chosen = method.choose(group, reward_K, lot_K, usable_K, params)

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from drive_train import tiny_model
+from drive_train import MODEL, tiny_model
 
-from o1p_jax.config.tree import BatchConfig, ComputeConfig, RunConfig
+from o1p_jax.config.chips import Topology
+from o1p_jax.config.mesh import parse_mesh
+from o1p_jax.config.tree import BatchConfig, ComputeConfig, ProblemConfig, RunConfig, SamplingConfig
 from o1p_jax.devices.mesh import make_mesh
-from o1p_jax.planning.compile import abstract_batch, abstract_state, model_config
+from o1p_jax.methods.dast import DASTParams
+from o1p_jax.models.families import read_config
+from o1p_jax.planning.compile import abstract_batch, abstract_state, model_config, planned_steps
 from o1p_jax.training.packing import make_steps
 from o1p_jax.training.shapes import Room
 from o1p_jax.training.step import make_train_step
@@ -56,6 +60,17 @@ def test_the_step_of_a_model_of_billions_can_be_traced():
     assert batch.ids_RL.shape[1:] in ((8, 608), (8, 1024), (16, 608), (16, 1024))
     _, metrics = step.lower(state, frozen, (batch,)).out_info
     assert metrics["params_changed"].shape == ()
+
+
+def test_a_method_of_pairs_is_planned_in_whole_pairs():
+    cfg = RunConfig(
+        method=DASTParams(), problems=ProblemConfig(max_prompt_tokens=50), sampling=SamplingConfig(max_tokens=500),
+        batch=BatchConfig(row_length=800, too_long="drop", tokens_per_device=800),
+    )  # fmt: skip
+    steps = planned_steps(cfg, read_config(MODEL), Topology.parse("v5e:2x2"), parse_mesh("fsdp:4", 4), 201, 300)
+    rows = [row for step in steps.packed for of_shape in step for rows in of_shape for row in rows]
+    assert all(len(row) % 2 == 0 and row[1::2] == [i + 1 for i in row[::2]] for row in rows)
+    assert 100 < sum(map(len, rows)) < 200  # two may be too long
 
 
 def planned(tmp_path, topology, *flags):

@@ -28,4 +28,4 @@ def command(argv: list[str]) -> None:
         raise BadInput("--models: name at least one model, such as --models embedded runs/embedded")
     from o1p_jax.stages.evaluate import evaluate
 
-    evaluate(cfg, args.models, args.problems or [cfg.problems.test], args.out)
+    evaluate(cfg, args.models, args.problems or cfg.problems.test, args.out)

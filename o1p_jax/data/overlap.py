@@ -46,7 +46,7 @@ class Shared(NamedTuple):
 
 
 def find_overlap(train: Iterable[str], test: Sequence[str]) -> list[Shared]:
-    """Returns the test problems whose text stands among the training problems' texts, each with the first that it meets.
+    """Returns the test problems whose text stands among the training problems', each with the first that it meets.
 
     A text that is the same goes before one that is nearly the same. The time grows with the texts' length and hardly
     with the product of their numbers: a training problem is compared with those test problems alone that have its

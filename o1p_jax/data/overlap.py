@@ -24,6 +24,8 @@ _SPACING = re.compile(
     r"|\*\*"  # bold in Markdown
     r"|(?<=[^\W\d_]{2})-(?=[^\W\d_])|(?<=[^\W\d_])-(?=[^\W\d_]{2})"  # a hyphen, but no minus: x-y
 )
+_HIDDEN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""Characters that do not show, other than white space."""
 _MINUS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*"})  # noqa: RUF001
 _TOKEN = re.compile(
     r"\d+(?:\.\d+)?"
@@ -79,7 +81,7 @@ def find_overlap(train: Iterable[str], test: Sequence[str]) -> list[Shared]:
 
 def words(text: str) -> tuple[str, ...]:
     """Returns the words, numbers and mathematical signs of a text, in one form whatever their typography."""
-    plain = unicodedata.normalize("NFKC", text).translate(_MINUS)
+    plain = unicodedata.normalize("NFKC", _HIDDEN.sub("", text)).translate(_MINUS)
     return tuple(_TOKEN.findall(_SPACING.sub(_gap, plain).casefold()))
 
 

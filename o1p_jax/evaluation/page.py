@@ -173,7 +173,7 @@ def render(report: Report) -> str:
         report=report,
         sections=sections,
         fate_names=FATES,
-        OVERALL=table.OVERALL,
+        LEGEND=table.LEGEND,
         light=plots.LIGHT,
         dark=plots.DARK,
         color=plots.color,

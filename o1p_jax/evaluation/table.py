@@ -18,6 +18,12 @@ from o1p_jax.evaluation.summary import Result, Summary
 
 OVERALL = "all"
 """The level of the rows over all problems."""
+LEGEND = (
+    "≤N: right, and no longer than N tokens; area: under the curve of that accuracy against the logarithm of N; "
+    "thought, after it, if right, if wrong: mean tokens; outcome efficiency: share of a right solution up to its first "
+    "right answer"
+)
+"""What the columns of the second table are."""
 Column = tuple[str, Callable[[Summary], str]]
 """A column's heading, and the function from a summary to the column's cell."""
 
@@ -40,8 +46,8 @@ def show(results: Sequence[Result], notes: Notes) -> None:
     if not console.is_terminal:
         console.width = 200  # room for every cell on one line; the table takes what it needs
     for problem_set, of_set in problem_sets(results).items():
-        console.print(Text(f"{problem_set}: {caption(of_set)}", style="bold"))
-        for shown in (columns(of_set), columns_of_tokens(of_set)):
+        for above, shown in tables(problem_set, of_set):
+            console.print(Text(above, style="bold"))
             table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
             table.add_column("level")
             table.add_column("model")
@@ -60,8 +66,8 @@ def markdown(results: Sequence[Result], notes: Notes) -> str:
     """Returns the tables and notes of all problem sets as GitHub Markdown."""
     parts = []
     for problem_set, of_set in problem_sets(results).items():
-        parts.append(_plain(f"{problem_set}: {caption(of_set)}"))
-        for shown in (columns(of_set), columns_of_tokens(of_set)):
+        for above, shown in tables(problem_set, of_set):
+            parts.append(_plain(above))
             lines = [["level", "model", *(heading for heading, _ in shown)], ["---", "---", *["---:"] * len(shown)]]
             for level, _, members in groups(of_set):
                 lines += [[level, model, *(cell(summary) for _, cell in shown)] for model, summary in members]
@@ -77,6 +83,11 @@ def problem_sets(results: Iterable[Result]) -> dict[str, list[Result]]:
     for result in results:
         sets.setdefault(result.problem_set, []).append(result)
     return sets
+
+
+def tables(problem_set: str, results: Sequence[Result]) -> list[tuple[str, list[Column]]]:
+    """Returns the two tables of a problem set, each as the line above it and its columns."""
+    return [(f"{problem_set}: {caption(results)}", columns(results)), (LEGEND, columns_of_tokens(results))]
 
 
 def columns(results: Sequence[Result]) -> list[Column]:
@@ -97,17 +108,17 @@ def columns(results: Sequence[Result]) -> list[Column]:
 
 
 def columns_of_tokens(results: Sequence[Result]) -> list[Column]:
-    """Returns the columns on accuracy at token budgets, and on what a solution's tokens are spent on."""
+    """Returns the columns of the second table, which `LEGEND` explains."""
     chosen: list[Column] = []
     for budget in results[0].overall.at_budget:
-        chosen.append((f"≤{budget:,} tokens %", partial(_within, budget)))
+        chosen.append((f"≤{budget:,} %", partial(_within, budget)))
     if results[0].overall.budget_area:
         chosen.append(("area %", lambda s: percent(s.budget_area) if s.budget_area else ""))
     if any(result.overall.tokens_thought is not None for result in results):
         chosen += [("thought", lambda s: _tokens(s.tokens_thought)), ("after it", lambda s: _tokens(s.tokens_after))]
     return [
         *chosen,
-        ("if correct", lambda s: _tokens(s.tokens_correct)),
+        ("if right", lambda s: _tokens(s.tokens_correct)),
         ("if wrong", lambda s: _tokens(s.tokens_wrong)),
         ("outcome efficiency %", _efficiency),
     ]

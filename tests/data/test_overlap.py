@@ -27,6 +27,7 @@ LATEX = r"Let $f(x) = \frac{x^2-1}{x+3}$. Find the sum of all real $x$ such that
         (LATEX, r"Let \( f(x)=\frac{x^2 - 1}{x + 3} \). Find the sum of all real \(x\) such that \[f(x)\,=\,1000.\]"),
         (LATEX, r"let $f\left(x\right)\;=\;\frac {x^{2}-1} {x+3}$; find the sum of all real $x$ such that f(x)=1,000"),
         ("It’s a two-digit number – 12 ×3", "it's a two digit number - 12 * 3"),  # noqa: RUF001
+        (GSM, GSM.replace("clips", "cl\u00adips\u200b")),
         ("**Problem.** What is 2 - 3?", "Problem: what is 2−3?"),  # noqa: RUF001
     ],
 )

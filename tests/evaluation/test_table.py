@@ -50,8 +50,8 @@ def test_markdown_holds_the_figures_overall_and_by_level():
 
 def test_a_second_table_tells_of_budgets_and_of_where_the_tokens_go():
     _, (heading, _, *body) = cells(markdown(results(), {}))
-    ends = ["if correct", "if wrong", "outcome efficiency %"]
-    assert heading == ["level", "model", "≤60 tokens %", "≤120 tokens %", "area %", *ends]
+    ends = ["if right", "if wrong", "outcome efficiency %"]
+    assert heading == ["level", "model", "≤60 %", "≤120 %", "area %", *ends]
     assert body[0][2:4] == ["0.0", "50.0"] and body[0][4].startswith("13.2 [") and body[0][5:7] == ["100", "200"]
     assert body[1][2:4] == ["50.0", "100.0"] and body[1][5:7] == ["75", "–"]  # noqa: RUF001
     thinking = compare([Graded("only", "set", rollouts([row("a", 9, "wrong", thought=6)]))], resamples=10)
@@ -101,7 +101,7 @@ def test_columns_that_say_nothing_are_left_out():
     single = compare([Graded("only", "set", simple([1], "c"))], resamples=10)
     first, second = cells(markdown(single, {}))
     assert first[0] == ["level", "model", "accuracy %", "tokens", "cut off %"]
-    assert second[0] == ["level", "model", "if correct", "if wrong", "outcome efficiency %"]
+    assert second[0] == ["level", "model", "if right", "if wrong", "outcome efficiency %"]
     assert len(first) == len(second) == 3
     several = compare([Graded("only", "set", rollouts([row("a", 1, "wrong", sample=s) for s in range(4)]))])
     heading = cells(markdown(several, {}))[0][0]

@@ -1,4 +1,4 @@
-"""Compares models: makes the table, and a report page beside the JSON that the page was drawn from.
+"""Compares models: makes the tables, and a report page beside the JSON that the page was drawn from.
 
     o1p evaluate --models embedded runs/embedded --problems embedded:validation --out=evaluation
 

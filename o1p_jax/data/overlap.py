@@ -18,9 +18,9 @@ _SAME_RUNS = 0.7
 _RUN = 3
 """The length of a run, in words, numbers and signs."""
 _SPACING = re.compile(
-    r"\\(?:[,;:!> ()\[\]]|(?:q?quad|left|right|[bB]igg?[lr]?|displaystyle|limits|text|textbf|textit|mathrm|mbox"
+    r"(?<=\d)(?P<thousands>,|\{,\}|\\[,!])(?=\d{3}(?!\d))"  # 1,000 and 1{,}000
+    r"|\\(?:[,;:!> ()\[\]]|(?:q?quad|left|right|[bB]igg?[lr]?|displaystyle|limits|text|textbf|textit|mathrm|mbox"
     r"|hspace|vspace)(?![A-Za-z]))"
-    r"|(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))"  # 1,000 and 1{,}000
     r"|\*\*"  # bold in Markdown
     r"|(?<=[^\W\d_]{2})-(?=[^\W\d_])|(?<=[^\W\d_])-(?=[^\W\d_]{2})"  # a hyphen, but no minus: x-y
 )
@@ -87,7 +87,7 @@ def words(text: str) -> tuple[str, ...]:
 
 def _gap(match: re.Match) -> str:
     """What takes the place of typography: nothing inside a number, else a space."""
-    return "" if match[0] in (",", "{,}") else " "
+    return "" if match["thousands"] else " "
 
 
 def _signs(of_text: tuple[str, ...]) -> tuple[str, ...]:

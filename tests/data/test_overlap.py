@@ -28,6 +28,7 @@ LATEX = r"Let $f(x) = \frac{x^2-1}{x+3}$. Find the sum of all real $x$ such that
         (LATEX, r"let $f\left(x\right)\;=\;\frac {x^{2}-1} {x+3}$; find the sum of all real $x$ such that f(x)=1,000"),
         ("It’s a two-digit number – 12 ×3", "it's a two digit number - 12 * 3"),  # noqa: RUF001
         (GSM, GSM.replace("clips", "cl\u00adips\u200b")),
+        ("All 12,345 of them", r"All 12\,345 of them"),
         ("**Problem.** What is 2 - 3?", "Problem: what is 2−3?"),  # noqa: RUF001
     ],
 )
@@ -42,6 +43,7 @@ def test_typography_does_not_count(text, other):
         ("What is 2 + 3?", "What is 2 - 3?"),
         ("What is (2 + 3) * 4?", "What is 2 + 3 * 4?"),
         ("What is 3.5?", "What is 35?"),
+        ("What is f(1,2)?", "What is f(12)?"),
         ("What is 5!", "What is 5"),
         ("How many of 12 and 13?", "How many of 13 and 12?"),
         ("Is Anna older than Bob?", "Is Bob older than Anna?"),

@@ -25,7 +25,7 @@ def config() -> RunConfig:
         model="AIDC-AI/Marco-o1",
         problems=ProblemConfig(
             train="nlile/hendrycks-MATH-benchmark:train",
-            test="HuggingFaceH4/MATH-500:test",
+            test=("HuggingFaceH4/MATH-500:test",),
             limit_train=5000,
             system_prompt=SYSTEM,
             user_template="Solve the problem: {problem}",

@@ -27,7 +27,7 @@ def config() -> RunConfig:
         model="Qwen/QwQ-32B-Preview",
         problems=ProblemConfig(
             train="nlile/hendrycks-MATH-benchmark:train",
-            test="HuggingFaceH4/MATH-500:test",
+            test=("HuggingFaceH4/MATH-500:test",),
             limit_train=5000,
             user_template="Solve the problem: {problem}",
         ),

@@ -21,7 +21,7 @@ def config() -> RunConfig:
         model="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
         problems=ProblemConfig(
             train="nlile/hendrycks-MATH-benchmark:train",
-            test="HuggingFaceH4/MATH-500:test",
+            test=("HuggingFaceH4/MATH-500:test",),
             limit_train=5000,
             # DeepSeek advises against a system prompt.
             user_template="{problem}\nPlease reason step by step, and put your final answer within \\boxed{}.",

@@ -27,7 +27,7 @@ def config() -> RunConfig:
         model="models/smollm2_135m",
         problems=ProblemConfig(
             train="gsm8k/train.jsonl",
-            test="gsm8k/test.jsonl",
+            test=("gsm8k/test.jsonl",),
             limit_train=64,
             limit_test=32,
             prompt_column="question",

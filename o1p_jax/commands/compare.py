@@ -66,10 +66,12 @@ def command(argv: list[str]) -> None:
     for name in _OWN:
         if cli.take_flag(argv, name)[0] is not None:
             raise BadInput(f"--{name}: an experiment sets it itself; see --methods, --seeds, --steps and --out")
-    if args.validation == Arguments.validation and not base.problems.test.startswith("embedded:"):
+    if args.validation == Arguments.validation and not all(name.startswith("embedded:") for name in base.problems.test):
         raise BadInput("--validation: left out; name the problem set that chooses among the values of a knob")
-    if args.validation == base.problems.test:
-        raise BadInput(f"--validation={args.validation}: is problems.test; what chooses must not be what is reported")
+    if args.validation in base.problems.test:
+        raise BadInput(
+            f"--validation={args.validation}: is among problems.test; what chooses must not be what is reported"
+        )
     found = [variant for spec in args.methods for variant in variants(spec)]
     labels = [variant.label for variant, _ in found]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):

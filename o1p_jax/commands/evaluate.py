@@ -1,4 +1,4 @@
-"""Compares models: makes the table, and a report page beside the JSON that the page was drawn from.
+"""Compares models: makes the tables, and a report page beside the JSON that the page was drawn from.
 
     o1p evaluate --models embedded runs/embedded --problems embedded:validation --out=evaluation
 
@@ -28,4 +28,4 @@ def command(argv: list[str]) -> None:
         raise BadInput("--models: name at least one model, such as --models embedded runs/embedded")
     from o1p_jax.stages.evaluate import evaluate
 
-    evaluate(cfg, args.models, args.problems or [cfg.problems.test], args.out)
+    evaluate(cfg, args.models, args.problems or cfg.problems.test, args.out)

@@ -37,13 +37,15 @@ class ProblemConfig:
 
     train: str = option("embedded:train", SAMPLES)
     """JSONL or Parquet file, `datasets` name (NAME[@SUBSET]:SPLIT), or embedded:{train,validation,test}."""
-    test: str = option("embedded:test", EVALUATION)
-    """The problems that the before/after table is made from; takes the same forms as `train`."""
+    test: tuple[str, ...] = option(("embedded:test",), EVALUATION)
+    """The problem sets that the before/after tables are made from, one or several; each takes the forms of `train`."""
     limit_train: int | None = option(None, SAMPLES, least=1)
     """Use only so many training problems, chosen by their hash, for any order of the set and any seed; left out: all.
     An embedded set has its levels in turn, and gives its first ones."""
     limit_test: int | None = option(None, EVALUATION, least=1)
-    """Use only so many test problems, chosen as those of `limit_train`; left out: all."""
+    """Use only so many problems of each test set, chosen as those of `limit_train`; left out: all."""
+    check_overlap: bool = option(True)
+    """Whether test problems are looked for among the training problems (docs/evaluation.md); nothing is refused."""
     prompt_column: str = option("problem", SAMPLES, EVALUATION)
     """Column of the problem, with dots for one inside another (extra_info.question). It holds text, which
     `system_prompt` and `user_template` make a prompt of, or a chat (a list of role and content), used as it is."""
@@ -69,6 +71,9 @@ class ProblemConfig:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        if isinstance(self.test, str):  # a config file's, or that of a run of an earlier version
+            object.__setattr__(self, "test", (self.test,))
+        check(self, "test", bool(self.test), "name at least one problem set, such as embedded:test")
         check(self, "user_template", "{problem}" in self.user_template, "must contain {problem}")
         for name in ("user_template", "system_prompt"):
             check(self, name, is_unicode(getattr(self, name) or ""), "holds half of a surrogate pair; write it anew")
@@ -227,6 +232,9 @@ class EvaluationConfig:
     """As `sampling.top_k`."""
     max_tokens: int = option(8192, EVALUATION, least=1, most=_LONGEST)
     """As `sampling.max_tokens`."""
+    budgets: tuple[int, ...] = option(())
+    """Token budgets in rising order that accuracy is told at: right, and no longer than the budget; left out: an
+    eighth, a quarter, half and all of `max_tokens`."""
     bootstrap: int = option(2000, least=1, most=100_000)
     """Number of resamples of the problems that each confidence interval is made from."""
     aes_as_printed: bool = option(False)
@@ -238,6 +246,14 @@ class EvaluationConfig:
         check_numbers(self)
         _check_drawing(self)
         _check_servers(self)
+        rising = self.budgets == tuple(sorted({*self.budgets})) and all(0 < b <= self.max_tokens for b in self.budgets)
+        remedy = f"must rise, from 1 at least to {self.FLAG}max_tokens={self.max_tokens} at most"
+        check(self, "budgets", rising, remedy)
+
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """The token budgets that accuracy is told at."""
+        return self.budgets or tuple(sorted({-(-self.max_tokens // part) for part in (8, 4, 2, 1)}))
 
 
 def _check_servers(section: SamplingConfig | EvaluationConfig) -> None:

@@ -146,6 +146,10 @@ class Pool:
         """Whether the pool holds all of its samples."""
         return not self.samples.missing_shards()
 
+    def texts(self) -> list[str]:
+        """Returns the texts of the pool's problems."""
+        return self.problems.read(["problem"])["problem"].to_pylist()
+
     def differences(self, identity: Mapping[str, Any]) -> list[str]:
         """Returns the names of the values in which `identity` differs from the pool's own."""
         wanted = plain(identity)

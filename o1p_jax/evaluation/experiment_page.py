@@ -16,7 +16,7 @@ from o1p_jax.evaluation.pareto import front, pareto_plot, point_of, sweep_plot
 from o1p_jax.evaluation.plots import Plot
 from o1p_jax.evaluation.scores import Interval
 from o1p_jax.evaluation.summary import Graded, Result, Summary
-from o1p_jax.evaluation.table import OVERALL, percent, plain, score
+from o1p_jax.evaluation.table import OVERALL, percent, plain, problem_sets, score
 from o1p_jax.runtime.files import write_atomic
 
 
@@ -47,26 +47,33 @@ def write(
     those on the validation problems of families of variants: {family: {value: figures}}; `examples` the solutions of
     two models that stand side by side.
     """
-    results, shown = of_test[None], [run.model for run in examples]
-    rows = [_row(result, of_test) for result in results]
-    best = {results[i].model for i in front([point_of(result) for result in results])}
-    first = results[0].overall
-    caption = (
-        f"{results[0].problem_set}: {first.problems:,} problems, {first.samples / first.problems:g} samples each, of "
-        "all seeds together; 95% bootstrap intervals over problems in brackets. No other method beats those in bold in "
-        "accuracy and tokens alike."
-    )
-    drawn = [pareto_plot(results)]
+    results, shown = of_test[None], {run.model for run in examples}
+    tables: dict[str, list[list[str]]] = {}
+    plots, captions, parts = [], [], []
+    for name, of_set in problem_sets(results).items():
+        best = [of_set[i].model for i in front([point_of(result) for result in of_set])]
+        captions.append(_caption(of_set, best))
+        plots.append(pareto_plot(of_set))
+        lines = [HEADINGS, *(_row(result, of_test) for result in of_set)]
+        _print(name, lines)
+        for title, of_title in ((name, lines), (f"{name}: change of accuracy and tokens by level", _by_level(of_set))):
+            tables[title] = of_title
+            parts.append(_markdown(title, of_title, best))
     if sweeps:
-        drawn.append(sweep_plot({f: {v: point_of(r) for v, r in of.items()} for f, of in sweeps.items()}))
-    levels = _by_level(results)
-    tables = {"All problems": [HEADINGS, *rows], "By level: change of accuracy, of tokens": levels}
-    overview = Overview(tables=tables, plots=drawn, notes=[caption, *notes])
+        plots.append(sweep_plot({f: {v: point_of(r) for v, r in of.items()} for f, of in sweeps.items()}))
+    overview = Overview(tables=tables, plots=plots, notes=[*captions, *notes])
     of_two = [result for result in results if result.model in shown]
-    write_report(out, examples, of_two, title=f"Methods on {results[0].problem_set}", facts={}, overview=overview)
-    parts = [caption, *notes, *(_markdown(title, lines, best) for title, lines in tables.items())]
-    write_atomic(out / "table.md", "\n\n".join(parts) + "\n")
-    _print([HEADINGS, *rows])
+    write_report(out, examples, of_two, title="Methods", facts={}, notes={}, overview=overview)
+    write_atomic(out / "table.md", "\n\n".join([*map(plain, overview.notes), *parts]) + "\n")
+
+
+def _caption(results: Sequence[Result], best: Sequence[str]) -> str:
+    first = results[0].overall
+    return (
+        f"{results[0].problem_set}: {first.problems:,} problems, {first.samples / first.problems:g} samples each, of "
+        "all seeds together; 95% bootstrap intervals over problems in brackets. No other model beats these in accuracy "
+        f"and tokens alike: {', '.join(best)}."
+    )
 
 
 def _markdown(title: str, lines: Sequence[Sequence[str]], best: Collection[str]) -> str:
@@ -78,11 +85,12 @@ def _markdown(title: str, lines: Sequence[Sequence[str]], best: Collection[str])
     return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in [headings, ruler, *rows])
 
 
-def _print(lines: Sequence[Sequence[str]]) -> None:
+def _print(title: str, lines: Sequence[Sequence[str]]) -> None:
     headings, *rows = lines
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # room for every cell on one line; the table takes what it needs
+    console.print(Text(title, style="bold"))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, heading in enumerate(headings):
         table.add_column(heading, justify="right" if i else "left")
@@ -150,7 +158,9 @@ def _row(result: Result, of_test: Mapping[int | None, Sequence[Result]]) -> list
         other.overall.change.aes.value
         for seed, results in of_test.items()
         for other in results
-        if seed is not None and other.model == result.model and other.overall.change is not None
+        if seed is not None
+        and (other.model, other.problem_set) == (result.model, result.problem_set)
+        and other.overall.change is not None
     ]
     spread = ", ".join(f"{value:.2f}" if np.isfinite(value) else "n/a" for value in of_seeds)
     return [

@@ -71,6 +71,8 @@ class Report:
     facts: dict[str, str]
     """Facts of the run, in the order in which they are shown."""
     results: list[Result]
+    notes: dict[str, list[table.Note]]
+    """The notes under the tables, by problem set."""
     examples: dict[str, list[Example]]
     """Examples by problem set."""
 
@@ -82,6 +84,7 @@ def write_report(
     *,
     title: str,
     facts: dict[str, str],
+    notes: table.Notes,
     key: str = "",
     shown: int = 8,
     seed: int = 0,
@@ -89,9 +92,9 @@ def write_report(
 ) -> Path:
     """Writes report.html, the report.json that it is drawn from, and table.md to `folder`; returns the page's path.
 
-    `results` are those of `summary.compare(runs)`; of each problem set, `shown` problems are shown in full. `key`
-    stands for all that the report was made from: `read_results` finds it by that. An experiment's page begins with its
-    `overview` (`experiment_page.Overview`).
+    `results` are those of `summary.compare(runs)`, and `notes` stand beside those that the results give; of each
+    problem set, `shown` problems are shown in full. `key` stands for all that the report was made from: `read_results`
+    finds it by that. An experiment's page begins with its `overview` (`experiment_page.Overview`).
     """
     by_set: dict[str, list[Graded]] = defaultdict(list)
     for run in runs:
@@ -100,9 +103,13 @@ def write_report(
         title=title,
         facts=facts,
         results=list(results),
+        notes={
+            name: [*table.verdicts(of_set), *notes.get(name, ())]
+            for name, of_set in table.problem_sets(results).items()
+        },
         examples={name: pick_examples(of_set, shown, seed) for name, of_set in by_set.items()},
     )
-    write_atomic(folder / "table.md", table.markdown(results))
+    write_atomic(folder / "table.md", table.markdown(results, notes))
     write_atomic(folder / "report.html", render(report, overview))
     write_json(folder / "report.json", {"key": key, **to_json(report)})  # last: it makes the report complete
     return folder / "report.html"
@@ -160,7 +167,7 @@ def render(report: Report, overview: Any = None) -> str:
         finalize=_visible,
     )
     sections = [
-        _section(name, of_set, report.examples.get(name, []))
+        _section(name, of_set, report.notes[name], report.examples.get(name, []))
         for name, of_set in table.problem_sets(report.results).items()
     ]
     return environment.get_template("report.html.j2").render(
@@ -168,7 +175,7 @@ def render(report: Report, overview: Any = None) -> str:
         overview=overview,
         sections=sections,
         fate_names=FATES,
-        OVERALL=table.OVERALL,
+        LEGEND=table.LEGEND,
         light=plots.LIGHT,
         dark=plots.DARK,
         color=plots.color,
@@ -200,18 +207,24 @@ def from_json(kind: Any, value: Any) -> Any:
     return math.nan if value is None and kind is float else value
 
 
-def _section(name: str, results: Sequence[Result], examples: Sequence[Example]) -> dict[str, Any]:
+def _section(
+    name: str, results: Sequence[Result], notes: Sequence[table.Note], examples: Sequence[Example]
+) -> dict[str, Any]:
     """What the template needs for one problem set."""
     drawn = [plots.accuracy_against_tokens(results)]
     if len(results[0].levels) > 1:
         drawn.append(plots.tokens_by_level(results))
+    if results[0].overall.at_budget:
+        drawn.append(plots.accuracy_at_budgets(results))
     return {
         "name": name,
         "caption": table.caption(results),
         "results": results,
         "base": results[0].overall,
         "last": results[-1].overall,
+        "notes": notes,
         "columns": table.columns(results),
+        "columns_of_tokens": table.columns_of_tokens(results),
         "groups": table.groups(results),
         "plots": drawn,
         "examples": examples,

@@ -85,6 +85,26 @@ def accuracy_against_tokens(results: Sequence[Result]) -> Plot:
     return plot(draw, "Accuracy against mean tokens: " + _spoken(results))
 
 
+def accuracy_at_budgets(results: Sequence[Result]) -> Plot:
+    """Draws the accuracy at each token budget, a line a model, with intervals; the budgets on a logarithmic axis."""
+
+    def draw(ax: Axes, scheme: str) -> None:
+        budgets = list(results[0].overall.at_budget)
+        for i, result in enumerate(results):
+            at = [[100 * x for x in interval] for interval in result.overall.at_budget.values()]
+            values, low, high = zip(*at, strict=True)
+            ax.vlines(budgets, low, high, color=color(i, scheme), alpha=0.6)
+            ax.plot(budgets, values, "o-", color=color(i, scheme), markersize=6, zorder=3, clip_on=False)
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
+        ax.minorticks_off()
+        ax.set_ylim(0, min(100, 5 + 1.1 * ax.dataLim.y1))
+        ax.set_xlabel("token budget of a solution")
+        ax.set_ylabel("right within the budget, %")
+
+    return _plot(draw, "Accuracy at token budgets: " + "; ".join(f"{r.model} {_within(r)}" for r in results))
+
+
 def tokens_by_level(results: Sequence[Result]) -> Plot:
     """Draws the mean tokens at each level, a dot a model: where the tokens went."""
 
@@ -174,6 +194,11 @@ def name_points(ax: Axes, names: Mapping[str, tuple[float, float]], scheme: str)
 def _short(name: str) -> str:
     """A name cut in its middle to 28 characters."""
     return name if len(name) <= 28 else name[:13] + "…" + name[-14:]
+
+
+def _within(result: Result) -> str:
+    """A model's accuracy at each budget, in words."""
+    return ", ".join(f"{100 * at.value:.1f}% within {budget}" for budget, at in result.overall.at_budget.items())
 
 
 def _spoken(results: Sequence[Result]) -> str:

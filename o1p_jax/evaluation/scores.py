@@ -1,13 +1,13 @@
 """The figures of an evaluation, as pure functions of arrays.
 
-Axes: P problems, B bootstrap resamples, S statistics.
+Axes: P problems, N samples, B bootstrap resamples, S statistics.
 """
 
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 
 class Interval(NamedTuple):
@@ -40,6 +40,21 @@ def pass_at_k(count_P: Int[np.ndarray, "P"], correct_P: Int[np.ndarray, "P"], k:
     """
     misses = [comb(n - c, k) / comb(n, k) for n, c in zip(count_P.tolist(), correct_P.tolist(), strict=True)]
     return 1 - float(np.mean(misses))
+
+
+def share_of_budgets(
+    tokens_N: Int[np.ndarray, "N"], correct_N: Bool[np.ndarray, "N"], least: int, most: int
+) -> Float[np.ndarray, "N"]:
+    """Returns for each sample the share of the budgets from `least` to `most` at which the sample counts as right.
+
+    The share is taken on the logarithm of the budget, so that every halving weighs the same. The samples' mean is the
+    exact area under the curve of accuracy against log(budget), divided by the axis' length: the accuracy at a budget
+    drawn at random between the two. With one budget it is the accuracy at that one.
+    """
+    fits_N = correct_N & (tokens_N <= most)
+    if least == most:
+        return fits_N.astype(np.float64)
+    return fits_N * np.log(most / np.clip(tokens_N, least, most)) / np.log(most / least)
 
 
 def bootstrap_means(values_PS: Float[np.ndarray, "P S"], resamples: int, seed: int) -> Float[np.ndarray, "B S"]:

@@ -17,13 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from o1p_jax.evaluation.scores import Interval, aes, bootstrap_means, pass_at_k
+from o1p_jax.evaluation.scores import Interval, aes, bootstrap_means, pass_at_k, share_of_budgets
 from o1p_jax.grading.extract import first_answer
 from o1p_jax.runtime.errors import BadInput
 
 
 class Graded(NamedTuple):
-    """The graded rollouts of one model on one problem set; `rows` has the columns of the rollouts' schema."""
+    """The graded rollouts of one model on one problem set.
+
+    `rows` has the columns of the rollouts' schema, and `thought_tokens`: a solution's tokens up to the end of its last
+    thought, null where it has none.
+    """
 
     model: str
     problem_set: str
@@ -51,8 +55,18 @@ class Summary:
     problems: int
     samples: int
     accuracy: Interval
+    """avg@k for k samples a problem: the mean over problems of the share of a problem's samples that are correct."""
     tokens: Interval
     """Mean tokens of a solution as sampled, its end-of-sequence token included."""
+    tokens_thought: float | None
+    """Mean tokens of a solution up to the end of its last thought, the mark included; a solution without a thought
+    counts as 0, one that does not close its thought as a whole. None where no solution has a thought."""
+    tokens_after: float | None
+    """Mean tokens behind the thought, so that the two add up to `tokens`; None where no solution has a thought."""
+    at_budget: dict[int, Interval]
+    """Token budget -> share of the samples that are correct and no longer than the budget, as `accuracy` is a mean."""
+    budget_area: Interval | None
+    """Area under the curve of accuracy against budget, see `share_of_budgets`; None without budgets."""
     tokens_correct: float | None
     """Mean tokens of the correct samples; None without one."""
     tokens_wrong: float | None
@@ -80,11 +94,19 @@ class Result:
     """Figures by difficulty, in natural order ("level 9" before "level 10")."""
 
 
-def compare(runs: Sequence[Graded], *, resamples: int = 2000, seed: int = 0, as_printed: bool = False) -> list[Result]:
+def compare(
+    runs: Sequence[Graded],
+    *,
+    budgets: Sequence[int] = (),
+    resamples: int = 2000,
+    seed: int = 0,
+    as_printed: bool = False,
+) -> list[Result]:
     """Returns the figures of every run; on each problem set the first model is the base of the others.
 
-    `as_printed` selects the paper's printed AES column, see `aes`. Raises BadInput for rollouts without grades or
-    without rows, and for a model and its base on different problems.
+    `budgets` are the token budgets, in rising order, that accuracy is told at. `as_printed` selects the paper's printed
+    AES column, see `aes`. Raises BadInput for rollouts without grades or without rows, and for a model and its base on
+    different problems.
     """
     bases: dict[str, Graded] = {}
     results = []
@@ -95,6 +117,7 @@ def compare(runs: Sequence[Graded], *, resamples: int = 2000, seed: int = 0, as_
             level: summarize(
                 _at_level(run.rows, level),
                 None if run is base else _at_level(base.rows, level),
+                budgets=budgets,
                 resamples=resamples,
                 seed=seed,
                 as_printed=as_printed,
@@ -114,19 +137,27 @@ def compare(runs: Sequence[Graded], *, resamples: int = 2000, seed: int = 0, as_
 
 
 def summarize(
-    rows: pa.Table, base: pa.Table | None = None, *, resamples: int = 2000, seed: int = 0, as_printed: bool = False
+    rows: pa.Table,
+    base: pa.Table | None = None,
+    *,
+    budgets: Sequence[int] = (),
+    resamples: int = 2000,
+    seed: int = 0,
+    as_printed: bool = False,
 ) -> Summary:
     """Returns the figures of one table of graded rollouts, and the change against the table `base`."""
     grades_N = np.array(rows["grade"].to_pylist())
     correct_N = grades_N == "correct"
     tokens_N = pc.list_value_length(rows["completion_ids"]).to_numpy().astype(np.float64)
-    means_PS, count_P, correct_P = _per_problem(rows)
+    means_PS, count_P, correct_P = _per_problem(rows, budgets)
     means_BS = bootstrap_means(means_PS, resamples, seed)
-    accuracy, tokens = (_interval(value, draws) for value, draws in zip(means_PS.mean(0), means_BS.T, strict=True))
+    accuracy, tokens, thought, *of_budgets = (
+        _interval(value, draws) for value, draws in zip(means_PS.mean(0), means_BS.T, strict=True)
+    )
 
     change = None
     if base is not None:
-        base_PS, *_ = _per_problem(base)
+        base_PS, *_ = _per_problem(base, budgets)
         draws = _change(bootstrap_means(base_PS, resamples, seed), means_BS, as_printed)
         values = _change(base_PS.mean(0, keepdims=True), means_PS.mean(0, keepdims=True), as_printed)
         intervals = [_interval(value.item(), draw) for value, draw in zip(values, draws, strict=True)]
@@ -137,6 +168,7 @@ def summarize(
             fates=dict(Counter(fates(base, rows).values())),
         )
 
+    has_thoughts = rows["thought_tokens"].null_count < len(rows)
     most = int(count_P.min())
     ks = sorted({2**i for i in range(most.bit_length())} | {most})
     right = rows.filter(pa.array(correct_N))
@@ -149,6 +181,10 @@ def summarize(
         samples=len(rows),
         accuracy=accuracy,
         tokens=tokens,
+        tokens_thought=thought.value if has_thoughts else None,
+        tokens_after=tokens.value - thought.value if has_thoughts else None,
+        at_budget=dict(zip(budgets, of_budgets, strict=False)),
+        budget_area=of_budgets[-1] if budgets else None,
         tokens_correct=_mean(tokens_N[correct_N]),
         tokens_wrong=_mean(tokens_N[~correct_N]),
         truncated=float(np.mean(np.array(rows["finish_reason"].to_pylist()) == "length")),
@@ -204,17 +240,26 @@ def _natural(text: str) -> tuple[list[tuple[bool, int, str]], str]:
     return [(not part.isdecimal(), len(digits), digits or part) for part, digits in parts], text
 
 
-def _per_problem(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(means of correctness and tokens [P, 2], number of samples [P], of correct samples [P]), sorted by problem id."""
+def _per_problem(rows: pa.Table, budgets: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(problems' means [P, S], number of samples [P], of correct samples [P]), sorted by problem id.
+
+    The means are of correctness, of tokens, of the thought's tokens and, where there are budgets, of correctness within
+    each of them and of the share of the budgets.
+    """
     _, which_N, count_P = np.unique(np.array(rows["problem_id"].to_pylist()), return_inverse=True, return_counts=True)
-    correct_P = np.bincount(which_N, weights=pc.equal(rows["grade"], "correct").to_numpy())
-    tokens_P = np.bincount(which_N, weights=pc.list_value_length(rows["completion_ids"]).to_numpy())
-    return np.stack([correct_P, tokens_P], axis=1) / count_P[:, None], count_P, correct_P.astype(np.int64)
+    correct_N = pc.equal(rows["grade"], "correct").to_numpy()
+    tokens_N = pc.list_value_length(rows["completion_ids"]).to_numpy()
+    thought_N = pc.fill_null(rows["thought_tokens"], 0).to_numpy()
+    values = [correct_N, tokens_N, thought_N, *(correct_N & (tokens_N <= budget) for budget in budgets)]
+    if budgets:
+        values.append(share_of_budgets(tokens_N, correct_N, budgets[0], budgets[-1]))
+    sums_PS = np.stack([np.bincount(which_N, weights=value_N) for value_N in values], axis=1)
+    return sums_PS / count_P[:, None], count_P, sums_PS[:, 0].astype(np.int64)
 
 
 def _change(base_BS: np.ndarray, new_BS: np.ndarray, as_printed: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The changes from base to model: (difference of accuracy, relative change of tokens, AES), each [B]."""
-    (a0, l0), (a1, l1) = base_BS.T, new_BS.T
+    (a0, l0), (a1, l1) = base_BS.T[:2], new_BS.T[:2]
     tokens = np.divide(l1 - l0, l0, out=np.full_like(l0, np.nan), where=l0 > 0)
     return a1 - a0, tokens, aes(a0, l0, a1, l1, as_printed=as_printed)
 

@@ -1,6 +1,11 @@
-"""The before/after table: its cells are the same on the terminal, in Markdown and on the report's page."""
+"""The before/after tables: their cells are the same on the terminal, in Markdown and on the report's page.
 
-from collections.abc import Callable, Iterable, Sequence
+Each problem set has two tables, of what changed and of where the tokens go, and notes under them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -13,41 +18,63 @@ from o1p_jax.evaluation.summary import Result, Summary
 
 OVERALL = "all"
 """The level of the rows over all problems."""
+LEGEND = (
+    "≤N: right, and no longer than N tokens; area: under the curve of that accuracy against the logarithm of N; "
+    "thought, after it, if right, if wrong: mean tokens; outcome efficiency: share of a right solution up to its first "
+    "right answer"
+)
+"""What the columns of the second table are."""
 Column = tuple[str, Callable[[Summary], str]]
 """A column's heading, and the function from a summary to the column's cell."""
 
 
-def show(results: Sequence[Result]) -> None:
-    """Prints the table of every problem set on standard output."""
+class Note(NamedTuple):
+    """A line under the tables of a problem set."""
+
+    text: str
+    warns: bool = False
+    """Whether the line tells of something that speaks against the figures, or against the model."""
+
+
+Notes = Mapping[str, Sequence[Note]]
+"""Further notes by problem set, beside those that the results themselves give."""
+
+
+def show(results: Sequence[Result], notes: Notes) -> None:
+    """Prints the tables and notes of every problem set on standard output."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # room for every cell on one line; the table takes what it needs
     for problem_set, of_set in problem_sets(results).items():
-        console.print(Text(f"{problem_set}: {caption(of_set)}", style="bold"))
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        shown = columns(of_set)
-        table.add_column("level")
-        table.add_column("model")
-        for heading, _ in shown:
-            table.add_column(heading, justify="right")
-        for level, _, members in groups(of_set):
-            for i, (model, summary) in enumerate(members):
-                cells = [Text(level if i == 0 else ""), Text(model), *(Text(cell(summary)) for _, cell in shown)]
-                table.add_row(*cells, end_section=i == len(members) - 1)
-        console.print(table)
+        for above, shown in tables(problem_set, of_set):
+            console.print(Text(above, style="bold"))
+            table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+            table.add_column("level")
+            table.add_column("model")
+            for heading, _ in shown:
+                table.add_column(heading, justify="right")
+            for level, _, members in groups(of_set):
+                for i, (model, summary) in enumerate(members):
+                    cells = [Text(level if i == 0 else ""), Text(model), *(Text(cell(summary)) for _, cell in shown)]
+                    table.add_row(*cells, end_section=i == len(members) - 1)
+            console.print(table)
+        for note in [*verdicts(of_set), *notes.get(problem_set, ())]:
+            console.print(Text(note.text, style="bold red" if note.warns else ""))
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """Returns the tables of all problem sets as GitHub Markdown."""
+def markdown(results: Sequence[Result], notes: Notes) -> str:
+    """Returns the tables and notes of all problem sets as GitHub Markdown."""
     parts = []
     for problem_set, of_set in problem_sets(results).items():
-        shown = columns(of_set)
-        lines = [["level", "model", *(heading for heading, _ in shown)], ["---", "---", *["---:"] * len(shown)]]
-        for level, _, members in groups(of_set):
-            lines += [[level, model, *(cell(summary) for _, cell in shown)] for model, summary in members]
-        rows = ["| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines]
-        parts.append(f"{plain(f'{problem_set}: {caption(of_set)}')}\n\n" + "\n".join(rows) + "\n")
-    return "\n".join(parts)
+        for above, shown in tables(problem_set, of_set):
+            parts.append(plain(above))
+            lines = [["level", "model", *(heading for heading, _ in shown)], ["---", "---", *["---:"] * len(shown)]]
+            for level, _, members in groups(of_set):
+                lines += [[level, model, *(cell(summary) for _, cell in shown)] for model, summary in members]
+            parts.append("\n".join("| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines))
+        lines_of_notes = [(plain(text), warns) for text, warns in [*verdicts(of_set), *notes.get(problem_set, ())]]
+        parts.append("\n".join(f"- **{text}**" if warns else f"- {text}" for text, warns in lines_of_notes))
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def problem_sets(results: Iterable[Result]) -> dict[str, list[Result]]:
@@ -58,10 +85,16 @@ def problem_sets(results: Iterable[Result]) -> dict[str, list[Result]]:
     return sets
 
 
+def tables(problem_set: str, results: Sequence[Result]) -> list[tuple[str, list[Column]]]:
+    """Returns the two tables of a problem set, each as the line above it and its columns."""
+    return [(f"{problem_set}: {caption(results)}", columns(results)), (LEGEND, columns_of_tokens(results))]
+
+
 def columns(results: Sequence[Result]) -> list[Column]:
     """Returns the columns that say something about these results of one problem set."""
     most = min(max(result.overall.pass_at) for result in results)
-    chosen: list[Column] = [("accuracy %", lambda s: percent(s.accuracy))]
+    averaged = most > 1 and all(r.overall.samples == most * r.overall.problems for r in results)
+    chosen: list[Column] = [(f"accuracy %{f' (avg@{most})' * averaged}", lambda s: percent(s.accuracy))]
     if most > 1:
         chosen.append((f"pass@{most} %", lambda s: f"{100 * s.pass_at[most]:.1f}" if most in s.pass_at else ""))
     chosen += [("tokens", lambda s: f"{s.tokens.value:,.0f}"), ("cut off %", lambda s: f"{100 * s.truncated:.1f}")]
@@ -72,6 +105,47 @@ def columns(results: Sequence[Result]) -> list[Column]:
             ("AES", lambda s: score(s.change.aes) if s.change else ""),
         ]
     return chosen
+
+
+def columns_of_tokens(results: Sequence[Result]) -> list[Column]:
+    """Returns the columns of the second table, which `LEGEND` explains."""
+    chosen: list[Column] = []
+    for budget in results[0].overall.at_budget:
+        chosen.append((f"≤{budget:,} %", partial(_within, budget)))
+    if results[0].overall.budget_area:
+        chosen.append(("area %", lambda s: percent(s.budget_area) if s.budget_area else ""))
+    if any(result.overall.tokens_thought is not None for result in results):
+        chosen += [("thought", lambda s: _tokens(s.tokens_thought)), ("after it", lambda s: _tokens(s.tokens_after))]
+    return [
+        *chosen,
+        ("if right", lambda s: _tokens(s.tokens_correct)),
+        ("if wrong", lambda s: _tokens(s.tokens_wrong)),
+        ("outcome efficiency %", _efficiency),
+    ]
+
+
+def verdicts(results: Sequence[Result]) -> list[Note]:
+    """Returns for each model but the base a note on accuracy that fell: where it did, or that it did nowhere.
+
+    Accuracy fell where its change's 95% interval lies below 0; each level is looked at by itself.
+    """
+    return [_verdict(result) for result in results if result.overall.change]
+
+
+def _verdict(result: Result) -> Note:
+    parts = {"all problems": result.overall}
+    if len(result.levels) > 1:
+        parts |= {f"level {level}": summary for level, summary in result.levels.items()}
+    changes = {where: summary.change.accuracy for where, summary in parts.items() if summary.change}
+    fell = [f"{where} ({percent(c, signed=True)} points)" for where, c in changes.items() if c.high < 0]
+    if fell:
+        return Note(f"{result.model}: accuracy fell beyond its 95% interval on {', '.join(fell)}", warns=True)
+    where, worst = min(changes.items(), key=lambda change: change[1].low)
+    nowhere = "on no level and not overall" if len(parts) > 1 else "nowhere"
+    return Note(
+        f"{result.model}: accuracy fell beyond its 95% interval {nowhere}; the lowest end of an interval is "
+        f"{100 * worst.low:+.1f} points ({where})"
+    )
 
 
 def groups(results: Sequence[Result]) -> list[tuple[str, int, list[tuple[str, Summary]]]]:
@@ -105,6 +179,19 @@ def percent(interval: Interval, *, signed: bool = False) -> str:
 def score(interval: Interval) -> str:
     """Formats scores as '0.58 [0.51,0.64]'; 'n/a' where the figure is not defined."""
     return "{:.2f} [{:.2f},{:.2f}]".format(*interval) if np.isfinite(interval.value) else "n/a"
+
+
+def _within(budget: int, summary: Summary) -> str:
+    return f"{100 * summary.at_budget[budget].value:.1f}"
+
+
+def _efficiency(summary: Summary) -> str:
+    share = summary.outcome_efficiency
+    return "–" if share is None else f"{100 * share:.1f}"  # noqa: RUF001
+
+
+def _tokens(mean: float | None) -> str:
+    return "–" if mean is None else f"{mean:,.0f}"  # noqa: RUF001
 
 
 def plain(cell: str) -> str:

@@ -49,11 +49,26 @@ def answer_part(text: str, unclosed: bool = False) -> str:
     Text without any mark of a thought is an answer as a whole. A thought that is not closed hides all after its
     beginning: the result is then empty, or with `unclosed` the thought itself.
     """
-    marks = deque(_MARK.finditer(text), maxlen=1)
-    if not marks:
+    last = _last_mark(text)
+    if last is None:
         return text
-    last = marks[0]
     return text[last.end() :] if last["ends"] or unclosed else ""
+
+
+def thought_end(text: str) -> int | None:
+    """Returns where the last thought of a solution's text ends, its mark included.
+
+    A thought that is not closed ends with the text; text without any mark of a thought has none: None.
+    """
+    last = _last_mark(text)
+    if last is None:
+        return None
+    return last.end() if last["ends"] else len(text)
+
+
+def _last_mark(text: str) -> re.Match | None:
+    marks = deque(_MARK.finditer(text), maxlen=1)
+    return marks[0] if marks else None
 
 
 def opens_thought(prompt: str) -> bool:

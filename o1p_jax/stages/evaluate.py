@@ -1,6 +1,7 @@
 """The stage that compares models: all models answer the same problems, and a report says what changed."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,13 +11,13 @@ import pyarrow as pa
 from o1p_jax.config.text import fingerprint
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES, Pool
-from o1p_jax.data.problems import load_problems
-from o1p_jax.data.prompts import PromptSet, make_prompts
+from o1p_jax.data.prompts import Prompter, PromptSet, make_prompts
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
 from o1p_jax.evaluation import table
 from o1p_jax.evaluation.page import read_results, write_report
 from o1p_jax.evaluation.summary import Graded, Result, compare
+from o1p_jax.grading.thoughts import THOUGHT, thought_end
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.apart import check_apart
 from o1p_jax.runtime.determinism import fix_bits
@@ -28,25 +29,27 @@ from o1p_jax.runtime.sums import damaged, read_sums, write_sums
 from o1p_jax.stages import remedies, where
 from o1p_jax.stages.card import training_facts
 from o1p_jax.stages.grade import grade
+from o1p_jax.stages.overlap import notes_on_models
 from o1p_jax.stages.pool import evaluation_pool
-from o1p_jax.stages.preflight import check_context, check_functions, check_model
+from o1p_jax.stages.preflight import check_context, check_functions, check_model, labels, load_tests
 from o1p_jax.stages.run_folder import dated
 
 _POOLS = "pools"
+_FORMAT = 2
+"""The form of the report: one of another form is made again."""
 _COLUMNS = tuple(dict.fromkeys([*PROBLEMS.names, *SAMPLES.names, *GRADES.names]))
 
 
 def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str], out: Path) -> None:
     """Compares models (folders, hub names, run folders) on problem sets and prints the table."""
     cfg = dated(cfg, [facts.parent for facts in sorted((out / _POOLS).glob("*/pool.json"))])
-    sets = zip(_labels(problem_sets, [public_path(name) for name in problem_sets]), problem_sets, strict=True)
-    problems = {label: load_problems(name, cfg.problems, cfg.problems.limit_test) for label, name in sets}
+    problems = load_tests(cfg, problem_sets)
     folders = [str(Path(m) / "model") if (Path(m) / "model" / "config.json").is_file() else m for m in models]
-    labels = _labels(models, [Path(m).name for m in models])
+    names = labels(models, [Path(m).name for m in models])
     if cfg.compute.deterministic:
         fix_bits()
     where.check_servers(cfg, len(models))
-    sources = {label: find_model(folder, cfg.revision) for label, folder in zip(labels, folders, strict=True)}
+    sources = {label: find_model(folder, cfg.revision) for label, folder in zip(names, folders, strict=True)}
     check_functions(cfg)
     for source in sources.values():
         check_apart("out", out, source.folder, "a model")
@@ -58,8 +61,9 @@ def evaluate(cfg: RunConfig, models: Sequence[str], problem_sets: Sequence[str],
             made = make_prompts(source.folder, of_set, cfg.problems)
             check_context(source, made, cfg.evaluation)
             prompts[label, name] = made
-    results = compare_models(cfg, sources, prompts, out, title=" and ".join(labels))
-    table.show(results)
+    notes = notes_on_models(cfg.problems, {name: source.folder for name, source in sources.items()}, problems)
+    results = compare_models(cfg, sources, prompts, out, title=" and ".join(names), notes=notes)
+    table.show(results, notes)
     print(f"report {out / 'report.html'}")
 
 
@@ -69,13 +73,14 @@ def compare_models(
     prompts: Mapping[tuple[str, str], PromptSet],
     out: Path,
     title: str,
+    notes: table.Notes,
 ) -> list[Result]:
     """Samples and grades the models on problem sets, and writes the report to `out`.
 
     `models` are given by the name that the report shows; the first model is the base of the others. `prompts` are each
-    model's on each problem set, by the names of both. Of the processes of a job, all sample, and the leader does the
-    rest; the others are given no results. A report that is there already, of the same samples and figures, is read and
-    not made again.
+    model's on each problem set, by the names of both; `notes` are said of a set under its table. Of the processes of a
+    job, all sample, and the leader does the rest; the others are given no results. A report that is there already, of
+    the same samples and figures, is read and not made again.
     """
     graded = graded_pools(cfg, models, prompts, out)
     if not processes.leader():
@@ -95,13 +100,15 @@ def compare_models(
         facts |= {f"{name}, {fact}": text for fact, text in training_facts(source.folder).items()}
     shown, resamples = cfg.evaluation.rollouts_shown, cfg.evaluation.bootstrap
     made_by = [[*names, grades.metadata] for names, (_, grades) in graded.items()]
-    key = fingerprint([made_by, facts, title, shown, resamples])
+    budgets = cfg.evaluation.ladder
+    key = fingerprint([_FORMAT, made_by, facts, title, shown, resamples, budgets, notes])
     if is_whole(out) and (results := read_results(out, key)) is not None:
         return results
     with memory_errors("evaluate", remedies.of_host("--problems.limit_test")):
-        runs = [Graded(*names, rows_of(*of_pool)) for names, of_pool in graded.items()]
-        results = compare(runs, resamples=resamples, seed=cfg.seed, as_printed=cfg.evaluation.aes_as_printed)
-        write_report(out, runs, results, title=title, facts=facts, key=key, shown=shown, seed=cfg.seed)
+        runs = runs_of(graded, models)
+        as_printed = cfg.evaluation.aes_as_printed
+        results = compare(runs, budgets=budgets, resamples=resamples, seed=cfg.seed, as_printed=as_printed)
+        write_report(out, runs, results, title=title, facts=facts, notes=notes, key=key, shown=shown, seed=cfg.seed)
         write_sums(out, {name: sha256_file(out / name) for name in ("report.html", "report.json", "table.md")})
     return results
 
@@ -132,9 +139,14 @@ def graded_pools(
     return {names: (pool, grade(pool, cfg.grading)) for names, pool in pools.items()}
 
 
-def rows_of(pool: Pool, grades: ShardedTable) -> pa.Table:
-    """Returns a pool's solutions with their problems and grades."""
-    return pool.read(_COLUMNS, grades)
+def runs_of(
+    graded: Mapping[tuple[str, str], tuple[Pool, ShardedTable]], models: Mapping[str, SourceModel]
+) -> list[Graded]:
+    """Returns the solutions of `graded_pools` with their problems and grades, by model and problem set."""
+    return [
+        Graded(name, problem_set, with_thoughts(pool.read(_COLUMNS, grades), Prompter(models[name].folder)))
+        for (name, problem_set), (pool, grades) in graded.items()
+    ]
 
 
 def is_whole(out: Path) -> bool:
@@ -144,9 +156,23 @@ def is_whole(out: Path) -> bool:
     return False
 
 
-def _labels(names: Sequence[str], short: Sequence[str]) -> list[str]:
-    """Returns the `short` forms of the names; the whole name where another one has the same short form."""
-    return [part if short.count(part) == 1 else name for name, part in zip(names, short, strict=True)]
+def with_thoughts(rows: pa.Table, prompter: Prompter) -> pa.Table:
+    """Returns graded rollouts with `thought_tokens`: a solution's tokens up to the end of its last thought.
+
+    The end's mark is among them. A thought that is not closed ends with the text; without a thought the value is null.
+    """
+    columns = (rows[name].to_pylist() for name in ("completion", "completion_ids", "inside_thought"))
+    tokens = [_thought_tokens(prompter, *row) for row in zip(*columns, strict=True)]
+    return rows.append_column("thought_tokens", pa.array(tokens, pa.int64()))
+
+
+def _thought_tokens(prompter: Prompter, text: str, ids: Sequence[int], inside: bool) -> int | None:
+    opened = THOUGHT if inside else ""
+    end = thought_end(opened + text)
+    if end is None:
+        return None
+    # The first tokens whose text reaches that far: the ids alone do not tell where in the text each of them stands.
+    return bisect_left(range(len(ids)), end - len(opened), key=lambda n: len(prompter.decode(ids[:n])))
 
 
 def _slug(name: str) -> str:

@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import PromptSet, make_prompts
 from o1p_jax.devices import processes
 from o1p_jax.evaluation import experiment_page
@@ -35,9 +34,9 @@ from o1p_jax.runtime.claims import shards_to_make
 from o1p_jax.runtime.files import atomic_path, public_path, read_json, write_atomic, write_json
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.progress import say
-from o1p_jax.stages.evaluate import graded_pools, rows_of
+from o1p_jax.stages.evaluate import graded_pools, runs_of
 from o1p_jax.stages.pipeline import pruned
-from o1p_jax.stages.preflight import check_context, preflight
+from o1p_jax.stages.preflight import check_context, load_tests, preflight
 from o1p_jax.stages.run_folder import dated
 from o1p_jax.stages.variants import Variant
 
@@ -118,18 +117,16 @@ def _results(plan: Plan, part: str, variants: Iterable[Variant]) -> dict[int | N
 
     Those of all together come from all seeds' samples of a problem, so that their intervals are over problems.
     """
-    rows: dict[str, list[pa.Table]] = {}
+    rows: dict[tuple[str, str], list[pa.Table]] = {}
     of_seed: dict[int | None, list[Result]] = {}
     for seed in plan.seeds:
         models, prompts = _models(plan, part, seed, variants)
         cfg = plan.first(seed)
-        graded = graded_pools(cfg, models, prompts, plan.out / f"seed-{seed}" / part)
-        runs = [Graded(label, name, rows_of(*of_pool)) for (label, name), of_pool in graded.items()]
+        runs = runs_of(graded_pools(cfg, models, prompts, plan.out / f"seed-{seed}" / part), models)
         of_seed[seed] = _compared(cfg, runs)
         for run in runs:
-            rows.setdefault(run.model, []).append(run.rows)
-    name = runs[0].problem_set
-    of_seed[None] = _compared(cfg, [Graded(label, name, _together(tables)) for label, tables in rows.items()])
+            rows.setdefault((run.model, run.problem_set), []).append(run.rows)
+    of_seed[None] = _compared(cfg, [Graded(*names, _together(tables)) for names, tables in rows.items()])
     return of_seed
 
 
@@ -139,23 +136,22 @@ def _models(
     """Returns the models of a seed by label, the base first, and each one's prompts for the problems of `part`."""
     models, prompts = {}, {}
     first = plan.first(seed)
-    name = public_path(plan.validation if part == VALIDATION else first.problems.test)
+    problems = load_tests(first, [plan.validation] if part == VALIDATION else first.problems.test)
     for label, cfg, trained in [
         (BASE, first, False),
         *((v.label, plan.configs[seed, v.label], v.trained) for v in variants),
     ]:
         source = find_model(str(Path(cfg.run) / "model")) if trained else find_model(cfg.model, cfg.revision)
-        spec = plan.validation if part == VALIDATION else cfg.problems.test
-        problems = load_problems(spec, cfg.problems, cfg.problems.limit_test)
         models[label] = source
-        prompts[label, name] = make_prompts(source.folder, problems, cfg.problems)
-        check_context(source, prompts[label, name], cfg.evaluation)
+        for name, of_set in problems.items():
+            prompts[label, name] = make_prompts(source.folder, of_set, cfg.problems)
+            check_context(source, prompts[label, name], cfg.evaluation)
     return models, prompts
 
 
 def _compared(cfg: RunConfig, runs: Sequence[Graded]) -> list[Result]:
     how = cfg.evaluation
-    return compare(runs, resamples=how.bootstrap, seed=cfg.seed, as_printed=how.aes_as_printed)
+    return compare(runs, budgets=how.ladder, resamples=how.bootstrap, seed=cfg.seed, as_printed=how.aes_as_printed)
 
 
 def _together(tables: Sequence[pa.Table]) -> pa.Table:
@@ -234,13 +230,14 @@ def _report(
 
 
 def _examples(plan: Plan, results: Sequence[Result], chosen: Sequence[Variant]) -> list[Graded]:
-    """Returns the first seed's solutions of the base, and of the trained variant with the highest AES."""
-    scores = {r.model: r.overall.change.aes.value for r in results if r.overall.change is not None}
+    """Returns the first seed's solutions of the base, and of the trained variant with the highest AES on the first set."""
+    first = results[0].problem_set
+    scores = {r.model: r.overall.change.aes.value for r in results if r.overall.change and r.problem_set == first}
     best = max((v for v in chosen if v.trained), key=lambda v: np.nan_to_num(scores[v.label], nan=-np.inf))
     seed = plan.seeds[0]
     models, prompts = _models(plan, TEST, seed, [best])
     graded = graded_pools(plan.configs[seed, best.label], models, prompts, plan.out / f"seed-{seed}" / TEST)
-    return [Graded(*names, rows_of(*of_pool)) for names, of_pool in graded.items()]
+    return runs_of(graded, models)
 
 
 def _notes(plan: Plan) -> list[str]:

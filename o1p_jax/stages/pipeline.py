@@ -44,16 +44,16 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
     inputs = preflight(cfg, ("train", "test"), restart)
     run = pruned(cfg, inputs)
-    assert inputs.test is not None
     models = {BEFORE: inputs.source, AFTER: find_model(str(run / "model"))}
     results = compare_models(
         cfg,
         models,
-        {(name, public_path(cfg.problems.test)): inputs.test for name in models},
+        {(name, of_set): prompts for of_set, prompts in inputs.tests.items() for name in models},
         run / "evaluation",
         title=f"{public_path(cfg.model)}, before and after",
+        notes=inputs.notes,
     )
-    processes.once(lambda: _show(cfg, run, results))
+    processes.once(lambda: _show(cfg, run, results, inputs.notes))
 
 
 def pruned(cfg: RunConfig, inputs: Inputs) -> Path:
@@ -122,9 +122,9 @@ def _pool(cfg: RunConfig, inputs: Inputs) -> Pool:
     return pool
 
 
-def _show(cfg: RunConfig, run: Path, results: list[Result]) -> None:
-    write_card(run / "model", table.markdown(results), as_printed=cfg.evaluation.aes_as_printed)
-    table.show(results)
+def _show(cfg: RunConfig, run: Path, results: list[Result], notes: table.Notes) -> None:
+    write_card(run / "model", table.markdown(results, notes), as_printed=cfg.evaluation.aes_as_printed)
+    table.show(results, notes)
     if fill := training_facts(run / "model").get("computed slots that held a token"):
         print(f"fill     {fill} of the token slots that training computed held a token")
     for name, path in (

@@ -1,15 +1,17 @@
 """The preflight refuses what would fail hours later, within seconds and with nothing written."""
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from o1p_jax.config.tree import EvaluationConfig, RunConfig, SamplingConfig
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import PromptSet, make_prompts
+from o1p_jax.data.records import Problem
 from o1p_jax.devices import processes
 from o1p_jax.devices.axes import check_divides
 from o1p_jax.devices.mesh import check_mesh, devices_for, gpus_of_job, set_up_devices
+from o1p_jax.evaluation.table import Notes
 from o1p_jax.grading.grader import Grader
 from o1p_jax.methods import method_of
 from o1p_jax.methods.own_reward import check_reward
@@ -21,8 +23,10 @@ from o1p_jax.runtime.children import check_semaphores
 from o1p_jax.runtime.determinism import fix_bits
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.fields import check
+from o1p_jax.runtime.files import public_path
 from o1p_jax.stages import identity, where
 from o1p_jax.stages.memory import check_memory
+from o1p_jax.stages.overlap import notes_on_problems
 from o1p_jax.stages.pool import brings_problems, check_imported, check_pool, imported_pool, pool_revision
 from o1p_jax.stages.run_folder import kept_revision, make_room
 from o1p_jax.stages.where import apart
@@ -35,7 +39,10 @@ class Inputs:
     source: SourceModel
     train: PromptSet | None
     """The training problems; None where an imported pool brings its own, or none are needed."""
-    test: PromptSet | None
+    tests: dict[str, PromptSet]
+    """The test problems, by the names that the report shows the sets under; empty where none are needed."""
+    notes: Notes
+    """What is to be said of each test set under its table."""
 
 
 def preflight(
@@ -52,11 +59,10 @@ def preflight(
     if "test" in parts:
         where.check_servers(cfg, models=2)
     # The files of problems first: to read them takes a second, to read a model's weights minutes.
-    problems = {
-        part: load_problems(getattr(cfg.problems, part), cfg.problems, getattr(cfg.problems, f"limit_{part}"))
-        for part in parts
-        if part == "test" or not brings_problems(cfg)
-    }
+    train = None
+    if "train" in parts and not brings_problems(cfg):
+        train = load_problems(cfg.problems.train, cfg.problems, cfg.problems.limit_train)
+    tests = load_tests(cfg, cfg.problems.test) if "test" in parts else {}
     revision = cfg.revision if pool_alone else kept_revision(cfg)
     source = find_model(cfg.model, pool_revision(cfg) if revision == cfg.revision else revision)
     for flag, folder in (("run", None if pool_alone else cfg.run), ("pool", cfg.pool)):
@@ -69,17 +75,33 @@ def preflight(
         check_imported(cfg, imported)
     elif cfg.pool is not None:
         cfg.check_samples()
-    prompts = {part: make_prompts(source.folder, of_part, cfg.problems) for part, of_part in problems.items()}
-    for part, of_part in prompts.items():
-        check_context(source, of_part, cfg.sampling if part == "train" else cfg.evaluation)
-    wanted = None
-    if "train" in prompts:
-        wanted = identity.of_samples(cfg, source, prompts["train"])
+    made, wanted = None, None
+    if train is not None:
+        made = make_prompts(source.folder, train, cfg.problems)
+        check_context(source, made, cfg.sampling)
+        wanted = identity.of_samples(cfg, source, made)
         check_pool(cfg, wanted)
+    made_tests = {name: make_prompts(source.folder, of_set, cfg.problems) for name, of_set in tests.items()}
+    for of_set in made_tests.values():
+        check_context(source, of_set, cfg.evaluation)
     samples = wanted if imported is None else imported.identity
     if samples is not None and not pool_alone:
         make_room(cfg, wanted, identity.of_training(cfg, source, samples), restart)
-    return Inputs(source=source, train=prompts.get("train"), test=prompts.get("test"))
+    texts = [p.problem for p in made.problems] if made else imported.texts() if imported else []
+    notes = notes_on_problems(cfg.problems, texts, {name: of_set.problems for name, of_set in made_tests.items()})
+    return Inputs(source=source, train=made, tests=made_tests, notes=notes)
+
+
+def load_tests(cfg: RunConfig, specs: Sequence[str]) -> dict[str, list[Problem]]:
+    """Returns the test problems that `specs` name, by the names that a report shows the sets under."""
+    names = labels(specs, [public_path(spec) for spec in specs])
+    loaded = [load_problems(spec, cfg.problems, cfg.problems.limit_test) for spec in specs]
+    return dict(zip(names, loaded, strict=True))
+
+
+def labels(names: Sequence[str], short: Sequence[str]) -> list[str]:
+    """Returns the `short` forms of the names; the whole name where another one has the same short form."""
+    return [part if short.count(part) == 1 else name for name, part in zip(names, short, strict=True)]
 
 
 def check_context(source: SourceModel, prompts: PromptSet, draw: SamplingConfig | EvaluationConfig) -> None:

@@ -41,7 +41,7 @@ def test_what_is_compared_by_default_has_folders_of_its_own():
         (["--methods", "fast_prompt"], "none of them is trained"),
         (["--method=jet"], "--method: an experiment sets it itself"),
         (["--run=runs/x"], "--run: an experiment sets it itself"),
-        (["--validation=embedded:test"], "is problems.test"),
+        (["--validation=embedded:test"], "is among problems.test"),
         (["--problems.test=mine.jsonl"], "--validation: left out"),
     ],
 )

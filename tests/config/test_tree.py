@@ -71,6 +71,11 @@ def test_unknown_key_is_refused_by_its_dotted_name():
         ("optim", "warmup", 1.0),
         ("checkpoint", "every", 0),
         ("evaluation", "samples_per_problem", 4),  # greedy
+        ("evaluation", "budgets", (512, 256)),
+        ("evaluation", "budgets", (512, 512)),
+        ("evaluation", "budgets", (0, 512)),
+        ("evaluation", "budgets", (512, 9000)),
+        ("problems", "test", ()),
     ],
 )
 def test_bad_values_name_their_field(group, field, value):
@@ -79,6 +84,20 @@ def test_bad_values_name_their_field(group, field, value):
         dataclasses.replace(part, **{field: value})
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(f"{group}.")
+
+
+@pytest.mark.parametrize(
+    ("longest", "ladder"), [(8192, (1024, 2048, 4096, 8192)), (384, (48, 96, 192, 384)), (3, (1, 2, 3)), (1, (1,))]
+)
+def test_budgets_halve_from_max_tokens_unless_they_are_named(longest, ladder):
+    assert EvaluationConfig(max_tokens=longest).ladder == ladder
+    assert EvaluationConfig(max_tokens=longest, budgets=(longest,)).ladder == (longest,)
+
+
+def test_one_problem_set_may_stand_alone_as_it_did_in_runs_of_earlier_versions():
+    values = to_dict(RunConfig())
+    values["problems"]["test"] = "embedded:test"
+    assert from_dict(RunConfig, values) == RunConfig()
 
 
 def test_m_above_k_is_refused_but_not_for_a_pool_which_has_its_own():

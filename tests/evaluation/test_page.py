@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from made_rollouts import rollouts, row
 
-from o1p_jax.evaluation.page import pick_examples, write_report
+from o1p_jax.evaluation.page import pick_examples, read_results, write_report
 from o1p_jax.evaluation.summary import Graded, compare
+from o1p_jax.evaluation.table import Note
 
 SCRIPT = "<script>document.title='owned'</script>"
 HOSTILE = {
@@ -60,9 +61,10 @@ def write_hostile(folder: Path) -> Path:
     return write_report(
         folder,
         runs,
-        compare(runs, resamples=50),
+        compare(runs, budgets=(11, 14), resamples=50),
         title=f"</title>{SCRIPT}",
         facts={"fact</dl>": SCRIPT, "long": "y" * 5000},
+        notes={runs[0].problem_set: [Note(f"overlap, such as {SCRIPT}", warns=True), Note("n" * 500)]},
         shown=20,
     )
 
@@ -165,10 +167,14 @@ def test_json_beside_the_page_holds_its_figures(page):
 
     text = (page.parent / "report.json").read_text(encoding="utf-8")
     report = json.loads(text, parse_constant=refuse)
-    assert list(report) == ["key", "title", "facts", "results", "examples"]
+    assert list(report) == ["key", "title", "facts", "results", "notes", "examples"]
     overall = report["results"][1]["overall"]
     assert overall["accuracy"].keys() == {"value", "low", "high"} and overall["change"]["tokens"]["value"] == 0
     assert report["results"][1]["levels"]["0<b>"]["change"]["aes"]["value"] is None
+    assert list(overall["at_budget"]) == ["11", "14"] and overall["budget_area"].keys() == {"value", "low", "high"}
+    [verdict, overlap, _] = report["notes"][f"</title>{SCRIPT}$x^{{"]
+    assert "fell beyond its 95% interval on no level" in verdict["text"] and not verdict["warns"]
+    assert overlap == {"text": f"overlap, such as {SCRIPT}", "warns": True}
     assert "| level | model |" in (page.parent / "table.md").read_text()
 
 
@@ -176,9 +182,23 @@ def test_the_same_runs_give_the_same_page(page, tmp_path):
     assert write_hostile(tmp_path).read_bytes() == page.read_bytes()
 
 
+def test_the_page_draws_the_budgets_and_tells_what_speaks_against_the_figures(page):
+    text = page.read_text(encoding="utf-8")
+    assert "Accuracy at token budgets: base" in text and text.count("<figure>") == 3
+    assert '<li class="warns"><bdi>overlap, such as &lt;script&gt;' in text and text.count("<li") == 3
+
+
+def test_a_report_is_read_back_as_it_was_written_and_only_by_its_key(tmp_path):
+    runs = hostile_runs()
+    results = compare(runs, budgets=(11, 14), resamples=20)
+    write_report(tmp_path, runs, results, title="t", facts={}, notes={}, key="made by")
+    assert repr(read_results(tmp_path, "made by")) == repr(results)  # not a number is not equal to itself
+    assert read_results(tmp_path, "") is None
+
+
 def test_one_model_without_levels_makes_a_page_too(tmp_path):
     runs = [Graded("only", "set", rollouts([row("a", 5, "correct"), row("b", 7, "wrong", finish="length")]))]
-    text = write_report(tmp_path, runs, compare(runs), title="one", facts={}).read_text(encoding="utf-8")
+    text = write_report(tmp_path, runs, compare(runs), title="one", facts={}, notes={}).read_text(encoding="utf-8")
     assert "AES</span>" not in text and "cut off" in text and text.count("<figure>") == 1
 
 
@@ -198,5 +218,5 @@ def test_examples_come_from_each_fate_in_turn_and_do_not_depend_on_order():
 def test_what_follows_the_first_correct_answer_is_marked(tmp_path):
     rows = [row("a", 5, "correct", text=r"It is \boxed{4}. Let me check. \boxed{4}")]
     runs = [Graded("only", "set", rollouts(rows))]
-    text = write_report(tmp_path, runs, compare(runs), title="one", facts={}).read_text(encoding="utf-8")
+    text = write_report(tmp_path, runs, compare(runs), title="one", facts={}, notes={}).read_text(encoding="utf-8")
     assert '<pre tabindex="0">\nIt is \\boxed{4}<mark>. Let me check. \\boxed{4}</mark></pre>' in text

@@ -19,7 +19,7 @@ def results(levels: list[str], share: float, models: int = 2) -> list[Result]:
             for i in range(8)
         ]
         runs.append(Graded(f"m{model}", "set", rollouts(rows)))
-    return compare(runs, resamples=20)
+    return compare(runs, budgets=(60, 80, 120), resamples=20)
 
 
 @pytest.fixture
@@ -43,6 +43,20 @@ def test_the_accuracy_axis_shows_what_an_accuracy_can_be(drawn, share):
         low, high = figure.axes[0].get_ylim()
         assert 0 <= low <= 100 * share <= high <= 100 and high - low > 4
         assert figure.axes[0].get_xlim()[0] == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_every_budget_is_a_mark_of_each_model(drawn, share):
+    plot = plots.accuracy_at_budgets(results(["1", "2"], share))
+    assert f"m1 0.0% within 60, {100 * share:.1f}% within 80" not in plot.alt or share == 0
+    for figure in drawn:
+        figure.draw_without_rendering()
+        [axes] = figure.axes
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["60", "80", "120"]
+        for line in axes.lines:
+            assert list(line.get_xdata()) == [60, 80, 120] and list(line.get_ydata())[-1] == 100 * share
+        low, high = axes.get_ylim()
+        assert low == 0 and high >= 100 * share
 
 
 def test_names_lie_over_no_point_and_no_other_name(drawn):

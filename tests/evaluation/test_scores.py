@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from o1p_jax.evaluation.scores import aes, bootstrap_means, pass_at_k
+from o1p_jax.evaluation.scores import aes, bootstrap_means, pass_at_k, share_of_budgets
 
 MARCO = {"MATH": (73.8, 1156), "GSM8K": (89.2, 530), "GaoKao": (57.1, 1112), "average": (73.4, 932)}
 
@@ -62,3 +62,19 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_correct_sample(k):
     samples = [[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
     expected = np.mean([np.mean([any(c) for c in itertools.combinations(s, k)]) for s in samples])
     assert pass_at_k(np.full(3, 5), np.array([2, 0, 5]), k) == pytest.approx(expected)
+
+
+def test_the_share_of_budgets_is_the_area_under_the_curve_of_accuracy_against_their_logarithm():
+    rng = np.random.default_rng(0)
+    tokens, correct = rng.integers(1, 700, 200), rng.random(200) < 0.6
+    budgets = np.exp(np.linspace(np.log(64), np.log(512), 200_001))
+    curve = np.searchsorted(np.sort(tokens[correct]), budgets, side="right") / 200
+    assert share_of_budgets(tokens, correct, 64, 512).mean() == pytest.approx(curve.mean(), abs=1e-5)
+
+
+def test_a_sample_counts_from_its_own_length_on_and_every_halving_weighs_the_same():
+    tokens = np.array([1, 64, 65, 128, 256, 512, 513, 64])
+    correct = np.array([True] * 7 + [False])
+    shares = share_of_budgets(tokens, correct, 64, 512)
+    assert shares == pytest.approx([1, 1, 1 - math.log2(65 / 64) / 3, 2 / 3, 1 / 3, 0, 0, 0])
+    assert share_of_budgets(tokens, correct, 64, 64).tolist() == [1, 1, 0, 0, 0, 0, 0, 0]

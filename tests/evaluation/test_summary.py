@@ -101,6 +101,34 @@ def test_outcome_efficiency_is_over_correct_samples():
     assert summarize(table).outcome_efficiency == pytest.approx((0.5 + 1) / 2)
 
 
+def test_within_a_budget_counts_what_is_right_and_no_longer():
+    table = rollouts([
+        row("a", 100, "correct", sample=0), row("a", 200, "correct", sample=1), row("a", 50, "wrong", sample=2),
+        row("b", 101, "correct"),
+    ])  # fmt: skip
+    summary = summarize(table, budgets=(100, 200))
+    assert {budget: at.value for budget, at in summary.at_budget.items()} == pytest.approx({100: 1 / 6, 200: 5 / 6})
+    assert summary.at_budget[200] == summary.accuracy
+    assert summary.budget_area.value == pytest.approx((1 / 3 + math.log2(200 / 101)) / 2)
+    assert summary.budget_area.low <= summary.budget_area.value <= summary.budget_area.high
+    assert summarize(table).at_budget == {} and summarize(table).budget_area is None
+
+
+def test_tokens_of_thought_and_of_what_follows_add_up():
+    table = rollouts(
+        [
+            row("a", 100, "correct", thought=80),
+            row("a", 60, "wrong", sample=1),  # no thought
+            row("b", 10, "wrong", thought=10),
+        ]
+    )
+    summary = summarize(table)
+    assert (summary.tokens_thought, summary.tokens_after) == ((40 + 10) / 2, (40 + 0) / 2)
+    assert summary.tokens_thought + summary.tokens_after == summary.tokens.value
+    without = summarize(simple([5, 7], "cw"))
+    assert without.tokens_thought is None and without.tokens_after is None
+
+
 def test_compare_takes_the_first_model_of_each_problem_set_as_base():
     levels = ["10", "9", "2"]
     base, new = (rollouts([row(f"p{i}", n, "correct", level=level) for i, level in enumerate(levels)]) for n in (10, 4))

@@ -3,7 +3,7 @@
 import pytest
 
 from o1p_jax.grading.extract import final_answer
-from o1p_jax.grading.thoughts import answer_part, belongs_to_mark, opens_thought
+from o1p_jax.grading.thoughts import answer_part, belongs_to_mark, opens_thought, thought_end
 
 MARKS = {
     "DeepSeek-R1, QwQ, Qwen3": ("<think>", "</think>"),
@@ -68,6 +68,21 @@ def test_a_prompt_may_end_inside_a_thought(opening, closing):
 )
 def test_a_text_without_marks_is_an_answer_as_a_whole(text):
     assert answer_part(text) == text and final_answer(text) == "2"
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("<think>a</think>b", 16),
+        ("<think>a</think>b<think>c</think>", 33),
+        ("<think>a</think>b<think>c", 25),
+        ("<|channel|>analysis<|message|>a<|channel|>final<|message|>b", 58),
+        ("", None),
+        ("b", None),
+    ],
+)
+def test_where_the_last_thought_ends(text, end):
+    assert thought_end(text) == end
 
 
 def test_tokens_of_marks():

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from o1p_jax.data.pool import GRADES, PROBLEMS, SAMPLES
 
-SCHEMA = pa.unify_schemas([PROBLEMS, SAMPLES, GRADES])
+SCHEMA = pa.unify_schemas([PROBLEMS, SAMPLES, GRADES]).append(pa.field("thought_tokens", pa.int64()))
 
 
 def row(
@@ -19,6 +19,7 @@ def row(
     finish: str = "stop",
     text: str | None = None,
     answer: str = "4",
+    thought: int | None = None,
 ) -> dict:
     """One row of `SCHEMA`."""
     return {
@@ -36,6 +37,7 @@ def row(
         "finish_reason": finish,
         "pred": answer if grade == "correct" else None,
         "grade": grade,
+        "thought_tokens": thought,
     }
 
 

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import fake_server
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_pools import END, PROMPTER, ids_of
 from vllm_server import free_port, serving
 
 from o1p_jax.config.tree import ComputeConfig, EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig
@@ -14,12 +18,13 @@ from o1p_jax.data.pool import Pool
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import make_prompts
 from o1p_jax.data.records import Request
+from o1p_jax.grading.thoughts import thought_end
 from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.sampling.base import Answer, SamplingParams, sample
 from o1p_jax.sampling.engine import JaxSampler
 from o1p_jax.sampling.scores import score
-from o1p_jax.stages.evaluate import evaluate
+from o1p_jax.stages.evaluate import evaluate, with_thoughts
 
 PROBLEMS, SAMPLES, LONGEST = 12, 2, 160
 
@@ -107,3 +112,27 @@ def test_servers_give_the_table_of_the_offline_engine_and_the_base_is_never_take
     for name, lengths in served.items():
         assert np.mean(np.array(lengths) == engine[name]) >= 0.8  # the same seeds; rounding parts a few
         assert (out / "table.md").is_file()
+
+
+PIECES = st.sampled_from([*"ab12 \n", "<think>", "</think>", " wait", "\\boxed{4}", "é", "思"])
+
+
+@given(st.lists(PIECES, max_size=30), st.booleans())
+def test_tokens_of_the_thought_are_the_first_whose_text_reaches_its_end(pieces, inside):
+    ids = [*ids_of("".join(pieces)), END]
+    text = PROMPTER.decode(ids)
+    opened = "<think>" if inside else ""
+    end = thought_end(opened + text)
+    rows = pa.table({"completion": [text], "completion_ids": [ids], "inside_thought": [inside]})
+    [tokens] = with_thoughts(rows, PROMPTER)["thought_tokens"].to_pylist()
+    if end is None:
+        assert tokens is None
+    else:
+        lengths = [len(PROMPTER.decode(ids[:n])) for n in range(len(ids))]
+        assert tokens == next(n for n, length in enumerate(lengths) if length >= end - len(opened))
+
+
+def test_the_tokens_of_a_closed_thought_are_those_up_to_its_mark():
+    ids = [*ids_of("<think>\nTry 8.\n</think>"), *ids_of("\nIt is \\boxed{8}."), END]
+    rows = pa.table({"completion": [PROMPTER.decode(ids)], "completion_ids": [ids], "inside_thought": [False]})
+    assert with_thoughts(rows, PROMPTER)["thought_tokens"].to_pylist() == [len(ids_of("<think>\nTry 8.\n</think>"))]

@@ -17,8 +17,9 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages.evaluate import evaluate
 from o1p_jax.stages.pipeline import preflight
 
-JOB = [*SMALL, "--mesh=8x1"]
-"""As README has it."""
+SETS = ["embedded:test", "embedded:validation"]
+JOB = [*SMALL, "--mesh=8x1", "--problems.test", *SETS]
+"""As README has it, but on two test sets."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,15 @@ def test_the_whole_job(finished):
         assert word in done.stdout
     assert "of the token slots that training computed held a token" in done.stdout
     assert "Before and after" in (run / "model" / "README.md").read_text()
-    facts = json.loads((run / "evaluation" / "report.json").read_text())["facts"]
+    report = json.loads((run / "evaluation" / "report.json").read_text())
+    facts, shown = report["facts"], [(result["problem_set"], result["model"]) for result in report["results"]]
+    assert shown == [(name, model) for name in SETS for model in ("before", "after")]
+    assert list(report["results"][0]["overall"]["at_budget"]) == ["16", "32", "64", "128"]
+    card = (run / "model" / "README.md").read_text()
+    for name in SETS:
+        assert f"{name}: 4 problems" in done.stdout and f"{name}: 4 problems" in card
+    for told in ("none of the 4 test problems stands among the 8 training problems", "after: accuracy fell beyond its"):
+        assert done.stdout.count(told) == card.count(told) == 2
     assert facts["base model"] == "embedded" and facts["after, training steps"] == "8"
     assert facts["after, time of the steps"].endswith(" min") and "after, tokens trained on" in facts
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]

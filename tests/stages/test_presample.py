@@ -126,7 +126,7 @@ def test_the_samples_may_have_a_seed_of_their_own(config):
 
 def test_evaluation_uses_its_own_parameters_and_a_pool_for_each_model(config, tmp_path):
     cfg = replace(config, evaluation=EvaluationConfig(samples_per_problem=2, temperature=0.7, max_tokens=5))
-    prompts = make_prompts(Path(cfg.model), load_problems(cfg.problems.test, cfg.problems, None), cfg.problems)
+    prompts = make_prompts(Path(cfg.model), load_problems(cfg.problems.test[0], cfg.problems, None), cfg.problems)
     pools = [evaluation_pool(cfg, source(cfg, digest), prompts, "m", tmp_path) for digest in ("a", "b", "a")]
     assert pools[0].path == pools[2].path != pools[1].path
     sampler = Recorder()

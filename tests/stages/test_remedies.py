@@ -94,7 +94,8 @@ def in_comparing(cfg, monkeypatch):
     monkeypatch.setattr(evaluate.where, "sample", lambda *_, **__: None)
     monkeypatch.setattr(evaluate, "grade", lambda *_: grades)
     monkeypatch.setattr(grading.Pool, "read", too_large)
-    evaluate.compare_models(cfg, {"m": find_model(cfg.model)}, {("m", "test"): None}, Path(cfg.run) / "evaluation", "m")
+    models, out = {"m": find_model(cfg.model)}, Path(cfg.run) / "evaluation"
+    evaluate.compare_models(cfg, models, {("m", "test"): None}, out, "m", {})
 
 
 @pytest.mark.parametrize(

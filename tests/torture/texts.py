@@ -13,6 +13,7 @@ from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import Prompter, make_prompts
 from o1p_jax.evaluation.page import write_report
 from o1p_jax.evaluation.summary import Graded, compare
+from o1p_jax.evaluation.table import Note
 from o1p_jax.grading.grader import Grader
 from o1p_jax.stages.import_pool import import_pool
 from tests.torture.damages import outcome
@@ -76,7 +77,8 @@ def on_the_page(folder: Path, text: str) -> None:
     text = text.encode("utf-8", "replace").decode()  # a tokenizer gives no halves of surrogate pairs
     rows = [row(text, 3, "correct", text=text, level=text, answer=text), row("p2", 4, "wrong", text=text)]
     runs = [Graded(name, text, rollouts(rows)) for name in ("before", "after")]
-    page = write_report(folder / "report", runs, compare(runs, resamples=5, seed=0), title=text, facts={"model": text})
+    results, notes = compare(runs, budgets=(2, 3), resamples=5, seed=0), {text: [Note(text, warns=True)]}
+    page = write_report(folder / "report", runs, results, title=text, facts={"model": text}, notes=notes)
     Parser().feed(page.read_text())
 
 

@@ -69,9 +69,7 @@ def command(argv: list[str]) -> None:
     if args.validation == Arguments.validation and not all(name.startswith("embedded:") for name in base.problems.test):
         raise BadInput("--validation: left out; name the problem set that chooses among the values of a knob")
     if args.validation in base.problems.test:
-        raise BadInput(
-            f"--validation={args.validation}: is among problems.test; what chooses must not be what is reported"
-        )
+        raise BadInput(f"--validation={args.validation}: is among problems.test; what chooses must not be reported")
     found = [variant for spec in args.methods for variant in variants(spec)]
     labels = [variant.label for variant, _ in found]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):

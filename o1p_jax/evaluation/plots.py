@@ -102,7 +102,7 @@ def accuracy_at_budgets(results: Sequence[Result]) -> Plot:
         ax.set_xlabel("token budget of a solution")
         ax.set_ylabel("right within the budget, %")
 
-    return _plot(draw, "Accuracy at token budgets: " + "; ".join(f"{r.model} {_within(r)}" for r in results))
+    return plot(draw, "Accuracy at token budgets: " + "; ".join(f"{r.model} {_within(r)}" for r in results))
 
 
 def tokens_by_level(results: Sequence[Result]) -> Plot:

@@ -230,7 +230,7 @@ def _report(
 
 
 def _examples(plan: Plan, results: Sequence[Result], chosen: Sequence[Variant]) -> list[Graded]:
-    """Returns the first seed's solutions of the base, and of the trained variant with the highest AES on the first set."""
+    """Returns the first seed's solutions of the base, and of the trained variant with the first set's highest AES."""
     first = results[0].problem_set
     scores = {r.model: r.overall.change.aes.value for r in results if r.overall.change and r.problem_set == first}
     best = max((v for v in chosen if v.trained), key=lambda v: np.nan_to_num(scores[v.label], nan=-np.inf))

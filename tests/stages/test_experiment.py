@@ -41,7 +41,7 @@ def test_table_page_and_figures_hold_all_methods(done):
     table, page = (out / "table.md").read_text(), (out / "report.html").read_text()
     for label in of_test:
         assert label in page and label in printed and label.replace("_", r"\_") in table
-    assert "were sampled once" in table and page.count("<figure>") == 4  # Pareto, sweep, and a report's two
+    assert "were sampled once" in table and page.count("<figure>") == 5  # Pareto, sweep, and a report's three
     logs = [path.read_text().splitlines() for path in out.glob("seed-0/*/metrics.jsonl")]
     assert len(logs) == 3 and all(len(lines) == 2 for lines in logs)
 

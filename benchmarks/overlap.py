@@ -2,7 +2,8 @@
 
     python benchmarks/overlap.py --train=gsm8k/train.jsonl --test=gsm8k/test.jsonl
 
-The files' column of the problem is `question`. Each line adds other copies of the test problems to the training problems.
+The files' column of the problem is `question`. Each line adds other copies of the test problems to the training
+problems.
 """
 
 import random
@@ -70,7 +71,8 @@ def show(what: str, train: list[str], test: list[str]) -> None:
     seconds = time.process_time() - start
     exact = sum(shared.exact for shared in found)
     print(
-        f"{what}: {len(found):,} of {len(test):,} ({exact:,} by text), {len(train):,} training problems, {seconds:.1f} s"
+        f"{what}: {len(found):,} of {len(test):,} ({exact:,} by text), {len(train):,} training problems, "
+        f"{seconds:.1f} s of processor time"
     )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -49,10 +49,9 @@ def show(results: Sequence[Result], notes: Notes) -> None:
         for above, shown in tables(problem_set, of_set):
             console.print(Text(above, style="bold"))
             table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-            table.add_column("level")
-            table.add_column("model")
-            for heading, _ in shown:
-                table.add_column(heading, justify="right")
+            for heading in ("level", "model", *(heading for heading, _ in shown)):
+                justify: JustifyMethod = "left" if heading in ("level", "model") else "right"
+                table.add_column(heading, justify=justify, overflow="fold")  # a narrow terminal cuts nothing off
             for level, _, members in groups(of_set):
                 for i, (model, summary) in enumerate(members):
                     cells = [Text(level if i == 0 else ""), Text(model), *(Text(cell(summary)) for _, cell in shown)]

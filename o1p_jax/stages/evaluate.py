@@ -161,16 +161,18 @@ def with_thoughts(rows: pa.Table, prompter: Prompter) -> pa.Table:
 
     The end's mark is among them. A thought that is not closed ends with the text; without a thought the value is null.
     """
-    columns = (rows[name].to_pylist() for name in ("completion", "completion_ids", "inside_thought"))
+    # One solution's ids at a time: as Python's numbers all of them would take gigabytes.
+    columns = (rows[name] for name in ("completion", "completion_ids", "inside_thought"))
     tokens = [_thought_tokens(prompter, *row) for row in zip(*columns, strict=True)]
     return rows.append_column("thought_tokens", pa.array(tokens, pa.int64()))
 
 
-def _thought_tokens(prompter: Prompter, text: str, ids: Sequence[int], inside: bool) -> int | None:
-    opened = THOUGHT if inside else ""
-    end = thought_end(opened + text)
+def _thought_tokens(prompter: Prompter, text: pa.Scalar, id_list: pa.Scalar, inside: pa.Scalar) -> int | None:
+    opened = THOUGHT if inside.as_py() else ""
+    end = thought_end(opened + text.as_py())
     if end is None:
         return None
+    ids = id_list.as_py()
     # The first tokens whose text reaches that far: the ids alone do not tell where in the text each of them stands.
     return bisect_left(range(len(ids)), end - len(opened), key=lambda n: len(prompter.decode(ids[:n])))
 

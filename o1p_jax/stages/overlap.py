@@ -6,7 +6,7 @@ from pathlib import Path
 
 from o1p_jax.config.saved import CONFIG, load_saved
 from o1p_jax.config.tree import ProblemConfig
-from o1p_jax.data.overlap import find_overlap, words
+from o1p_jax.data.overlap import find_overlap
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.records import Problem
 from o1p_jax.evaluation.table import Note
@@ -64,7 +64,7 @@ def _training_texts(model: Path) -> list[str] | None:
 
 
 def _note(train: Sequence[str], test: Sequence[str], of: str) -> Note:
-    texts = [text for text in train if words(text)]
+    texts = [text for text in train if text.strip()]
     among = f"the {len(texts):,} training problems{of and f' of {of}'}"
     if missing := len(train) - len(texts):
         among += f" (and {missing:,} without text, which were not looked at)"

@@ -1,3 +1,4 @@
+import re
 from itertools import chain
 
 from made_rollouts import rollouts, row, simple
@@ -70,6 +71,14 @@ def test_terminal_tables_and_notes_hold_the_same(capsys):
             assert cell in text
     assert "- **overlap: a lot**" in written.splitlines() and "overlap: a lot" in text.splitlines()
     assert "- new: accuracy fell beyond its 95% interval on no level" in written
+
+
+def test_a_narrow_terminal_cuts_no_figure_off(capsys, monkeypatch):
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "72")
+    show(results(), {})
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "…" not in text and max(map(len, text.splitlines())) <= 72
 
 
 def level(name: str, lost: int, problems: int = 40) -> tuple[list[dict], list[dict]]:

@@ -89,6 +89,8 @@ def test_export_and_evaluate_by_themselves(finished, tmp_path):
                   *SMALL)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "embedded:validation" in done.stdout
+    assert done.stdout.count("none of the 4 test problems stands among the 8 training problems of run, by text") == 2
+    assert done.stdout.count("overlap: not looked at for embedded, hf, whose training problems are not at hand") == 2
     report = json.loads((tmp_path / "evaluation" / "report.json").read_text())
     assert report["facts"]["AES"] == "as the paper printed it"
     assert [(r["model"], r["problem_set"]) for r in report["results"]] == [

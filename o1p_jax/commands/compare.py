@@ -4,9 +4,9 @@
     o1p compare --seeds 0 1 2 --out=experiments/mine --methods o1_pruner "dler:m=8,limit=100|140" dpo_shortest
 
 A method is NAME, or NAME:KNOB=VALUE,... with flags of its own (`m=8` is --method.m=8, optim.learning_rate=1e-4 is a
-flag of that name). Where a knob has several values, VALUE|VALUE, the validation problems choose one. fast_prompt is
-the model before training, asked to be quick. All other flags are the runs'. Any number of processes, started by the
-same command, share the work; what is there is not done again.
+flag of that name, as is rounds=3). Where a knob has several values, VALUE|VALUE, the validation problems choose one.
+fast_prompt is the model before training, asked to be quick. All other flags are the runs'. Any number of processes,
+started by the same command, share the work; what is there is not done again.
 """
 
 import itertools
@@ -23,6 +23,7 @@ from o1p_jax.stages.variants import Variant
 
 METHODS = (
     "o1_pruner",
+    "o1_pruner:rounds=3",
     "o1_pruner:length_term=correct_only",
     "fast_prompt",
     "sft_shortest:optim.learning_rate=5e-5|2e-4",
@@ -109,9 +110,13 @@ def variants(spec: str) -> list[tuple[Variant, list[str]]]:
         given = [f"{knob}={value}" for (knob, _), value in zip(knobs, chosen, strict=True)]
         value = ", ".join(text for text, (_, of_knob) in zip(given, knobs, strict=True) if len(of_knob) > 1)
         label = ",".join([name, *given]).replace(",", ":", 1)
-        flags = [f"--{text}" if "." in text.partition("=")[0] else f"--method.{text}" for text in given]
+        flags = [f"--{text}" if _is_flag(text.partition("=")[0]) else f"--method.{text}" for text in given]
         found.append((Variant(label=label, family=family, value=value, trained=True), [f"--method={name}", *flags]))
     return found
+
+
+def _is_flag(knob: str) -> bool:
+    return "." in knob or knob == "rounds"
 
 
 def folder_name(label: str) -> str:

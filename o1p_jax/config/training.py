@@ -20,6 +20,9 @@ class BatchConfig:
     """The most tokens in a row, which must hold the longest prompt with the longest solution."""
     too_long: Literal["refuse", "drop"] = option("refuse", WEIGHTS)
     """Samples longer than a row: refused, or dropped before rewards are normalised, and counted; never cut."""
+    hold_out: float = option(0.0, WEIGHTS, least=0, most=0.9)
+    """Share of the training problems, by their hash, that are sampled but not trained on; by them the rounds are
+    judged, and with more than one round 0 stands for an eighth."""
     tokens_per_device: int | None = option(None, least=1, most=2**24)
     """The most tokens of a device that pass through the model at a time; left out: as many as fit its memory."""
 

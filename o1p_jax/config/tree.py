@@ -66,6 +66,8 @@ class RunConfig:
     problems: ProblemConfig = field(default_factory=ProblemConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     grading: GradingConfig = field(default_factory=GradingConfig)
+    rounds: int = option(1, least=1, most=100)
+    """How often the job samples, weighs and trains: the model of one round samples for the next (docs/rounds.md)."""
     method: Params = field(default_factory=O1PrunerParams)
     """The method and its parameters; --method=NAME chooses another one and its defaults."""
     batch: BatchConfig = field(default_factory=BatchConfig)

@@ -16,7 +16,7 @@ from o1p_jax.evaluation.pareto import front, pareto_plot, point_of, sweep_plot
 from o1p_jax.evaluation.plots import Plot
 from o1p_jax.evaluation.scores import Interval
 from o1p_jax.evaluation.summary import Graded, Result, Summary
-from o1p_jax.evaluation.table import OVERALL, percent, plain, problem_sets, score
+from o1p_jax.evaluation.table import OVERALL, fallen, percent, plain, problem_sets, score
 from o1p_jax.runtime.files import write_atomic
 
 
@@ -31,7 +31,7 @@ class Overview:
 
 
 HEADINGS = ["method", "accuracy %", "tokens", "tokens change %", "AES", "AES of seeds", "outcome efficiency %",
-            "levels that lost accuracy"]  # fmt: skip
+            "accuracy fell beyond its interval"]  # fmt: skip
 
 
 def write(
@@ -110,11 +110,6 @@ def _by_level(results: Sequence[Result]) -> list[list[str]]:
     return [["method", *names], *([r.model, *(cell(r.levels[level]) for level in names)] for r in results[1:])]
 
 
-def levels_lost(result: Result) -> list[str]:
-    """Returns the levels whose accuracy fell beyond its interval."""
-    return [level for level, s in result.levels.items() if s.change is not None and s.change.accuracy.high < 0]
-
-
 def figures(result: Result, part: str, seed: int | None) -> list[dict[str, Any]]:
     """Returns a result as rows of a flat table: one over all problems, and one a level.
 
@@ -169,5 +164,5 @@ def _row(result: Result, of_test: Mapping[int | None, Sequence[Result]]) -> list
         score(change.aes),
         spread,
         efficiency,
-        ", ".join(levels_lost(result)) or "none",
+        ", ".join(fallen(result)) or "nowhere",
     ]

@@ -24,6 +24,8 @@ LEGEND = (
     "right answer"
 )
 """What the columns of the second table are."""
+FEWEST_PROBLEMS = 8
+"""A level of fewer problems is not judged by itself: resamples of so few tell too little of how they might have come out."""
 Column = tuple[str, Callable[[Summary], str]]
 """A column's heading, and the function from a summary to the column's cell."""
 
@@ -131,16 +133,25 @@ def verdicts(results: Sequence[Result]) -> list[Note]:
     return [_verdict(result) for result in results if result.overall.change]
 
 
-def _verdict(result: Result) -> Note:
+def fallen(result: Result) -> dict[str, Interval]:
+    """Returns the changes of accuracy whose 95% interval lies below 0, by where: over all problems, or on a level."""
+    return {where: change for where, change in _changes(result).items() if change.high < 0}
+
+
+def _changes(result: Result) -> dict[str, Interval]:
     parts = {"all problems": result.overall}
     if len(result.levels) > 1:
-        parts |= {f"level {level}": summary for level, summary in result.levels.items()}
-    changes = {where: summary.change.accuracy for where, summary in parts.items() if summary.change}
-    fell = [f"{where} ({percent(c, signed=True)} points)" for where, c in changes.items() if c.high < 0]
-    if fell:
+        judged = {level: of for level, of in result.levels.items() if of.problems >= FEWEST_PROBLEMS}
+        parts |= {f"level {level}": summary for level, summary in judged.items()}
+    return {where: summary.change.accuracy for where, summary in parts.items() if summary.change}
+
+
+def _verdict(result: Result) -> Note:
+    changes = _changes(result)
+    if fell := [f"{where} ({percent(c, signed=True)} points)" for where, c in fallen(result).items()]:
         return Note(f"{result.model}: accuracy fell beyond its 95% interval on {', '.join(fell)}", warns=True)
     where, worst = min(changes.items(), key=lambda change: change[1].low)
-    nowhere = "on no level and not overall" if len(parts) > 1 else "nowhere"
+    nowhere = "on no level and not overall" if len(changes) > 1 else "nowhere"
     return Note(
         f"{result.model}: accuracy fell beyond its 95% interval {nowhere}; the lowest end of an interval is "
         f"{100 * worst.low:+.1f} points ({where})"

@@ -116,6 +116,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def copy_or_link(source: Path, target: Path) -> None:
+    """Makes the file `target` with the contents of `source`: the same file by another name, where the disk can do that.
+
+    Neither file may be written to afterwards; this program replaces files.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Writes `data` (text as UTF-8) to `path`, whole or not at all."""
     with atomic_path(path) as temporary:

@@ -31,7 +31,8 @@ def write_card(folder: Path, comparison: str | None = None, *, as_printed: bool 
     `comparison` is the before/after table as Markdown; `as_printed` says how its AES was reckoned (see
     `evaluation.scores.aes`).
     """
-    values = read_json(folder / PROVENANCE) | {"comparison": comparison, "as_printed": as_printed}
+    made = {"rounds": 1} | read_json(folder / PROVENANCE)
+    values = made | {"comparison": comparison, "as_printed": as_printed}
     write_atomic(folder / CARD, rendered("card.md.j2", values))
     update_sums(folder, CARD)
 

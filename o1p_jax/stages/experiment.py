@@ -29,14 +29,16 @@ from o1p_jax.devices import processes
 from o1p_jax.evaluation import experiment_page
 from o1p_jax.evaluation.page import to_json
 from o1p_jax.evaluation.summary import Graded, Result, compare
+from o1p_jax.evaluation.table import fallen
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.claims import shards_to_make
 from o1p_jax.runtime.files import atomic_path, public_path, read_json, write_atomic, write_json
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.progress import say
 from o1p_jax.stages.evaluate import graded_pools, runs_of
-from o1p_jax.stages.pipeline import pruned
 from o1p_jax.stages.preflight import check_context, load_tests, preflight
+from o1p_jax.stages.prune import pruned
+from o1p_jax.stages.rounds import prune_in_rounds
 from o1p_jax.stages.run_folder import dated
 from o1p_jax.stages.variants import Variant
 
@@ -95,7 +97,7 @@ class _Runs:
         return [i for i in range(len(self.names)) if not self.shard_path(i).exists()]
 
     def shard_path(self, index: int) -> Path:
-        """Returns the path of the file beside a run that says that it is trained, and holds its digest."""
+        """Returns the path of the file beside a run that says that it is trained, and holds its model's digest."""
         return self._runs[index].with_name(f"{self._runs[index].name}.trained")
 
 
@@ -107,8 +109,9 @@ def _train(plan: Plan) -> None:
         seed, label = runs.names[index]
         say(f"experiment: {label}, seed {seed} ({left} of {len(runs.names)} runs to go)")
         cfg = plan.configs[seed, label]
-        run = pruned(cfg, preflight(cfg, ("train", "test")))
-        write_atomic(runs.shard_path(index), (run / "digest.txt").read_text())
+        inputs = preflight(cfg, ("train", "test"))
+        run = pruned(cfg, inputs) if cfg.rounds == 1 else prune_in_rounds(cfg, inputs)
+        write_atomic(runs.shard_path(index), find_model(str(run / "model")).digest + "\n")
         left -= 1
 
 
@@ -165,7 +168,7 @@ def _together(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _choose(plan: Plan, of_validation: Mapping[int | None, list[Result]]) -> list[Variant]:
-    """Returns a variant of each family: of those that lost accuracy on the fewest levels, the one with the highest AES.
+    """Returns a variant of each family: of those whose accuracy fell in the fewest places, that of the highest AES.
 
     The figures are those of the validation problems, over all seeds; they are written down with what was chosen.
     """
@@ -174,7 +177,7 @@ def _choose(plan: Plan, of_validation: Mapping[int | None, list[Result]]) -> lis
     def merit(variant: Variant) -> tuple[int, float]:
         change = figures[variant.label].overall.change
         score = -np.inf if change is None else np.nan_to_num(change.aes.value, nan=-np.inf)
-        return -len(experiment_page.levels_lost(figures[variant.label])), float(score)
+        return -len(fallen(figures[variant.label])), float(score)
 
     families: dict[str, list[Variant]] = {}
     for variant in plan.variants:
@@ -183,7 +186,7 @@ def _choose(plan: Plan, of_validation: Mapping[int | None, list[Result]]) -> lis
     shown = {
         v.label: {
             "chosen": v in chosen,
-            "levels_lost": experiment_page.levels_lost(figures[v.label]),
+            "accuracy_fell": list(fallen(figures[v.label])),
             "AES": to_json(merit(v)[1]),
         }
         for v in plan.variants
@@ -248,8 +251,8 @@ def _notes(plan: Plan) -> list[str]:
     return [
         f"Every variant was trained from the same {cfg.sampling.samples_per_problem} samples a problem of "
         f"{public_path(cfg.problems.train)}, by the number of steps that its run's config.json says, with {seeds}.",
-        f"Variants of one method were chosen among by {public_path(plan.validation)}: of those that lost accuracy "
-        "beyond its interval on the fewest levels, the one with the highest AES (chosen.json).",
+        f"Variants of one method were chosen among by {public_path(plan.validation)}: of those whose accuracy fell "
+        "beyond its interval in the fewest places, levels and overall, the one with the highest AES (chosen.json).",
         f"The test problems were sampled {often}, first on {looks[0]['at'][:10]} ({_LOOKED}).",
     ]
 

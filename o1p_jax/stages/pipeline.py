@@ -3,13 +3,10 @@
 Every stage skips what an earlier start of the same command has finished.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 from o1p_jax.config.saved import CONFIG, load_saved
 from o1p_jax.config.tree import RunConfig
-from o1p_jax.data.pool import Pool
-from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
 from o1p_jax.devices.mesh import make_mesh, set_up_devices
 from o1p_jax.evaluation import table
@@ -20,16 +17,15 @@ from o1p_jax.runtime.files import public_path
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.place import JobPlace
-from o1p_jax.stages import identity, remedies, where
+from o1p_jax.stages import remedies
 from o1p_jax.stages.card import training_facts, write_card
 from o1p_jax.stages.evaluate import compare_models
 from o1p_jax.stages.export import export, newest_checkpoint
-from o1p_jax.stages.grade import grade
-from o1p_jax.stages.pool import imported_pool, pool_path, training_pool
-from o1p_jax.stages.preflight import Inputs, preflight
-from o1p_jax.stages.run_folder import dated, open_run, owned
-from o1p_jax.stages.train import is_done
-from o1p_jax.stages.weigh import weigh
+from o1p_jax.stages.pool import pool_path
+from o1p_jax.stages.preflight import preflight
+from o1p_jax.stages.prune import graded_pool, pruned, weighed_samples
+from o1p_jax.stages.rounds import prune_in_rounds
+from o1p_jax.stages.run_folder import dated, open_run
 
 BEFORE, AFTER = "before", "after"
 
@@ -43,7 +39,7 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     processes.start(place)
     cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
     inputs = preflight(cfg, ("train", "test"), restart)
-    run = pruned(cfg, inputs)
+    run = pruned(cfg, inputs) if cfg.rounds == 1 else prune_in_rounds(cfg, inputs)
     models = {BEFORE: inputs.source, AFTER: find_model(str(run / "model"))}
     results = compare_models(
         cfg,
@@ -56,15 +52,6 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     processes.once(lambda: _show(cfg, run, results, inputs.notes))
 
 
-def pruned(cfg: RunConfig, inputs: Inputs) -> Path:
-    """Does the part of the job up to the trained and exported model; returns the run's folder."""
-    run = open_run(cfg, inputs.source.commit)
-    _weighed_samples(cfg, inputs, run)
-    if not is_done(cfg, inputs.source):
-        where.train(cfg, inputs.source)
-    return run
-
-
 def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     """Does the part of the job before training: samples, grades and weighs solutions of the training problems.
 
@@ -75,11 +62,11 @@ def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     inputs = preflight(cfg, ("train",), restart, pool_alone=alone, training=False)
     if alone:
         processes.once(lambda: remove_leftovers(hidden_below(pool_path(cfg))))
-        pool, _ = _graded_pool(cfg, inputs)
+        pool, _ = graded_pool(cfg, inputs)
         print(f"pool    {pool.path}")
         return
     run = open_run(cfg, inputs.source.commit)
-    pool = _weighed_samples(cfg, inputs, run)
+    pool = weighed_samples(cfg, inputs, run)
     print(f"pool    {pool.path}\nweights {run / 'weights'}")
 
 
@@ -100,28 +87,6 @@ def export_run(run: Path, out: Path, step: int | None, dtype: str | None = None)
     print(f"model {out}")
 
 
-def _weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
-    pool, grades = _graded_pool(cfg, inputs)
-    made_by = identity.of_weights(cfg, pool.identity)
-    with owned(run), memory_errors("weigh", remedies.of_host("--problems.limit_train")):
-        processes.once(lambda: asdict(weigh(pool, grades, cfg.training, made_by, run / "weights")))
-    return pool
-
-
-def _graded_pool(cfg: RunConfig, inputs: Inputs) -> tuple[Pool, ShardedTable]:
-    pool = _pool(cfg, inputs)
-    where.sample(cfg, cfg.sampling, inputs.source, [pool], title="train")
-    return pool, grade(pool, cfg.grading)
-
-
-def _pool(cfg: RunConfig, inputs: Inputs) -> Pool:
-    if inputs.train is not None:
-        return training_pool(cfg, inputs.source, inputs.train)
-    pool = imported_pool(cfg, inputs.source)
-    assert pool is not None
-    return pool
-
-
 def _show(cfg: RunConfig, run: Path, results: list[Result], notes: table.Notes) -> None:
     write_card(run / "model", table.markdown(results, notes), as_printed=cfg.evaluation.aes_as_printed)
     table.show(results, notes)
@@ -133,5 +98,7 @@ def _show(cfg: RunConfig, run: Path, results: list[Result], notes: table.Notes) 
         ("table", run / "evaluation" / "table.md"),
         ("metrics", run / "metrics.jsonl"),
         ("weights", run / "weights"),
+        ("rounds", run / "rounds.json"),
     ):
-        print(f"{name:9}{path}")
+        if path.exists():
+            print(f"{name:9}{path}")

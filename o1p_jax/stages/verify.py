@@ -85,12 +85,18 @@ def parts_of_run(run: Path) -> list[Part]:
         parts.append(Part("metrics.jsonl", [partial(_check_metrics, run / "metrics.jsonl", steps)], "a line a step"))
     if (run / "model").exists() and not is_empty(run / "model"):
         parts += _guarded("model", lambda: parts_of_model(run / "model", "model"))
-    for path in sorted((run / "evaluation" / "pools").glob("*")):
+    for folder in sorted(run.glob("round-*")):
+        parts += _guarded(folder.name, partial(_parts_of_round, folder))
+    for path in sorted(p for name in ("evaluation", "held_out") for p in (run / name / "pools").glob("*")):
         name = path.relative_to(run).as_posix()
         parts += _guarded(name, partial(parts_of_pool, path, name))
     if any((run / "evaluation" / name).exists() for name in (SUMS, *_REPORT)):
         parts.append(Part("evaluation", [partial(_check_report, run / "evaluation")], "a report"))
     return parts
+
+
+def _parts_of_round(folder: Path) -> list[Part]:
+    return [part._replace(name=f"{folder.name}/{part.name}") for part in parts_of_run(folder)]
 
 
 def parts_of_pool(path: Path, name: str) -> list[Part]:

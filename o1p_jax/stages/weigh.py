@@ -117,7 +117,7 @@ def weigh(pool: Pool, grades: ShardedTable, cfg: TrainingConfig, made_by: Mappin
     if (report := _earlier(out, made_by)) is not None:
         say(report.line())
         return report
-    data = _columns(pool, grades, cfg.method.k)
+    data = _columns(pool, grades, cfg.method.k, cfg.batch.hold_out)
     filled, report = _weigh(data, cfg.method, cfg.seed, cfg.batch.row_length)
     say(report.line())
     _check_use(pool, data, filled, report, cfg)
@@ -194,7 +194,7 @@ class _Columns:
     """Tokens of prompt and completion together."""
     correct_N: np.ndarray
     counted_N: np.ndarray
-    """The sample is one of the first `method.k` of its problem."""
+    """The sample is one of the first `method.k` of its problem, which is not held out."""
     decided_N: np.ndarray
     """The sample counts, and is graded right or wrong."""
     truncated_N: np.ndarray
@@ -204,7 +204,13 @@ class _Columns:
         return Group(self.length_N[rows], self.correct_N[rows], self.truncated_N[rows])
 
 
-def _columns(pool: Pool, grades: ShardedTable, k: int | None) -> _Columns:
+def held_out(problem: str, share: float) -> bool:
+    """Returns whether the problem with this id is among the `share` of all problems that is not trained on."""
+    digest = hashlib.sha256(f"held out/{problem}".encode()).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64
+
+
+def _columns(pool: Pool, grades: ShardedTable, k: int | None, hold_out: float) -> _Columns:
     table = pool.read(["problem_id", "sample_idx", "completion_ids", "grade", "finish_reason"], grades)
     table = table.append_column("length", pc.list_value_length(table["completion_ids"])).drop_columns("completion_ids")
     table = table.sort_by([("problem_id", "ascending"), ("sample_idx", "ascending")])
@@ -217,6 +223,8 @@ def _columns(pool: Pool, grades: ShardedTable, k: int | None) -> _Columns:
     prompts = pc.list_value_length(problems["prompt_ids"]).to_pylist()
     prompt_tokens = dict(zip(problems["problem_id"].to_pylist(), prompts, strict=True))
     counted_N = np.ones(len(problem_N), bool) if k is None else table["sample_idx"].to_numpy() < k
+    if hold_out:
+        counted_N = counted_N & ~np.array([held_out(problem, hold_out) for problem in problem_N], bool)
     return _Columns(
         problem_N=problem_N,
         sample_N=table["sample_idx"].to_pylist(),
@@ -234,8 +242,8 @@ def _weigh(data: _Columns, params: Params, seed: int, row_length: int) -> tuple[
     method, n = method_of(params), len(data.problem_N)
     filled: dict[str, Any] = {name: np.full(n, np.nan) for name in ("ref_mean_len", "ref_acc", "reward", "weight")}
     rows_of: dict[str, list[int]] = {}
-    for row, problem in enumerate(data.problem_N):
-        rows_of.setdefault(problem, []).append(row)
+    for row in np.flatnonzero(data.counted_N).tolist():
+        rows_of.setdefault(data.problem_N[row], []).append(row)
     decided = {problem: [row for row in rows if data.decided_N[row]] for problem, rows in rows_of.items()}
     groups = {problem: data.group(rows) for problem, rows in decided.items() if rows}
 

@@ -1,0 +1,87 @@
+"""Rounds of the whole job, small, in this process: what is kept, handed over, held out, and done once."""
+
+import json
+from pathlib import Path
+
+import pytest
+from counted_job import copied, job
+
+from o1p_jax.data.pool import Pool
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages import rounds
+from o1p_jax.stages.verify import parts_of_run, verify
+from o1p_jax.stages.weigh import held_out, read_weights
+
+pytestmark = pytest.mark.slow
+# A step so small that no answer of a few problems changes: both rounds are kept.
+FLAGS = ["--rounds=2", "--batch.hold_out=0.3", "--problems.limit_train=16", "--optim.learning_rate=1e-7"]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    home = tmp_path_factory.mktemp("rounds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        yield home / "run", job(home / "run", *FLAGS)
+
+
+def weights_of(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def told(run: Path) -> list[dict]:
+    return json.loads((run / "rounds.json").read_text())
+
+
+def test_each_round_is_trained_from_the_last_ones_model_and_the_last_one_kept_is_the_result(first):
+    run, _ = first
+    assert [(t["round"], t["kept"]) for t in told(run)] == [(1, True), (2, True)]
+    assert told(run)[1]["fell"] == {"base": [], "round 1": []}
+    made = [json.loads((run / f"round-{n}" / "model" / "o1p_jax.json").read_text()) for n in (1, 2)]
+    assert made[0]["embedded"] and made[1]["base"] == "model"
+    assert weights_of(run) == weights_of(run / "round-2") != weights_of(run / "round-1")
+    card = (run / "model" / "README.md").read_text()
+    assert "made in 2 rounds" in card and "# embedded, pruned" in card and "Before and after" in card
+    assert "made in" not in (run / "round-2" / "model" / "README.md").read_text()
+
+
+def test_what_is_held_out_is_sampled_and_never_trained_on(first):
+    run, _ = first
+    for number in (1, 2):
+        folder = run / f"round-{number}"
+        of_pool = set(Pool(folder / "pool").problems.read(["problem_id"])["problem_id"].to_pylist())
+        rows = read_weights(folder / "weights").read().to_pylist()
+        trained = {row["problem_id"] for row in rows if row["weight"] is not None}
+        out = {problem for problem in of_pool if held_out(problem, 0.3)}
+        assert out and trained and not out & trained and len(of_pool) == 16
+    judged = {Pool(path).facts["problems"] for path in (run / "held_out" / "pools").iterdir()}
+    assert judged == {len(out)}
+
+
+def test_a_start_with_nothing_to_do_does_nothing(first):
+    run, counts = first
+    assert counts["sampled"] and counts["steps"] == 2 * counts["weighed"] * counts["steps"] / 4
+    again = job(run, *FLAGS)
+    assert not any(again[name] for name in ("sampled", "graded", "weighed", "steps"))
+    verify(parts_of_run(run))
+
+
+def test_a_round_that_costs_accuracy_is_not_kept_and_the_one_before_is_the_result(first, tmp_path, monkeypatch):
+    run = copied(first[0], tmp_path / "run")
+    monkeypatch.setattr(rounds, "fallen", lambda result: {"level 2": None} if result.model == "round 2" else {})
+    job(run, *FLAGS, "--rounds=3")
+    assert [(t["round"], t["kept"]) for t in told(run)] == [(1, True), (2, False)]
+    assert weights_of(run) == weights_of(run / "round-1")
+    assert not (run / "round-3").exists() and "made in" not in (run / "model" / "README.md").read_text()
+
+
+def test_without_a_round_that_is_kept_there_is_no_model(first, tmp_path, monkeypatch):
+    run = copied(first[0], tmp_path / "run")
+    monkeypatch.setattr(rounds, "fallen", lambda result: {"all problems": None})
+    with pytest.raises(BadInput, match=r"round 1 is not kept, .* its model is in .*round-1.model"):
+        job(run, *FLAGS)
+
+
+def test_no_problem_held_out_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"batch.hold_out=0.001: holds out none of 16 problems; raise it"):
+        job(tmp_path / "run", *FLAGS, "--batch.hold_out=0.001")

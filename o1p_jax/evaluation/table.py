@@ -25,7 +25,7 @@ LEGEND = (
 )
 """What the columns of the second table are."""
 FEWEST_PROBLEMS = 8
-"""A level of fewer problems is not judged by itself: resamples of so few tell too little of how they might have come out."""
+"""A level of fewer problems is not judged by itself: resamples of so few tell too little of what could have been."""
 Column = tuple[str, Callable[[Summary], str]]
 """A column's heading, and the function from a summary to the column's cell."""
 

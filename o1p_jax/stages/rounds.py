@@ -1,8 +1,8 @@
 """Several rounds: the model that one round has made samples, and is trained, in the next.
 
 A round is a run of its own, in the folder round-N of the run, from the model of the round before. Training problems
-that no round is trained on judge it: a round is kept where its accuracy lies below that of the base, or of the round
-before, on no level and not overall beyond the change's interval. The first round that is not kept is the last one.
+that no round is trained on judge it: where its accuracy lies below that of the base, or of the round before, on a level
+or overall beyond the change's interval, no other round follows, and the round is not kept, if it is not the first.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.prompts import PromptSet
 from o1p_jax.devices import processes
 from o1p_jax.evaluation.page import to_json
-from o1p_jax.evaluation.summary import Graded, Result, compare
+from o1p_jax.evaluation.summary import Summary, compare
 from o1p_jax.evaluation.table import fallen
 from o1p_jax.models.hf.hub import CONFIG
 from o1p_jax.models.source import SourceModel, find_model
@@ -38,33 +38,24 @@ _FILE = "rounds.json"
 def prune_in_rounds(cfg: RunConfig, inputs: Inputs) -> Path:
     """Does up to `cfg.rounds` rounds, and exports the model of the last one that is kept; returns the run's folder.
 
-    Raises BadInput where the pool was imported, no problem is held out, or the first round is not kept.
+    Raises BadInput where the pool was imported, or no problem is held out.
     """
     if inputs.train is None:
         raise BadInput(f"rounds={cfg.rounds}: pool={cfg.pool} was imported; a next round needs problems to sample")
     share = cfg.batch.hold_out or HOLD_OUT
     judges = _held_out(inputs.train, share)
     run = open_run(cfg, inputs.source.commit)
-    models, told = {_BASE: inputs.source}, []
+    models = {_BASE: inputs.source}
     for number in range(1, cfg.rounds + 1):
         before = list(models)[-1]
         own = _of_round(cfg, run, number, models[before], share)
         folder = pruned(own, preflight(own, ("train",)))
         model = find_model(str(folder / "model"))
-        figures = _judged(cfg, models | {_name(number): model}, judges, run / "held_out")
-        lost = {other: list(fallen(of)) for other, of in figures.items()}
-        kept = not any(lost.values())
-        told.append({"round": number, "kept": kept, "fell": lost, "figures": to_json(figures[_BASE].overall)})
-        processes.once(lambda: write_json(run / _FILE, told))
-        _say(number, cfg.rounds, figures[_BASE], lost)
-        if not kept:
+        lost = _fallen(cfg, models | {_name(number): model}, judges, run)
+        if _kept(number, lost):
+            models[_name(number)] = model
+        if any(lost.values()):
             break
-        models[_name(number)] = model
-    if len(models) == 1:
-        raise BadInput(
-            f"run={run}: round 1 is not kept, and there is no model before it but the base; its model is in "
-            f"{run / 'round-1' / 'model'}; train more gently (--optim.learning_rate, --method.lam), or with rounds=1"
-        )
     processes.once(lambda: _hand_over(run, len(models) - 1))
     return run
 
@@ -82,33 +73,45 @@ def _of_round(cfg: RunConfig, run: Path, number: int, source: SourceModel, share
     return own if number == 1 else replace(own, model=str(source.folder), revision=None, pool=None)
 
 
-def _judged(cfg: RunConfig, models: Mapping[str, SourceModel], judges: PromptSet, out: Path) -> dict[str, Result]:
-    """Returns the figures of the last of `models` on the held-out problems, against the base and the model before."""
+def _fallen(cfg: RunConfig, models: Mapping[str, SourceModel], judges: PromptSet, run: Path) -> dict[str, list[str]]:
+    """Returns where the accuracy of the last of `models` fell, by the model that it is compared with; tells of it."""
+    graded = graded_pools(cfg, models, {(name, _SET): judges for name in models}, run / "held_out")
     before, last = list(models)[-2:]
-    runs = runs_of(graded_pools(cfg, models, {(name, _SET): judges for name in models}, out), models)
-    how = cfg.evaluation
-    by_model: dict[str, Graded] = {run.model: run for run in runs}
+    how, number = cfg.evaluation, len(models) - 1
 
-    def against(other: str) -> Result:
-        how = cfg.evaluation
-        pair = [by_model[other], by_model[last]]
-        _, result = compare(
-            pair, budgets=how.ladder, resamples=how.bootstrap, seed=cfg.seed, as_printed=how.aes_as_printed
-        )
-        return result
+    def judged() -> dict[str, list[str]]:
+        by_model = {of_model.model: of_model for of_model in runs_of(graded, models)}
+        lost, figures = {}, []
+        for other in dict.fromkeys((_BASE, before)):
+            pair = [by_model[other], by_model[last]]
+            _, result = compare(
+                pair, budgets=how.ladder, resamples=how.bootstrap, seed=cfg.seed, as_printed=how.aes_as_printed
+            )
+            lost[other] = list(fallen(result))
+            figures.append(result.overall)
+        earlier = read_json(run / _FILE) if (run / _FILE).exists() else []
+        told = {"round": number, "kept": _kept(number, lost), "fell": lost, "figures": to_json(figures[0])}
+        write_json(run / _FILE, [*(of for of in earlier if of["round"] < number), told])
+        _say(number, cfg.rounds, figures[0], lost)
+        return lost
 
-    return {other: against(other) for other in dict.fromkeys((_BASE, before))}
+    return processes.once(judged)
 
 
-def _say(number: int, rounds: int, result: Result, lost: Mapping[str, list[str]]) -> None:
-    change = result.overall.change
-    assert change is not None
-    against = [f"against {other}: {', '.join(levels)}" for other, levels in lost.items() if levels]
-    verdict = f"not kept: accuracy fell {'; '.join(against)}" if against else "kept"
+def _say(number: int, rounds: int, figures: Summary, lost: Mapping[str, list[str]]) -> None:
+    assert figures.change is not None
+    accuracy, tokens = figures.change.accuracy.value, figures.change.tokens.value
+    against = [f"against {other}: {', '.join(places)}" for other, places in lost.items() if places]
+    verdict = "kept" if _kept(number, lost) else "not kept"
+    verdict += f", and the last: accuracy fell {'; '.join(against)}" if against else ""
     say(
-        f"round {number} of {rounds}: {verdict}; on {result.overall.problems} held-out problems, against the base, "
-        f"accuracy {100 * change.accuracy.value:+.1f} points, tokens {100 * change.tokens.value:+.1f}%"
+        f"round {number} of {rounds}: {verdict}; on {figures.problems} held-out problems, against the base, accuracy "
+        f"{100 * accuracy:+.1f} points, tokens {100 * tokens:+.1f}%"
     )
+
+
+def _kept(number: int, lost: Mapping[str, list[str]]) -> bool:
+    return number == 1 or not any(lost.values())
 
 
 def _hand_over(run: Path, number: int) -> None:

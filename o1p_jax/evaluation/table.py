@@ -148,13 +148,15 @@ def _changes(result: Result) -> dict[str, Interval]:
 
 def _verdict(result: Result) -> Note:
     changes = _changes(result)
+    few = [level for level, of in result.levels.items() if of.problems < FEWEST_PROBLEMS and len(result.levels) > 1]
+    unjudged = f" (not judged, of fewer than {FEWEST_PROBLEMS} problems: level {', '.join(few)})" if few else ""
     if fell := [f"{where} ({percent(c, signed=True)} points)" for where, c in fallen(result).items()]:
-        return Note(f"{result.model}: accuracy fell beyond its 95% interval on {', '.join(fell)}", warns=True)
+        return Note(f"{result.model}: accuracy fell beyond its 95% interval on {', '.join(fell)}{unjudged}", warns=True)
     where, worst = min(changes.items(), key=lambda change: change[1].low)
     nowhere = "on no level and not overall" if len(changes) > 1 else "nowhere"
     return Note(
         f"{result.model}: accuracy fell beyond its 95% interval {nowhere}; the lowest end of an interval is "
-        f"{100 * worst.low:+.1f} points ({where})"
+        f"{100 * worst.low:+.1f} points ({where}){unjudged}"
     )
 
 

@@ -173,7 +173,7 @@ def test_json_beside_the_page_holds_its_figures(page):
     assert report["results"][1]["levels"]["0<b>"]["change"]["aes"]["value"] is None
     assert list(overall["at_budget"]) == ["11", "14"] and overall["budget_area"].keys() == {"value", "low", "high"}
     [verdict, overlap, _] = report["notes"][f"</title>{SCRIPT}$x^{{"]
-    assert "fell beyond its 95% interval on no level" in verdict["text"] and not verdict["warns"]
+    assert "fell beyond its 95% interval nowhere" in verdict["text"] and not verdict["warns"]
     assert overlap == {"text": f"overlap, such as {SCRIPT}", "warns": True}
     assert "| level | model |" in (page.parent / "table.md").read_text()
 

@@ -5,7 +5,7 @@ from made_rollouts import rollouts, row, simple
 
 from o1p_jax.evaluation.scores import Interval
 from o1p_jax.evaluation.summary import Graded, compare
-from o1p_jax.evaluation.table import Note, markdown, percent, score, show, verdicts
+from o1p_jax.evaluation.table import Note, fallen, markdown, percent, score, show, verdicts
 
 
 def results(model="new"):
@@ -70,7 +70,8 @@ def test_terminal_tables_and_notes_hold_the_same(capsys):
         for cell in line[1:]:
             assert cell in text
     assert "- **overlap: a lot**" in written.splitlines() and "overlap: a lot" in text.splitlines()
-    assert "- new: accuracy fell beyond its 95% interval on no level" in written
+    assert "- new: accuracy fell beyond its 95% interval nowhere; the lowest" in written
+    assert "(not judged, of fewer than 8 problems: level 1, 2)" in written
 
 
 def test_a_narrow_terminal_cuts_no_figure_off(capsys, monkeypatch):
@@ -95,6 +96,13 @@ def test_a_level_whose_accuracy_fell_is_named_with_its_interval():
     [note] = verdicts(compare([Graded("base", "set", rollouts(base)), Graded("new", "set", rollouts(new))]))
     assert note.warns and note.text.startswith("new: accuracy fell beyond its 95% interval on all problems (-10.8 [")
     assert "level 2 (-30.0 [-45.0,-1" in note.text and "level 1" not in note.text and "level 3" not in note.text
+
+
+def test_a_level_of_a_few_problems_is_not_judged_by_itself():
+    base, new = (list(chain(*rows)) for rows in zip(level("1", 0), level("2", 7, 7), level("3", 0, 8), strict=True))
+    [result] = compare([Graded("base", "set", rollouts(base)), Graded("new", "set", rollouts(new))])[1:]
+    assert list(fallen(result)) == ["all problems"]
+    assert verdicts([result])[0].text.endswith("(not judged, of fewer than 8 problems: level 2)")
 
 
 def test_where_none_fell_the_line_says_so_and_how_far_the_intervals_reach():

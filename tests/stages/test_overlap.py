@@ -12,12 +12,19 @@ from o1p_jax.config.saved import CONFIG, save_config
 from o1p_jax.config.tree import EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig
 from o1p_jax.data.embedded import embedded_problems
 from o1p_jax.runtime.files import write_json
+from o1p_jax.stages import preflight as stages_preflight
 from o1p_jax.stages.card import PROVENANCE
 from o1p_jax.stages.overlap import notes_on_models, notes_on_problems
 from o1p_jax.stages.preflight import preflight
 
 TEST = embedded_problems("test", 8)
 SMALL = dict(sampling=SamplingConfig(max_tokens=99), evaluation=EvaluationConfig(max_tokens=99), mesh="1x1")
+
+
+@pytest.fixture(autouse=True)
+def devices_are_there(monkeypatch):
+    """The tests' process may have its devices already."""
+    monkeypatch.setattr(stages_preflight, "set_up_devices", lambda mesh: None)
 
 
 def rows(path: Path, texts: list[str]) -> str:

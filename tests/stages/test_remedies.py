@@ -15,7 +15,7 @@ from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import OutOfMemory
 from o1p_jax.runtime.files import read_json, write_json_with_sum
 from o1p_jax.sampling import SamplingParams
-from o1p_jax.stages import evaluate, identity, pipeline, presample, remedies
+from o1p_jax.stages import evaluate, identity, pipeline, presample, prune, remedies
 from o1p_jax.stages import grade as grading
 from o1p_jax.stages import train as training
 from o1p_jax.stages.weigh import weigh
@@ -80,9 +80,9 @@ def in_grading(cfg, monkeypatch):
 
 def in_weighing(cfg, monkeypatch):
     pool = grading.Pool(Path(cfg.run) / "pool")
-    monkeypatch.setattr(pipeline, "_graded_pool", lambda *_: (pool, None))
-    monkeypatch.setattr(pipeline, "weigh", lambda *_: (_ for _ in ()).throw(MemoryError("malloc of 8 GiB failed")))
-    pipeline._weighed_samples(cfg, None, Path(cfg.run))
+    monkeypatch.setattr(prune, "graded_pool", lambda *_: (pool, None))
+    monkeypatch.setattr(prune, "weigh", lambda *_: (_ for _ in ()).throw(MemoryError("malloc of 8 GiB failed")))
+    prune.weighed_samples(cfg, None, Path(cfg.run))
 
 
 def in_comparing(cfg, monkeypatch):

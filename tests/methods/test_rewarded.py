@@ -9,8 +9,6 @@ from o1p_jax.methods.base import Group, Scored
 from o1p_jax.methods.rewarded import RewardedParams, normalized, standardized
 from o1p_jax.runtime.errors import BadInput
 
-pytestmark = pytest.mark.core
-
 POOLS = st.lists(st.lists(st.integers(-4, 4), min_size=1, max_size=6), min_size=1, max_size=5)
 
 

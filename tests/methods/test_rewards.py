@@ -6,8 +6,6 @@ import pytest
 from o1p_jax.methods import METHODS
 from o1p_jax.methods.base import Group, Scored
 
-pytestmark = pytest.mark.core
-
 GOLDEN = [(100, True), (200, True), (300, False), (400, True)]
 """Of the correct lengths 100, 200, 400 the mean is 233.333 and the standard deviation 124.7219 (variance 15555.56), so
 that z = -1.069045, -0.267261 and 1.336306, with sigmoids .255585, .433580 and .791882."""

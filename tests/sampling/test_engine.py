@@ -146,7 +146,6 @@ def test_products_are_as_exact_as_their_type(params, dtype, precision):
         assert len(products) > 5 and all(f"precision = [{precision}, {precision}]" in line for line in products)
 
 
-@pytest.mark.core
 @pytest.mark.slow
 def test_sample_does_not_depend_on_neighbours(params):
     how = SamplingParams(max_tokens=100, stop_ids=(3,))

@@ -245,7 +245,7 @@ def test_twenty_kills_at_random_points_end_with_the_same_bits(home, driven):
     assert sorted(names) == ["00000078", "00000080"]  # nothing unfinished left behind
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.core), signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on(home, driven, number):
     run = home / f"signalled-{number}"
     process = driven.start(run)

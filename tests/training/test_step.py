@@ -26,7 +26,6 @@ from o1p_jax.training.step import (
     sequences_of,
 )
 
-pytestmark = pytest.mark.core
 ROWS = ("fsdp", "expert")
 MESHES = ("8x1", "4x2", "2x4", "1x1")
 
@@ -50,6 +49,7 @@ def on_meshes() -> dict[str, tuple[Trainer, dict[str, float]]]:
     return {mesh: (trainer, trainer.run(batch, batch)) for mesh, trainer in trainers.items()}
 
 
+@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", MESHES[:-1])
 def test_every_mesh_gives_the_loss_and_weights_of_one_device(on_meshes, mesh):
@@ -61,6 +61,7 @@ def test_every_mesh_gives_the_loss_and_weights_of_one_device(on_meshes, mesh):
     assert_close(trainer.state, alone.state, 1e-5)
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_experts_spread_over_devices_learn_as_on_one():
     model = read_config(
@@ -75,6 +76,7 @@ def test_experts_spread_over_devices_learn_as_on_one():
     assert_close(spread.state, alone.state, 1e-5)
 
 
+@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", MESHES)
 def test_every_parameter_and_moment_lies_where_the_rules_say(on_meshes, mesh):
@@ -132,6 +134,7 @@ def test_the_metrics_hold_the_share_of_computed_slots_with_a_token():
     assert all(used) and metrics["fill"] == pytest.approx(metrics["tokens"] / sum(used)) and metrics["fill"] > 0.5
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_packed_rows_give_the_loss_and_gradients_of_one_sample_a_row():
     mesh, definition = make_mesh("1x1"), graph(TINY)
@@ -155,6 +158,7 @@ def test_packed_rows_give_the_loss_and_gradients_of_one_sample_a_row():
     assert_close(packed_gradient, alone_gradient, 1e-5)
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_frozen_parameters_have_no_moments_and_the_rest_is_trained():
     cfg = dataclasses.replace(CONFIG, compute=ComputeConfig(dtype="float32", trainable_layers=1, logprob_chunk=16))
@@ -167,6 +171,7 @@ def test_frozen_parameters_have_no_moments_and_the_rest_is_trained():
     assert all((frozen[name] == after).all() for name, after in leaves(trainer.frozen).items())
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_a_non_finite_step_changes_only_the_counters():
     trainer = Trainer("1x1")
@@ -187,6 +192,7 @@ def _logits(hlo: str, tokens: int) -> int:
     return max((tokens * int(words) for words in re.findall(rf"\bf32\[{tokens},(\d+)\]", hlo)), default=0)
 
 
+@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.parametrize(("mesh", "local_rows"), [("8x1", 1), ("4x2", 2)])
 def test_the_compiled_step_holds_no_logits_beyond_a_chunk(mesh, local_rows):
@@ -204,6 +210,7 @@ def test_the_compiled_step_holds_no_logits_beyond_a_chunk(mesh, local_rows):
     assert logits(tokens) == tokens * local_vocab  # the count does see the logits of whole rows
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("dtype", "precision"), [("float32", "HIGHEST"), ("bfloat16", "DEFAULT")])
 def test_products_are_as_exact_as_their_type_and_have_factors_of_it(dtype, precision):
     """The derivatives' products too."""
@@ -225,6 +232,7 @@ def test_products_are_as_exact_as_their_type_and_have_factors_of_it(dtype, preci
         assert all(pair == [short, short] for pair in factors), factors
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_reference_logprobs_make_the_first_ratio_one():
     trainer = Trainer("8x1")

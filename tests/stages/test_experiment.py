@@ -14,10 +14,10 @@ import pytest
 from commands import ROOT, environment, launch
 from small_job import SMALL
 
-MADE_AGAIN = ("seed-0/dler-m=4-limit=120*", "seed-0/validation/pools/dler*", "seed-0/test", "*.*")
+MADE_AGAIN = ("seed-0/o1_pruner-m=4-lam=3*", "seed-0/validation/pools/o1*", "seed-0/test", "*.*")
 """What the killed experiment lacks when it is started, of a finished one's folder."""
 FLAGS = [flag for flag in SMALL if not flag.startswith("--method")]
-COMMAND = ["compare.py", "--methods", "o1_pruner:m=4", "dler:m=4,limit=100|120", "fast_prompt", "--steps=2", *FLAGS]
+COMMAND = ["compare.py", "--methods", "o1_pruner:m=4,lam=2|3", "fast_prompt", "--steps=2", *FLAGS]
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def test_table_page_and_figures_hold_all_methods(done):
     rows = pq.read_table(out / "runs.parquet").to_pylist()
     of_test = {row["model"] for row in rows if row["part"] == "test" and row["level"] == "all" and row["seed"] is None}
     of_validation = {row["model"] for row in rows if row["part"] == "validation"}
-    assert of_validation == {"base", "o1_pruner:m=4", "dler:m=4,limit=100", "dler:m=4,limit=120", "fast_prompt"}
-    assert of_test < of_validation and len(of_test) == 4  # the base and a variant of each family
+    assert of_validation == {"base", "o1_pruner:m=4,lam=2", "o1_pruner:m=4,lam=3", "fast_prompt"}
+    assert of_test < of_validation and len(of_test) == 3  # the base and a variant of each family
     chosen = json.loads((out / "chosen.json").read_text())["variants"]
     assert {label for label, of in chosen.items() if of["chosen"]} | {"base"} == of_test
     table, page = (out / "table.md").read_text(), (out / "report.html").read_text()
@@ -43,7 +43,7 @@ def test_table_page_and_figures_hold_all_methods(done):
         assert label in page and label in printed and label.replace("_", r"\_") in table
     assert "were sampled once" in table and page.count("<figure>") == 5  # Pareto, sweep, and a report's three
     logs = [path.read_text().splitlines() for path in out.glob("seed-0/*/metrics.jsonl")]
-    assert len(logs) == 3 and all(len(lines) == 2 for lines in logs)
+    assert len(logs) == 2 and all(len(lines) == 2 for lines in logs)
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_killed_and_started_again_it_ends_with_the_same_table(done, tmp_path):
     command = [sys.executable, ROOT / "launch" / COMMAND[0], *COMMAND[1:], f"--out={again}"]
     child = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                              start_new_session=True)  # fmt: skip
-    while not list(again.glob("seed-0/dler*120/metrics.jsonl")):
+    while not list(again.glob("seed-0/o1*lam=3/metrics.jsonl")):
         assert child.poll() is None
         time.sleep(0.05)
     os.killpg(child.pid, signal.SIGKILL)

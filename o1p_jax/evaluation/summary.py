@@ -25,8 +25,8 @@ from o1p_jax.runtime.errors import BadInput
 class Graded(NamedTuple):
     """The graded rollouts of one model on one problem set.
 
-    `rows` has the columns of the rollouts' schema, and `thought_tokens`: a solution's tokens up to the end of its last
-    thought, null where it has none.
+    `rows` has the columns of the rollouts' schema, and may have `thought_tokens`: a solution's tokens up to the end of
+    its last thought, null where it has none.
     """
 
     model: str
@@ -168,7 +168,7 @@ def summarize(
             fates=dict(Counter(fates(base, rows).values())),
         )
 
-    has_thoughts = rows["thought_tokens"].null_count < len(rows)
+    has_thoughts = "thought_tokens" in rows.column_names and rows["thought_tokens"].null_count < len(rows)
     most = int(count_P.min())
     ks = sorted({2**i for i in range(most.bit_length())} | {most})
     right = rows.filter(pa.array(correct_N))
@@ -249,7 +249,9 @@ def _per_problem(rows: pa.Table, budgets: Sequence[int]) -> tuple[np.ndarray, np
     _, which_N, count_P = np.unique(np.array(rows["problem_id"].to_pylist()), return_inverse=True, return_counts=True)
     correct_N = pc.equal(rows["grade"], "correct").to_numpy()
     tokens_N = pc.list_value_length(rows["completion_ids"]).to_numpy()
-    thought_N = pc.fill_null(rows["thought_tokens"], 0).to_numpy()
+    thought_N = np.zeros(len(rows))
+    if "thought_tokens" in rows.column_names:
+        thought_N = pc.fill_null(rows["thought_tokens"], 0).to_numpy()
     values = [correct_N, tokens_N, thought_N, *(correct_N & (tokens_N <= budget) for budget in budgets)]
     if budgets:
         values.append(share_of_budgets(tokens_N, correct_N, budgets[0], budgets[-1]))

@@ -174,3 +174,11 @@ def test_what_cannot_be_compared_is_refused_in_one_line(table: pa.Table, message
     with pytest.raises(BadInput, match=message) as caught:
         compare([Graded("base", "set", simple([1], "c")), Graded("new", "set", table)], resamples=10)
     assert "\n" not in str(caught.value) and "new on set" in str(caught.value)
+
+
+def test_rollouts_may_lack_the_tokens_of_thoughts():
+    rows = simple([10, 20], "cw")
+    [whole], [lacking] = (
+        compare([Graded("m", "set", r)], resamples=10) for r in (rows, rows.drop_columns("thought_tokens"))
+    )
+    assert lacking == whole and lacking.overall.tokens_thought is None

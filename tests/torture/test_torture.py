@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SAMPLE = ("--kills=2", "--disks=1", "--processes=1", "--damages=12", "--texts=3", "--inputs=6")
+SAMPLE = ("--kills=1", "--disks=1", "--processes=1", "--damages=12", "--texts=3", "--inputs=6")
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ METHODS = (
     "deep_compress:m=8",
     "acoer:m=8",
 )
-"""What is compared unless a command says otherwise: O1-Pruner in two forms, its baselines, and rivals.
+"""What is compared unless a command says otherwise: O1-Pruner in three forms, its baselines, and rivals.
 
 Limits, and what a token costs, are for the embedded model's lengths.
 """

@@ -106,8 +106,7 @@ def compare_models(
         return results
     with memory_errors("evaluate", remedies.of_host("--problems.limit_test")):
         runs = runs_of(graded, models)
-        as_printed = cfg.evaluation.aes_as_printed
-        results = compare(runs, budgets=budgets, resamples=resamples, seed=cfg.seed, as_printed=as_printed)
+        results = compared(cfg, runs)
         write_report(out, runs, results, title=title, facts=facts, notes=notes, key=key, shown=shown, seed=cfg.seed)
         write_sums(out, {name: sha256_file(out / name) for name in ("report.html", "report.json", "table.md")})
     return results
@@ -147,6 +146,12 @@ def runs_of(
         Graded(name, problem_set, with_thoughts(pool.read(_COLUMNS, grades), Prompter(models[name].folder)))
         for (name, problem_set), (pool, grades) in graded.items()
     ]
+
+
+def compared(cfg: RunConfig, runs: Sequence[Graded]) -> list[Result]:
+    """Returns the figures of the runs, as the configuration's evaluation reckons them; see `summary.compare`."""
+    how = cfg.evaluation
+    return compare(runs, budgets=how.ladder, resamples=how.bootstrap, seed=cfg.seed, as_printed=how.aes_as_printed)
 
 
 def is_whole(out: Path) -> bool:

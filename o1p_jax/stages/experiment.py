@@ -4,7 +4,7 @@ Of the variants of a method, which differ in a knob, the validation problems cho
 by the chosen ones alone, and a file says when that was, and how often. Everything lies in one folder:
 
 seed-S/pool/        the samples that all runs of a seed are trained from
-seed-S/VARIANT/     a run's folder; VARIANT.trained beside it says that its model is there
+seed-S/VARIANT/     a run's folder; VARIANT.trained beside it says that its model is there, and by which settings
 seed-S/validation/  what the models of all variants answered; seed-S/test/ those of the chosen ones
 chosen.json         what was chosen, and by which figures
 test_looked_at.json each selection that the test problems were sampled for, and the time of it
@@ -17,28 +17,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from o1p_jax.config.stages import fields_of
+from o1p_jax.config.text import plain
 from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.prompts import PromptSet, make_prompts
 from o1p_jax.devices import processes
 from o1p_jax.evaluation import experiment_page
 from o1p_jax.evaluation.page import to_json
-from o1p_jax.evaluation.summary import Graded, Result, compare
+from o1p_jax.evaluation.summary import Graded, Result
 from o1p_jax.evaluation.table import fallen
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.claims import shards_to_make
-from o1p_jax.runtime.files import atomic_path, public_path, read_json, write_atomic, write_json
+from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.fields import SAMPLES
+from o1p_jax.runtime.files import atomic_path, public_path, read_json, write_json
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.progress import say
-from o1p_jax.stages.evaluate import graded_pools, runs_of
+from o1p_jax.stages import identity
+from o1p_jax.stages.evaluate import compared, graded_pools, runs_of
+from o1p_jax.stages.pool import pool_revision
 from o1p_jax.stages.preflight import check_context, load_tests, preflight
-from o1p_jax.stages.prune import pruned
-from o1p_jax.stages.rounds import prune_in_rounds
+from o1p_jax.stages.rounds import prune
 from o1p_jax.stages.run_folder import dated
 from o1p_jax.stages.variants import Variant
 
@@ -88,17 +94,35 @@ class _Runs:
     def __init__(self, plan: Plan):
         self.path = plan.out
         self.names = [(seed, v.label) for seed in plan.seeds for v in plan.variants if v.trained]
-        self._runs = [Path(plan.configs[name].run) for name in self.names]
+        self._configs = [plan.configs[name] for name in self.names]
         for seed in plan.seeds:
             (plan.out / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
+        for index, (_, label) in enumerate(self.names):
+            then = read_json(self.shard_path(index)) if self.shard_path(index).exists() else {}
+            for name, now in self.settings(index).items() if then else ():
+                if then.get(name) != now:
+                    raise BadInput(
+                        f"--out={plan.out}: {label} was trained there with {name}={then.get(name)}, not {now}; name "
+                        "another folder"
+                    )
+
+    def settings(self, index: int) -> dict[str, Any]:
+        """Returns what the run's model depends on, as JSON values."""
+        cfg = self._configs[index]
+        return plain({**identity.of_training(cfg, _base(cfg), fields_of(cfg, SAMPLES)), "rounds": cfg.rounds})
 
     def missing_shards(self) -> list[int]:
         """Returns the numbers of the runs that are not trained yet."""
         return [i for i in range(len(self.names)) if not self.shard_path(i).exists()]
 
     def shard_path(self, index: int) -> Path:
-        """Returns the path of the file beside a run that says that it is trained, and holds its model's digest."""
-        return self._runs[index].with_name(f"{self._runs[index].name}.trained")
+        """Returns the path of the file beside a run that says that it is trained, and by which settings."""
+        run = Path(self._configs[index].run)
+        return run.with_name(f"{run.name}.trained")
+
+
+def _base(cfg: RunConfig) -> SourceModel:
+    return find_model(cfg.model, pool_revision(cfg))
 
 
 def _train(plan: Plan) -> None:
@@ -110,8 +134,8 @@ def _train(plan: Plan) -> None:
         say(f"experiment: {label}, seed {seed} ({left} of {len(runs.names)} runs to go)")
         cfg = plan.configs[seed, label]
         inputs = preflight(cfg, ("train", "test"))
-        run = pruned(cfg, inputs) if cfg.rounds == 1 else prune_in_rounds(cfg, inputs)
-        write_atomic(runs.shard_path(index), find_model(str(run / "model")).digest + "\n")
+        run = prune(cfg, inputs)
+        write_json(runs.shard_path(index), runs.settings(index) | {"trained": find_model(str(run / "model")).digest})
         left -= 1
 
 
@@ -126,10 +150,10 @@ def _results(plan: Plan, part: str, variants: Iterable[Variant]) -> dict[int | N
         models, prompts = _models(plan, part, seed, variants)
         cfg = plan.first(seed)
         runs = runs_of(graded_pools(cfg, models, prompts, plan.out / f"seed-{seed}" / part), models)
-        of_seed[seed] = _compared(cfg, runs)
+        of_seed[seed] = compared(cfg, runs)
         for run in runs:
             rows.setdefault((run.model, run.problem_set), []).append(run.rows)
-    of_seed[None] = _compared(cfg, [Graded(*names, _together(tables)) for names, tables in rows.items()])
+    of_seed[None] = compared(cfg, [Graded(*names, _together(tables)) for names, tables in rows.items()])
     return of_seed
 
 
@@ -144,17 +168,12 @@ def _models(
         (BASE, first, False),
         *((v.label, plan.configs[seed, v.label], v.trained) for v in variants),
     ]:
-        source = find_model(str(Path(cfg.run) / "model")) if trained else find_model(cfg.model, cfg.revision)
+        source = find_model(str(Path(cfg.run) / "model")) if trained else _base(cfg)
         models[label] = source
         for name, of_set in problems.items():
             prompts[label, name] = make_prompts(source.folder, of_set, cfg.problems)
             check_context(source, prompts[label, name], cfg.evaluation)
     return models, prompts
-
-
-def _compared(cfg: RunConfig, runs: Sequence[Graded]) -> list[Result]:
-    how = cfg.evaluation
-    return compare(runs, budgets=how.ladder, resamples=how.bootstrap, seed=cfg.seed, as_printed=how.aes_as_printed)
 
 
 def _together(tables: Sequence[pa.Table]) -> pa.Table:
@@ -247,10 +266,12 @@ def _notes(plan: Plan) -> list[str]:
     cfg = plan.first(plan.seeds[0])
     looks = looked_at(plan.out)
     seeds = f"{len(plan.seeds)} seeds ({', '.join(map(str, plan.seeds))})" if len(plan.seeds) > 1 else "one seed"
-    often = "once" if len(looks) == 1 else f"for {len(looks)} selections, of which this is not the first"
+    often = "once" if len(looks) == 1 else f"for {len(looks)} selections"
+    rounds = [v.label for v in plan.variants if plan.configs[plan.seeds[0], v.label].rounds > 1]
+    more = f" ({', '.join(rounds)}: so in each round, the later ones from samples of their own)" if rounds else ""
     return [
         f"Every variant was trained from the same {cfg.sampling.samples_per_problem} samples a problem of "
-        f"{public_path(cfg.problems.train)}, by the number of steps that its run's config.json says, with {seeds}.",
+        f"{public_path(cfg.problems.train)}, by {cfg.optim.steps} steps{more}, with {seeds}.",
         f"Variants of one method were chosen among by {public_path(plan.validation)}: of those whose accuracy fell "
         "beyond its interval in the fewest places, levels and overall, the one with the highest AES (chosen.json).",
         f"The test problems were sampled {often}, first on {looks[0]['at'][:10]} ({_LOOKED}).",

@@ -23,8 +23,8 @@ from o1p_jax.stages.evaluate import compare_models
 from o1p_jax.stages.export import export, newest_checkpoint
 from o1p_jax.stages.pool import pool_path
 from o1p_jax.stages.preflight import preflight
-from o1p_jax.stages.prune import graded_pool, pruned, weighed_samples
-from o1p_jax.stages.rounds import prune_in_rounds
+from o1p_jax.stages.prune import graded_pool, weighed_samples
+from o1p_jax.stages.rounds import prune
 from o1p_jax.stages.run_folder import dated, open_run
 
 BEFORE, AFTER = "before", "after"
@@ -39,7 +39,7 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     processes.start(place)
     cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
     inputs = preflight(cfg, ("train", "test"), restart)
-    run = pruned(cfg, inputs) if cfg.rounds == 1 else prune_in_rounds(cfg, inputs)
+    run = prune(cfg, inputs, restart)
     models = {BEFORE: inputs.source, AFTER: find_model(str(run / "model"))}
     results = compare_models(
         cfg,

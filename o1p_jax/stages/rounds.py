@@ -14,16 +14,17 @@ from o1p_jax.config.tree import RunConfig
 from o1p_jax.data.prompts import PromptSet
 from o1p_jax.devices import processes
 from o1p_jax.evaluation.page import to_json
-from o1p_jax.evaluation.summary import Summary, compare
+from o1p_jax.evaluation.summary import Summary
 from o1p_jax.evaluation.table import fallen
 from o1p_jax.models.hf.hub import CONFIG
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.runtime.fields import SAMPLES
 from o1p_jax.runtime.files import copy_or_link, read_json, write_json
 from o1p_jax.runtime.progress import say
 from o1p_jax.runtime.sums import filled, read_sums
 from o1p_jax.stages.card import PROVENANCE, write_card
-from o1p_jax.stages.evaluate import graded_pools, runs_of
+from o1p_jax.stages.evaluate import compared, graded_pools, runs_of
 from o1p_jax.stages.preflight import Inputs, preflight
 from o1p_jax.stages.prune import pruned
 from o1p_jax.stages.run_folder import open_run
@@ -35,11 +36,14 @@ _BASE, _SET = "base", "held out"
 _FILE = "rounds.json"
 
 
-def prune_in_rounds(cfg: RunConfig, inputs: Inputs) -> Path:
-    """Does up to `cfg.rounds` rounds, and exports the model of the last one that is kept; returns the run's folder.
+def prune(cfg: RunConfig, inputs: Inputs, restart: str | None = None) -> Path:
+    """Makes the run's model, in one round or in up to `cfg.rounds`; returns the run's folder.
 
-    Raises BadInput where the pool was imported, or no problem is held out.
+    Of several rounds the model is that of the last one that is kept. `restart` names the work of rounds that may be set
+    aside. Raises BadInput where the pool was imported, or no problem is held out.
     """
+    if cfg.rounds == 1:
+        return pruned(cfg, inputs)
     if inputs.train is None:
         raise BadInput(f"rounds={cfg.rounds}: pool={cfg.pool} was imported; a next round needs problems to sample")
     share = cfg.batch.hold_out or HOLD_OUT
@@ -49,7 +53,8 @@ def prune_in_rounds(cfg: RunConfig, inputs: Inputs) -> Path:
     for number in range(1, cfg.rounds + 1):
         before = list(models)[-1]
         own = _of_round(cfg, run, number, models[before], share)
-        folder = pruned(own, preflight(own, ("train",)))
+        # A round made anew has another model, whose samples the next round needs anew too.
+        folder = pruned(own, preflight(own, ("train",), SAMPLES if restart and number > 1 else restart))
         model = find_model(str(folder / "model"))
         lost = _fallen(cfg, models | {_name(number): model}, judges, run)
         if _kept(number, lost):
@@ -70,23 +75,22 @@ def _held_out(train: PromptSet, share: float) -> PromptSet:
 def _of_round(cfg: RunConfig, run: Path, number: int, source: SourceModel, share: float) -> RunConfig:
     """Returns the configuration of one round, as that of a run by itself."""
     own = replace(cfg, rounds=1, run=str(run / f"round-{number}"), batch=replace(cfg.batch, hold_out=share))
-    return own if number == 1 else replace(own, model=str(source.folder), revision=None, pool=None)
+    if number == 1:
+        return replace(own, revision=source.commit or cfg.revision)  # the weights that the rounds are judged against
+    return replace(own, model=str(source.folder), revision=None, pool=None)
 
 
 def _fallen(cfg: RunConfig, models: Mapping[str, SourceModel], judges: PromptSet, run: Path) -> dict[str, list[str]]:
     """Returns where the accuracy of the last of `models` fell, by the model that it is compared with; tells of it."""
     graded = graded_pools(cfg, models, {(name, _SET): judges for name in models}, run / "held_out")
     before, last = list(models)[-2:]
-    how, number = cfg.evaluation, len(models) - 1
+    number = len(models) - 1
 
     def judged() -> dict[str, list[str]]:
         by_model = {of_model.model: of_model for of_model in runs_of(graded, models)}
         lost, figures = {}, []
         for other in dict.fromkeys((_BASE, before)):
-            pair = [by_model[other], by_model[last]]
-            _, result = compare(
-                pair, budgets=how.ladder, resamples=how.bootstrap, seed=cfg.seed, as_printed=how.aes_as_printed
-            )
+            _, result = compared(cfg, [by_model[other], by_model[last]])
             lost[other] = list(fallen(result))
             figures.append(result.overall)
         earlier = read_json(run / _FILE) if (run / _FILE).exists() else []

@@ -47,6 +47,12 @@ def test_table_page_and_figures_hold_all_methods(done):
 
 
 @pytest.mark.slow
+def test_runs_by_other_settings_are_not_taken_for_those_that_are_asked_for(done):
+    refused = launch(*COMMAND, "--steps=3", f"--out={done[0]}")
+    assert refused.returncode == 2 and "was trained there with optim.steps=2, not 3; name another" in refused.stderr
+
+
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_table(done, tmp_path):
     out, again = done[0], tmp_path / "again"
     shutil.copytree(out, again)

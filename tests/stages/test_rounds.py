@@ -84,6 +84,15 @@ def test_where_accuracy_falls_in_the_first_round_no_other_follows(first, tmp_pat
     assert "round 1 of 2: kept, and the last: accuracy fell against base: all problems" in capfd.readouterr().err
 
 
+def test_a_changed_setting_may_set_the_work_of_rounds_aside_by_name(first, tmp_path):
+    run = copied(first[0], tmp_path / "run")
+    flags = [*FLAGS, "--optim.learning_rate=2e-7", "--rounds=2"]
+    with pytest.raises(BadInput, match="--restart=training"):
+        job(run, *flags)
+    assert job(run, *flags, restart="training")["steps"] and (run / "round-1" / "set_aside").is_dir()
+    assert [t["kept"] for t in told(run)] == [True, True] and (run / "round-2" / "set_aside" / "1" / "pool").is_dir()
+
+
 def test_no_problem_held_out_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"batch.hold_out=0.001: holds out none of 16 problems; raise it"):
         job(tmp_path / "run", *FLAGS, "--batch.hold_out=0.001")

@@ -1,7 +1,6 @@
 """An experiment's table and page: what each method came to and plots that compare them, over a report's usual page."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from o1p_jax.evaluation.page import to_json, write_report
+from o1p_jax.evaluation.page import Overview, to_json, write_report
 from o1p_jax.evaluation.pareto import front, pareto_plot, point_of, sweep_plot
-from o1p_jax.evaluation.plots import Plot
 from o1p_jax.evaluation.scores import Interval
 from o1p_jax.evaluation.summary import Graded, Result, Summary
 from o1p_jax.evaluation.table import OVERALL, fallen, percent, plain, problem_sets, score
 from o1p_jax.runtime.files import write_atomic
-
-
-@dataclass(frozen=True, kw_only=True)
-class Overview:
-    """What stands at the top of an experiment's page."""
-
-    tables: dict[str, list[list[str]]]
-    """Title -> the lines of a table, the headings first."""
-    plots: list[Plot]
-    notes: list[str]
-
 
 HEADINGS = ["method", "accuracy %", "tokens", "tokens change %", "AES", "AES of seeds", "outcome efficiency %",
             "accuracy fell beyond its interval"]  # fmt: skip

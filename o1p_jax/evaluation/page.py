@@ -77,6 +77,16 @@ class Report:
     """Examples by problem set."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """What stands at the top of an experiment's page."""
+
+    tables: dict[str, list[list[str]]]
+    """Title -> the lines of a table, the headings first."""
+    plots: list[plots.Plot]
+    notes: list[str]
+
+
 def write_report(
     folder: Path,
     runs: Sequence[Graded],
@@ -88,13 +98,13 @@ def write_report(
     key: str = "",
     shown: int = 8,
     seed: int = 0,
-    overview: Any = None,
+    overview: Overview | None = None,
 ) -> Path:
     """Writes report.html, the report.json that it is drawn from, and table.md to `folder`; returns the page's path.
 
     `results` are those of `summary.compare(runs)`, and `notes` stand beside those that the results give; of each
     problem set, `shown` problems are shown in full. `key` stands for all that the report was made from: `read_results`
-    finds it by that. An experiment's page begins with its `overview` (`experiment_page.Overview`).
+    finds it by that. An experiment's page begins with its `overview`.
     """
     by_set: dict[str, list[Graded]] = defaultdict(list)
     for run in runs:
@@ -156,7 +166,7 @@ def pick_examples(runs: Sequence[Graded], shown: int, seed: int) -> list[Example
     ]
 
 
-def render(report: Report, overview: Any = None) -> str:
+def render(report: Report, overview: Overview | None = None) -> str:
     """Returns the page as HTML; see `write_report`."""
     environment = Environment(
         loader=PackageLoader("o1p_jax.evaluation"),

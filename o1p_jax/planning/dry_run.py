@@ -65,6 +65,8 @@ def lines(cfg: RunConfig) -> Iterator[str]:
         f"shapes    a step: {batch.sequences} solutions in rows of up to {batch.row_length:,} tokens; the solutions' "
         "lengths will decide on the rows"
     )
+    if cfg.rounds > 1:
+        yield f"rounds    up to {cfg.rounds}, each of them as told here but for its model"
     optim, of_epochs = cfg.optim, cfg.optim.epochs * math.ceil(kept / batch.sequences)
     yield (
         (f"steps     {optim.steps:,}: " if optim.steps else f"steps     up to {of_epochs:,}: ")

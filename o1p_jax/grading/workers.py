@@ -82,20 +82,18 @@ class Workers:
         """Returns the pool of processes, started anew if there is none that works. Raises BadInput if it can't be."""
         if self._pool is not None and not self._pool.active:
             self.close(at_once=True)
-        if self._pool is None:
-            from pebble import ProcessPool
-
-            context = _Context()
-            context.set_forkserver_preload(["o1p_jax.grading.algebra", "o1p_jax.grading.grader"])
+        faults: list[BaseException] = []
+        while self._pool is None:
             try:
-                pool = ProcessPool(max_workers=self._count, initializer=_confine, context=context)
-                pool.active  # noqa: B018 (pebble starts the processes here)
+                self._pool = _started(self._count)
             except (OSError, ImportError, BrokenProcessPool) as e:
-                raise BadInput(
-                    f"the grader's processes can't be started ({e}); they need semaphores in shared memory: "
-                    "mount /dev/shm (docker run --shm-size=1g)"
-                ) from e
-            self._pool = pool
+                faults.append(e.__cause__ or e)
+                if len(faults) == _TRIES:
+                    raise BadInput(
+                        f"the grader's processes can't be started ({faults[-1]!r}); they need semaphores in shared "
+                        "memory: mount /dev/shm (docker run --shm-size=1g)"
+                    ) from e
+                time.sleep(0.1)  # the fork server was killed meanwhile, and it may take a moment to be gone
         return self._pool
 
     def close(self, *, at_once: bool) -> None:
@@ -104,6 +102,22 @@ class Workers:
             (self._pool.stop if at_once else self._pool.close)()
             self._pool.join()
             self._pool = None
+
+
+def _started(count: int) -> Any:
+    """Returns a pool of `count` processes, which run; leaves none behind where they can't be started."""
+    from pebble import ProcessPool
+
+    context = _Context()
+    context.set_forkserver_preload(["o1p_jax.grading.algebra", "o1p_jax.grading.grader"])
+    pool = ProcessPool(max_workers=count, initializer=_confine, context=context)
+    try:
+        pool.active  # noqa: B018 (pebble starts the processes here)
+    except BaseException:
+        pool.stop()
+        pool.join()
+        raise
+    return pool
 
 
 def _outcome(future: Any, i: int) -> dict[int, Any]:

@@ -80,6 +80,20 @@ def test_a_fork_server_that_is_killed_is_started_again(workers, tmp_path, idle, 
     assert "hunter2" not in environment
 
 
+def test_a_fork_server_that_is_killed_while_workers_are_started_is_started_again(workers, monkeypatch):
+    running, kills = forkserver.ensure_running, []
+
+    def killed_at_once():
+        running()
+        if len(kills) < 3:
+            kills.append(forkserver._forkserver._forkserver_pid)
+            os.kill(kills[-1], signal.SIGKILL)
+
+    monkeypatch.setattr(forkserver, "ensure_running", killed_at_once)
+    assert workers.run(abs, [(-1,), (-2,)]) == [1, 2]
+    assert len(kills) > 1  # a server may still start a worker before it is gone
+
+
 def test_a_task_that_ends_its_own_process_is_not_done_for_ever(workers):
     assert workers.run(os._exit, [(3,)]) == [None]
     assert workers.run(signal.raise_signal, [(signal.SIGKILL,)]) == [None]

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from o1p_jax.config.tree import RunConfig
+from o1p_jax.data.pool import Pool
 from o1p_jax.data.prompts import PromptSet
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
 from o1p_jax.evaluation.page import to_json
 from o1p_jax.evaluation.summary import Summary
@@ -54,7 +56,12 @@ def prune(cfg: RunConfig, inputs: Inputs, restart: str | None = None) -> Path:
         before = list(models)[-1]
         own = _of_round(cfg, run, number, models[before], share)
         # A round made anew has another model, whose samples the next round needs anew too.
-        folder = pruned(own, preflight(own, ("train",), SAMPLES if restart and number > 1 else restart))
+        inputs = preflight(own, ("train",), SAMPLES if restart and number > 1 else restart)
+        if (
+            number == 1
+        ):  # the base's answers now: a round's own weights can stay in memory then, from judging to sampling
+            _graded(cfg, models, judges, run)
+        folder = pruned(own, inputs)
         model = find_model(str(folder / "model"))
         lost = _fallen(cfg, models | {_name(number): model}, judges, run)
         if _kept(number, lost):
@@ -82,7 +89,7 @@ def _of_round(cfg: RunConfig, run: Path, number: int, source: SourceModel, share
 
 def _fallen(cfg: RunConfig, models: Mapping[str, SourceModel], judges: PromptSet, run: Path) -> dict[str, list[str]]:
     """Returns where the accuracy of the last of `models` fell, by the model that it is compared with; tells of it."""
-    graded = graded_pools(cfg, models, {(name, _SET): judges for name in models}, run / "held_out")
+    graded = _graded(cfg, models, judges, run)
     before, last = list(models)[-2:]
     number = len(models) - 1
 
@@ -100,6 +107,12 @@ def _fallen(cfg: RunConfig, models: Mapping[str, SourceModel], judges: PromptSet
         return lost
 
     return processes.once(judged)
+
+
+def _graded(
+    cfg: RunConfig, models: Mapping[str, SourceModel], judges: PromptSet, run: Path
+) -> dict[tuple[str, str], tuple[Pool, ShardedTable]]:
+    return graded_pools(cfg, models, {(name, _SET): judges for name in models}, run / "held_out")
 
 
 def _say(number: int, rounds: int, figures: Summary, lost: Mapping[str, list[str]]) -> None:

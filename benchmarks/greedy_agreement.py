@@ -14,7 +14,6 @@ class Arguments:
     model: str
     """Hugging Face folder."""
     problems: str
-    prompt_column: str = "question"
     prompts: int = 8
     tokens: int = 64
 
@@ -28,7 +27,7 @@ def command(argv: list[str]) -> None:
     from o1p_jax.models.hf.hub import resolve_model
     from o1p_jax.sampling import SamplingParams, make_sampler, sample
 
-    problems, vllm = ProblemConfig(prompt_column=args.prompt_column), VllmConfig(dtype="float32", kv_cache_gib=1.0)
+    problems, vllm = ProblemConfig(), VllmConfig(dtype="float32", kv_cache_gib=1.0)
     folder = resolve_model(args.model)
     prompter = Prompter(folder, problems)
     prompts = [prompter.prompt_ids(p) for p in load_problems(args.problems, problems, args.prompts)]

@@ -56,7 +56,7 @@ def command(argv: list[str]) -> None:
     for name in ("train", "test"):
         file, argv = take_flag(argv, name)
         files.append(file or f"gsm8k/{name}.jsonl")
-    cfg = ProblemConfig(prompt_column="question")
+    cfg = ProblemConfig()
     train, test = ([p.problem for p in load_problems(file, cfg)] for file in files)
     show("as they are", train, test)
     for what, change in CHANGES.items():

@@ -1,6 +1,7 @@
 """Marco-o1-7B as the O1-Pruner paper trained it (arXiv 2501.12570; the authors' code for what the paper leaves out).
 
-    python launch/train.py --config=configs/marco_o1_7b.py --mesh=8x1
+    python launch/plan.py --config=marco_o1_7b --topology=h100:1x8 --mesh=8x1    # a TPU pod: v5p:2x2x2
+    python launch/train.py --config=marco_o1_7b --mesh=8x1                       # --rounds=3 goes on from there
 
 The temperature is 1 and nothing is cut from the distribution: the objective takes the samples for draws from the model,
 which those of the authors (temperature 0.5, top_p 0.8) are not.
@@ -25,7 +26,11 @@ def config() -> RunConfig:
         model="AIDC-AI/Marco-o1",
         problems=ProblemConfig(
             train="nlile/hendrycks-MATH-benchmark:train",
-            test=("HuggingFaceH4/MATH-500:test",),
+            test=(
+                "HuggingFaceH4/MATH-500:test",
+                "openai/gsm8k@main:test",
+                "MARIO-Math-Reasoning/Gaokao2023-Math-En:train",
+            ),
             limit_train=5000,
             system_prompt=SYSTEM,
             user_template="Solve the problem: {problem}",

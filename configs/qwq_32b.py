@@ -1,10 +1,10 @@
 """QwQ-32B-Preview as the O1-Pruner paper trained it: the last 48 of 64 layers, lambda 5 (arXiv 2501.12570).
 
-python launch/train.py --config=configs/qwq_32b.py
+    python launch/plan.py --config=qwq_32b --topology=v5p:4x4x4
+    python launch/train.py --config=qwq_32b                        # --rounds=3 goes on from there
 
-Its pod: `python launch/plan.py --config=configs/qwq_32b.py --topology=v5p:4x4x4`. A step's 32 solutions fill
-about 8 rows of the longest one's length: more than 4 devices along the rows would compute padding, so that "context"
-splits the rows, and "tensor" the weights.
+A step's 32 solutions fill about 8 rows of the longest one's length: more than 4 devices along the
+rows would compute padding, so that "context" splits the rows, and "tensor" the weights.
 """
 
 from o1p_jax.config.tree import (
@@ -27,7 +27,11 @@ def config() -> RunConfig:
         model="Qwen/QwQ-32B-Preview",
         problems=ProblemConfig(
             train="nlile/hendrycks-MATH-benchmark:train",
-            test=("HuggingFaceH4/MATH-500:test",),
+            test=(
+                "HuggingFaceH4/MATH-500:test",
+                "openai/gsm8k@main:test",
+                "MARIO-Math-Reasoning/Gaokao2023-Math-En:train",
+            ),
             limit_train=5000,
             user_template="Solve the problem: {problem}",
         ),

@@ -1,6 +1,11 @@
-"""DeepSeek-R1-Distill-Qwen-7B: a starting point for today's reasoning models, not yet tuned on one.
+"""DeepSeek-R1-Distill-Qwen-7B: three rounds, a starting point that is not tuned yet.
 
-python launch/train.py --config=configs/r1_distill_qwen_7b.py --mesh=8x1
+    python launch/plan.py --config=r1_distill_qwen_7b --topology=h100:1x8    # does it fit, how long?
+    python launch/plan.py --config=r1_distill_qwen_7b --topology=v5p:2x2x2 --mesh=fsdp:8
+    python launch/presample.py --config=r1_distill_qwen_7b    # on as many machines as there are
+    python launch/train.py --config=r1_distill_qwen_7b    # three rounds, tables and page
+
+The first round takes the pool of `presample`; a later one samples by itself. `--rounds=1` stops after the first.
 """
 
 from o1p_jax.config.tree import (
@@ -18,12 +23,15 @@ from o1p_jax.methods.o1_pruner import O1PrunerParams
 def config() -> RunConfig:
     return RunConfig(
         run="runs/r1_distill_qwen_7b",
+        pool="pools/r1_distill_qwen_7b",
+        mesh="fsdp:8",
+        rounds=3,
         model="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
         problems=ProblemConfig(
-            train="nlile/hendrycks-MATH-benchmark:train",
-            test=("HuggingFaceH4/MATH-500:test",),
+            train="agentica-org/DeepScaleR-Preview-Dataset:train",
+            test=("HuggingFaceH4/MATH-500:test", "HuggingFaceH4/aime_2024:train", "yentinglin/aime_2025:train"),
             limit_train=5000,
-            # DeepSeek advises against a system prompt.
+            # DeepSeek advises against a system prompt, and to ask for the box like this.
             user_template="{problem}\nPlease reason step by step, and put your final answer within \\boxed{}.",
         ),
         sampling=SamplingConfig(sampler="vllm", samples_per_problem=16, max_tokens=16384),
@@ -31,5 +39,5 @@ def config() -> RunConfig:
         batch=BatchConfig(sequences=32, row_length=16384 + 1024),
         compute=ComputeConfig(remat="full"),
         optim=OptimConfig(learning_rate=2e-6),
-        evaluation=EvaluationConfig(samples_per_problem=4, temperature=0.6, top_p=0.95, max_tokens=16384),
+        evaluation=EvaluationConfig(samples_per_problem=4, temperature=0.6, top_p=0.95, max_tokens=32768),
     )

@@ -30,7 +30,6 @@ def config() -> RunConfig:
             test=("gsm8k/test.jsonl",),
             limit_train=64,
             limit_test=32,
-            prompt_column="question",
             user_template="{problem}\nThink step by step and put your final answer within \\boxed{}.",
             max_prompt_tokens=512,
         ),

@@ -46,9 +46,10 @@ class ProblemConfig:
     """Use only so many problems of each test set, chosen as those of `limit_train`; left out: all."""
     check_overlap: bool = option(True)
     """Whether test problems are looked for among the training problems (docs/evaluation.md); nothing is refused."""
-    prompt_column: str = option("problem", SAMPLES, EVALUATION)
-    """Column of the problem, with dots for one inside another (extra_info.question). It holds text, which
-    `system_prompt` and `user_template` make a prompt of, or a chat (a list of role and content), used as it is."""
+    prompt_column: str | None = option(None, SAMPLES, EVALUATION)
+    """Column of the problem, with dots for one inside another (extra_info.question); left out: problem, or question in
+    a set without a column of that name. It holds text, which `system_prompt` and `user_template` make a prompt of, or a
+    chat (a list of role and content), used as it is."""
     answer_column: str = option("answer", SAMPLES, EVALUATION)
     """Column of the gold answer, such as answer or reward_model.ground_truth: text, a number, or a list of one.
     Where its text holds '####' (GSM8K), what stands behind the last '####' counts."""

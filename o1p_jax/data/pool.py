@@ -4,9 +4,10 @@
     problems/           one row a problem: text, gold answer, level, the prompt's token ids
     samples/            one row a solution: token ids, text, how it ended
     grades/KEY/         one row a solution: final answer and grade, a folder for each grader
+    reference/          the model's log-probabilities of the solutions that were trained on (training/reference.py)
 
-Each folder is a `ShardedTable`. Samples and grades are keyed by (problem_id, sample_idx); shard i of the grades has the
-rows of shard i of the samples, in the same order.
+Each of the first three is a `ShardedTable`. Samples and grades are keyed by (problem_id, sample_idx); shard i of the
+grades has the rows of shard i of the samples, in the same order.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -124,7 +125,7 @@ class Pool:
         """
         if (path / _FACTS).is_file():
             return True
-        parts = {"problems", "samples", "grades", sum_path(path / _FACTS).name}
+        parts = {"problems", "samples", "grades", "reference", sum_path(path / _FACTS).name}
         if path.exists() and (
             not path.is_dir() or any(f.name[0] != "." and f.name not in parts for f in path.iterdir())
         ):
@@ -135,6 +136,11 @@ class Pool:
     def identity(self) -> dict[str, Any]:
         """All that the pool's samples depend on, as JSON values by name."""
         return self.facts["identity"]
+
+    @property
+    def references(self) -> Path:
+        """The folder of the log-probabilities of the solutions under the model that trainings begin from."""
+        return self.path / "reference"
 
     @property
     def key(self) -> str:

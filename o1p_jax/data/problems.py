@@ -14,6 +14,8 @@ from o1p_jax.data.row_files import SUFFIXES, is_absent, read_rows, value_at
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.progress import say
 
+_COLUMNS = ("problem", "question")
+"""The columns of the problem in the usual data sets: MATH-500, AIME and DeepScaleR; GSM8K and GaoKao."""
 _ROLES = ("system", "developer", "user", "assistant")
 
 
@@ -77,10 +79,11 @@ def _hub(name: str, split: str) -> Iterable[dict[str, Any]]:
 
 
 def _problem(row: dict[str, Any], where: str, cfg: ProblemConfig, source: str, split: str) -> Problem:
-    prompt = _value(row, cfg.prompt_column, where, "prompt_column")
+    column = cfg.prompt_column or next((name for name in _COLUMNS if name in row), _COLUMNS[0])
+    prompt = _value(row, column, where, "prompt_column")
     is_chat = isinstance(prompt, list) and any(isinstance(turn, dict) for turn in prompt)
-    chat = _chat(prompt, cfg, where) if is_chat else ()
-    problem = _shown(chat) if chat else _text(prompt, cfg.prompt_column, where)
+    chat = _chat(prompt, column, cfg, where) if is_chat else ()
+    problem = _shown(chat) if chat else _text(prompt, column, where)
     gold = lone_answer(_value(row, cfg.answer_column, where, "answer_column"), cfg.answer_column, where)
     answer = _text(gold, cfg.answer_column, where).rpartition("####")[2].strip()
     if not answer:
@@ -135,20 +138,20 @@ def lone_answer(answer: Any, column: str, where: str) -> Any:
     return answer[0]
 
 
-def _chat(turns: list[Any], cfg: ProblemConfig, where: str) -> tuple[dict[str, str], ...]:
+def _chat(turns: list[Any], column: str, cfg: ProblemConfig, where: str) -> tuple[dict[str, str], ...]:
     """Returns the turns of a prompt that is a chat. Raises BadInput for what can't be used as it is."""
     chat = []
     for number, turn in enumerate(turns, 1):
         given = {name: value for name, value in turn.items() if value is not None} if isinstance(turn, dict) else {}
         if given.keys() != {"role", "content"} or not isinstance(given["content"], str) or given["role"] not in _ROLES:
             raise BadInput(
-                f"{where}: turn {number} of column {cfg.prompt_column} must hold a role ({', '.join(_ROLES)}) and a "
+                f"{where}: turn {number} of column {column} must hold a role ({', '.join(_ROLES)}) and a "
                 "content of text, and nothing else; change it or remove the row"
             )
         chat.append(given)
     if chat[-1]["role"] == "assistant" or not chat[-1]["content"].strip():
         raise BadInput(
-            f"{where}: column {cfg.prompt_column} must end with a turn that the model is to answer; remove an "
+            f"{where}: column {column} must end with a turn that the model is to answer; remove an "
             "assistant's last turn, or the row"
         )
     defaults = ProblemConfig()

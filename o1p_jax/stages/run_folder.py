@@ -48,7 +48,7 @@ _OF_TRAINING = (
     f"evaluation/{SUMS}",
     "checkpoints",
 )
-_SET_ASIDE = {SAMPLES: (*_OF_TRAINING, "reference", "pool"), TRAINING: _OF_TRAINING}
+_SET_ASIDE = {SAMPLES: (*_OF_TRAINING, "pool"), TRAINING: _OF_TRAINING}
 """Result that is made anew -> what of the run's folder is set aside for it.
 
 The last entry is the one that tells that old work is in the way, so that a start after a kill sets the rest aside too.
@@ -126,7 +126,7 @@ def owned(run: Path) -> Iterator[Callable[[], None]]:
 
         def own() -> None:
             claims.append(stack.enter_context(sole_owner(run, "weighs or trains")))
-            own_files = ("weights", "model", "metrics.jsonl", "digest.txt", "reference/part-*")
+            own_files = ("weights", "model", "metrics.jsonl", "digest.txt")
             remove_leftovers((path for name in own_files for path in _half_written(run / name)), owned=True)
 
         def check() -> None:

@@ -77,6 +77,7 @@ def _train_and_export(cfg: RunConfig, source: SourceModel, still_own: Callable[[
                 "config": flatten(cfg),
             },
             constants=report.for_metrics(),
+            references=pool.references,
             still_own=still_own,
         )
     with memory_errors("export", remedies.of_export(cfg.mesh)):

@@ -72,8 +72,6 @@ def parts_of_run(run: Path) -> list[Part]:
     if (run / "weights").exists():
         report = partial(read_report, run / "weights")
         parts += _guarded("weights", lambda: [_table("weights", read_weights(run / "weights"), report)])
-    if references := sorted((run / "reference").glob("part-*.parquet")):
-        parts.append(Part("reference", [partial(read_part, path) for path in references], f"{len(references)} parts"))
     saved = checkpoint.steps(run / "checkpoints")
     for folder in saved:
         name = folder.relative_to(run).as_posix()
@@ -107,6 +105,9 @@ def parts_of_pool(path: Path, name: str) -> list[Part]:
     parts = [_table(f"{name}/problems", pool.problems), _table(f"{name}/samples", pool.samples)]
     for meta in sorted(path.glob(f"grades/*/{META}")):
         parts += _guarded(f"{name}/grades/{meta.parent.name}", partial(_grades, name, pool, meta.parent))
+    if references := sorted(pool.references.glob("part-*.parquet")):
+        checks = [partial(read_part, path) for path in references]
+        parts.append(Part(f"{name}/reference", checks, f"{len(references)} parts"))
     return parts
 
 

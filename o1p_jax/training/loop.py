@@ -50,14 +50,16 @@ _DIGESTS = {"model_sha256": "weights", "trained_sha256": "samples"}
 def train(
     cfg: TrainingConfig, samples: TrainingSet, source: SourceModel, mesh: Mesh, run: Path,
     *, made_by: Mapping[str, Any] | None = None, notes: Mapping[str, Any] | None = None,
-    constants: Mapping[str, float] | None = None, still_own: Callable[[], None] = lambda: None,
+    constants: Mapping[str, float] | None = None, references: Path | None = None,
+    still_own: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Trains the model `source` on `samples`; returns the last checkpoint's folder.
 
-    The function writes checkpoints/, reference/ (log-probs), metrics.jsonl, tensorboard/ and digest.txt in `run`, and
-    goes on from what it finds there, if that was made by the same configuration, model and samples. `made_by` (JSON
-    values) says what the samples themselves were made by; `notes` are kept with each checkpoint for the stages after
-    training; `constants` are figures of the data that stand beside each step's metrics. Raises `Preempted` after saving
+    The function writes checkpoints/, metrics.jsonl, tensorboard/ and digest.txt in `run`, and the reference's log-probs
+    in `references` (by default reference/ in `run`). It goes on from what it finds there, if that was made by the same
+    configuration, model and samples. `made_by` (JSON values) says what the samples themselves were made by; `notes` are
+    kept with each checkpoint for the stages after training; `constants` are figures of the data that stand beside each
+    step's metrics. Raises `Preempted` after saving
     on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row. `still_own` is called before a
     checkpoint is written, and raises where the run has become another process's meanwhile.
     """
@@ -84,7 +86,7 @@ def train(
             **(made_by or {}),
             **fields_of(cfg, TRAINING),
             "model_sha256": source.digest,
-            "trained_sha256": fingerprint(samples.digests),
+            "trained_sha256": fingerprint([samples.digests, samples.weights]),
         },
         "notes": dict(notes or {}),
         "steps": last,
@@ -105,18 +107,19 @@ def train(
         frozen = jax.tree.map(lambda x: x.astype(cfg.compute.dtype), frozen)
 
         # -- Reference log-probs: once, by the model as it was loaded --
+        kept = references or run / "reference"
         logprob_fn = make_logprob_fn(model, splits, cfg.compute, mesh)
 
         def logprobs(batch: Batch, shape: Shape) -> np.ndarray:
             if stopped:
-                raise Preempted(f"{run}/reference: stopped by {stopped[0]}; run the same command again to go on")
+                raise Preempted(f"{kept}: stopped by {stopped[0]}; run the same command again to go on")
             return np.asarray(logprob_fn((params, frozen), put_batch(batch, mesh, shape.rows)))
 
         reference = {"weights": source.digest, "dtype": cfg.compute.dtype}
         every_row = [range(shape.rows) for shape in steps.shapes]
-        references = References(samples, steps.packer, my_rows, samples_at(steps.packed, every_row))
-        mine = samples.read(references.wanted | samples_at(steps.packed, my_rows))
-        ref_logprobs = references.compute(mine, run / "reference", reference, logprobs)
+        planned = References(samples, steps.packer, my_rows, samples_at(steps.packed, every_row))
+        mine = samples.read(planned.wanted | samples_at(steps.packed, my_rows))
+        ref_logprobs = planned.compute(mine, kept, reference, logprobs)
 
         # -- The state, new or restored --
         placed, _ = split_frozen(param_shardings(model, mesh, splits), splits)

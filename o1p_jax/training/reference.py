@@ -61,21 +61,21 @@ class References:
     ) -> dict[int, np.ndarray]:
         """Returns float32 log-probabilities (nats) of each sample's completion tokens, by the sample's index.
 
-        `logprobs` maps a batch of one microbatch of a shape, with this process's rows, to all of [R, L]. Parts
-        already in `folder` are read if they were made by `made_by` from the same samples and their checksums hold; else
-        they are computed again.
+        `logprobs` maps a batch of one microbatch of a shape, with this process's rows, to all of [R, L]. Parts that are
+        in `folder` already are read if their checksums hold; else they are computed again. A part's name tells what
+        made it (`made_by`) and its samples' tokens, so that trainings with other weights can share the folder.
         """
         found: dict[int, np.ndarray] = {}
         with progress.track("reference log-probs", total=sum(map(len, self._numbers)), unit="samples") as bar:
-            for n, (numbers, part) in enumerate(zip(self._numbers, self._parts, strict=True)):
-                path = folder / f"part-{n:05d}.parquet"
+            for numbers, part in zip(self._numbers, self._parts, strict=True):
                 key = fingerprint([made_by, [self._samples.digests[i] for i in numbers]])
-                values = _read(path, key)
+                path = folder / f"part-{key[:16]}.parquet"
+                values = _read(path)
                 if not processes.agreed(values is not None) or values is None:
                     by_index = self._compute(part, mine, logprobs)
                     values = [by_index[i] for i in numbers]
                     if processes.leader():
-                        _write(path, key, [self._samples.names[i] for i in numbers], values)
+                        _write(path, [self._samples.names[i] for i in numbers], values)
                 found |= zip(numbers, values, strict=True)
                 bar.advance(len(numbers))
         return found
@@ -97,19 +97,16 @@ class References:
         return values
 
 
-def _write(path: Path, key: str, names: Sequence[tuple[str, int]], values: list[np.ndarray]) -> None:
+def _write(path: Path, names: Sequence[tuple[str, int]], values: list[np.ndarray]) -> None:
     columns = [[problem for problem, _ in names], [k for _, k in names], values]
-    table = pa.table(dict(zip(_SCHEMA.names, columns, strict=True)), _SCHEMA).replace_schema_metadata({"key": key})
+    table = pa.table(dict(zip(_SCHEMA.names, columns, strict=True)), _SCHEMA)
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     write_with_sum(path, buffer.getvalue())
 
 
 def read_part(path: Path) -> pa.Table:
-    """Returns a part's rows, with the key of what they were made from as the schema's metadata.
-
-    Raises CorruptData where the rows do not read back.
-    """
+    """Returns a part's rows. Raises CorruptData where they do not read back."""
     try:
         table = pq.read_table(pa.BufferReader(read_summed(path)))
     except (CorruptData, pa.ArrowException, OSError):
@@ -119,7 +116,7 @@ def read_part(path: Path) -> pa.Table:
     return table
 
 
-def _read(path: Path, key: str) -> list[np.ndarray] | None:
+def _read(path: Path) -> list[np.ndarray] | None:
     """Reads a part's values; returns None where the part must be computed."""
     if not path.exists():
         return None
@@ -127,8 +124,5 @@ def _read(path: Path, key: str) -> list[np.ndarray] | None:
         table = read_part(path)
     except CorruptData:
         progress.say(f"{path}: damaged; computing it again")
-        return None
-    if (table.schema.metadata or {}).get(b"key") != key.encode():
-        progress.say(f"{path}: made from another model or other samples; computing it again")
         return None
     return [np.asarray(v.values, np.float32) for v in table["logprobs"]]

@@ -25,7 +25,8 @@ class TrainingSet:
     prompt_tokens: Sequence[int]
     completion_tokens: Sequence[int]
     digests: Sequence[str]
-    """For each sample, the SHA-256 of all its values."""
+    """For each sample, the SHA-256 of its name and its tokens."""
+    weights: Sequence[float]
     read: Callable[[Collection[int]], Mapping[int, TrainingSample]]
     """The function reads the samples with the given numbers."""
     units: Sequence[tuple[int, ...]]
@@ -52,6 +53,7 @@ class TrainingSet:
             [len(s.prompt_ids) for s in samples],
             [len(s.completion_ids) for s in samples],
             [_digest(s) for s in samples],
+            [s.weight for s in samples],
             lambda numbers: {i: samples[i] for i in numbers},
             _chunks(range(len(samples)), unit),
         )
@@ -77,7 +79,8 @@ class TrainingSet:
         for shard in range(pool.samples.shards):
             for sample in kept(shard):
                 name = sample.problem_id, sample.sample_idx
-                found.append((name, len(sample.prompt_ids), len(sample.completion_ids), _digest(sample), shard))
+                sizes = len(sample.prompt_ids), len(sample.completion_ids)
+                found.append((name, *sizes, _digest(sample), sample.weight, shard))
         found.sort()
         names = [name for name, *_ in found]
 
@@ -91,7 +94,8 @@ class TrainingSet:
             return samples
 
         units = _chunks(range(len(names)) if unit == 1 else _in_places(names, table), unit)
-        return cls(names, [f[1] for f in found], [f[2] for f in found], [f[3] for f in found], read, units)
+        sizes_and_more = [[row[column] for row in found] for column in range(1, 5)]
+        return cls(names, *sizes_and_more, read, units)
 
 
 def unit_lengths(lengths: Sequence[int], units: Sequence[Sequence[int]]) -> list[int]:
@@ -139,4 +143,4 @@ def _arrays(column: pa.ChunkedArray) -> list[np.ndarray]:
 
 def _digest(sample: TrainingSample) -> str:
     prompt, completion = (np.asarray(ids).tolist() for ids in (sample.prompt_ids, sample.completion_ids))
-    return fingerprint([sample.problem_id, sample.sample_idx, prompt, completion, sample.weight])
+    return fingerprint([sample.problem_id, sample.sample_idx, prompt, completion])

@@ -47,9 +47,18 @@ def test_jsonl_parquet_and_datasets_give_the_same_problems(tmp_path, monkeypatch
 
 
 def test_gsm8k_columns_and_answers(tmp_path):
-    cfg = ProblemConfig(prompt_column="question")
-    [found] = load(tmp_path / "train.jsonl", [{"question": "How many?", "answer": "9 * 2 = 18\n#### 1,018"}], cfg)
+    [found] = load(tmp_path / "train.jsonl", [{"question": "How many?", "answer": "9 * 2 = 18\n#### 1,018"}])
     assert (found.problem, found.answer, found.level) == ("How many?", "1,018", "-")
+
+
+def test_a_question_counts_where_there_is_no_problem_and_a_named_column_alone(tmp_path):
+    row = {"question": "q", "problem": "p", "answer": "1"}
+    assert [p.problem for p in load(tmp_path / "both.jsonl", [row])] == ["p"]
+    for name in ("question", "problem"):
+        found = load(tmp_path / f"{name}.jsonl", [row], ProblemConfig(prompt_column=name))
+        assert [p.problem for p in found] == [row[name]]
+    with pytest.raises(BadInput, match=r"no column problem, only question, answer; set problems\.prompt_column"):
+        load(tmp_path / "one.jsonl", [{"question": "q", "answer": "1"}], ProblemConfig(prompt_column="problem"))
 
 
 def test_ids_depend_on_content_alone_and_repeats_count_once(tmp_path, capsys):
@@ -135,8 +144,8 @@ def test_a_chat_is_used_as_it_is(tmp_path, field):
             "row 2: no column answer, only problem; set problems.answer",
         ),
         (
-            [{"question": "a", "answer": "1"}],
-            "row 1: no column problem, only question, answer; set problems.prompt_column",
+            [{"text": "a", "answer": "1"}],
+            "row 1: no column problem, only text, answer; set problems.prompt_column",
         ),
         ([{"problem": "a", "answer": None}], "row 1: column answer holds no text"),
         ([{"problem": "a", "answer": "  "}], "row 1: column answer holds no text"),

@@ -57,7 +57,7 @@ def test_nothing_is_done_twice(finished):
     run, _ = finished
 
     def times() -> dict[Path, int]:
-        stages = ("pool", "weights", "reference", "checkpoints", "evaluation")
+        stages = ("pool", "weights", "checkpoints", "evaluation")
         return {f: f.stat().st_mtime_ns for stage in stages for f in (run / stage).rglob("*") if f.is_file()}
 
     before = times()

@@ -60,7 +60,7 @@ def test_a_whole_run_has_a_line_for_each_part(whole, capsys):
     assert [line.split(":")[0] for line in lines] == [
         f"ok  {name}"
         for name in (
-            "config.json", "pool/problems", "pool/samples", *_grades(whole, "pool"), "weights", "reference",
+            "config.json", "pool/problems", "pool/samples", *_grades(whole, "pool"), "pool/reference", "weights",
             "checkpoints/00000003", "checkpoints/00000004", "digest.txt", "metrics.jsonl", "model",
             "evaluation/pools/before/problems", "evaluation/pools/before/samples",
             *_grades(whole, "evaluation/pools/before"), "evaluation",
@@ -79,9 +79,9 @@ VICTIMS = {
     "pool/samples/_part-00001.sha256": "pool/samples",
     "pool/problems/_meta.json": "pool",
     "pool/pool.json": "pool",
+    "pool/reference/part-*.parquet": "pool/reference",
     "weights/_report.json": "weights",
     "weights/part-00000.parquet": "weights",
-    "reference/part-00000.parquet": "reference",
     "checkpoints/00000003/facts.json": "checkpoints/00000003",
     "checkpoints/00000004/manifest.json": "checkpoints/00000004",
     "digest.txt": "digest.txt",
@@ -101,7 +101,8 @@ VICTIMS = {
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"3"])
 def test_damage_is_found(whole, tmp_path, capsys, victim, damage):
     run = shutil.copytree(whole, tmp_path / "run")
-    (run / victim).write_bytes(damage((run / victim).read_bytes()))
+    [path] = run.glob(victim)
+    path.write_bytes(damage(path.read_bytes()))
     *lines, error = found(run, capsys)
     bad = [line for line in lines if not line.startswith("ok  ")]
     assert VICTIMS[victim] in {line.split(": ")[0].removeprefix("DAMAGED  ") for line in bad}

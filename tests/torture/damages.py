@@ -116,11 +116,12 @@ def readings(run: Path) -> dict[str, Any]:
         key = read_json(run / "evaluation" / "report.json")["key"]
         return [asdict(result) for result in read_results(run / "evaluation", key) or []]
 
+    [reference] = (run / "pool" / "reference").glob("part-*.parquet")
     before, after = sorted((run / "evaluation" / "pools").iterdir())
     readers: dict[str, Callable[[], Any]] = {
         "the pool": lambda: pool(run / "pool"),
         "weights": weights,
-        "reference": lambda: read_part(run / "reference" / "part-00000.parquet").to_pylist(),
+        "reference": lambda: read_part(reference).to_pylist(),
         "training": lambda: checkpoint.facts_of(last),
         "the model": lambda: find_model(str(run / "model")).digest,
         "export": lambda: is_exported(last, run / "model") or None,

@@ -80,14 +80,14 @@ def test_a_token_of_what_was_read_takes_four_bytes(tmp_path):
         assert ids.dtype == np.int32 and ids.base is None  # no view of a whole shard
 
 
-def test_the_digest_sees_every_field():
+def test_the_digest_sees_name_and_tokens_and_leaves_the_weight_to_the_weights():
     [sample] = tiny_samples(1)
     digest = TrainingSet.of([sample]).digests[0]
-    for field, value in (("weight", 0.25), ("completion_ids", (7,)), ("prompt_ids", (7,)), ("problem_id", "other")):
+    for field, value in (("completion_ids", (7,)), ("prompt_ids", (7,)), ("problem_id", "other")):
         assert TrainingSet.of([replace(sample, **{field: value})]).digests[0] != digest
-    assert digest == fingerprint(
-        [sample.problem_id, sample.sample_idx, sample.prompt_ids, sample.completion_ids, sample.weight]
-    )
+    assert digest == fingerprint([sample.problem_id, sample.sample_idx, sample.prompt_ids, sample.completion_ids])
+    other = TrainingSet.of([replace(sample, weight=0.25)])
+    assert (other.digests, other.weights) == ([digest], [0.25])
 
 
 def test_units_come_back_from_their_places(tmp_path):

@@ -22,6 +22,7 @@ from o1p_jax.sampling import in_memory
 from o1p_jax.stages import identity, remedies
 from o1p_jax.stages.export import export, is_exported
 from o1p_jax.stages.pool import pool_path
+from o1p_jax.stages.reference import reference_model
 from o1p_jax.stages.run_folder import owned
 from o1p_jax.stages.weigh import read_report, read_weights
 from o1p_jax.training.loop import finished, train
@@ -78,6 +79,7 @@ def _train_and_export(cfg: RunConfig, source: SourceModel, still_own: Callable[[
             },
             constants=report.for_metrics(),
             references=pool.references,
+            reference=reference_model(cfg, source),
             still_own=still_own,
         )
     with memory_errors("export", remedies.of_export(cfg.mesh)):

@@ -12,6 +12,7 @@ from o1p_jax.grading.extract import first_answer
     ("My first guess is 33. Try 33", "33", "My first guess is 33"),
     ("The answer is 1,234.", "1234", "The answer is 1,234"),
     (r"the answer is $\boxed{\frac{1}{2}}$", r"\frac{1}{2}", r"the answer is $\boxed{\frac{1}{2}}"),
+    ("So the answer should be 18, or not.", "18", "So the answer should be 18"),
     ("some reasoning\n#### 18", "18", "some reasoning\n#### 18"),
     ("we have 4 apples", "4", None),
     ("", "4", None),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,8 +25,8 @@ NAMES = {
 LEGEND = (
     "First pass: the tokens up to the first answer, and on to where the text turns back. A check goes from there to "
     "the next answer, which is another one and right, another one and wrong, or no other. Repeated: in the words of an "
-    "earlier stretch. A solution in which no answer is recognised is a first pass as a whole. Rank correlation: above "
-    "0, the problems that the base seldom solves get more tokens"
+    "earlier stretch. Not cut: no answer is recognised, so that all is first pass. Rank correlation: above 0, the "
+    "problems that the base seldom solves get more tokens"
 )
 """What the tables' columns are."""
 SPENT, REMOVED, DIFFICULTY = "mean tokens by what they are spent on", "change of these tokens", "tokens by difficulty"
@@ -47,7 +46,7 @@ def is_known(results: Sequence[Result]) -> bool:
 def columns(results: Sequence[Result]) -> dict[str, list[Column]]:
     """Returns the columns of the tables of what tokens are spent on and of what was removed, by title."""
     spent: list[Column] = [(name, partial(_spent, kind)) for kind, name in NAMES.items()]
-    found = {SPENT: [*spent, ("no answer recognised %", _unanswered)]}
+    found = {SPENT: [*spent, ("not cut %", _unanswered)]}
     if len(results) > 1:
         found[REMOVED] = [(name, partial(_removed, kind)) for kind, name in NAMES.items()]
     return found
@@ -68,12 +67,12 @@ def tables(results: Sequence[Result]) -> dict[str, list[list[str]]]:
 def table_of_difficulty(results: Sequence[Result]) -> list[list[str]]:
     """Returns the lines of a table of tokens by how often the base is right on a problem, the headings first."""
     base = _effort(results[0])
-    headings = [f"base right in {name} ({of.problems:,} problems)" for name, of in base.by_accuracy.items()]
+    headings = [f"base right in {name} (of {of.problems:,})" for name, of in base.by_accuracy.items()]
     lines = [["method", *headings, "rank correlation"]]
     for result in results:
         effort = _effort(result)
         cells = [f"{of.tokens:,.0f}" for of in effort.by_accuracy.values()]
-        lines.append([result.model, *cells, _figure(effort.follows_difficulty, ".2f")])
+        lines.append([result.model, *cells, _figure(effort.follows_difficulty, "z.2f")])
     return lines
 
 
@@ -91,8 +90,9 @@ def spent_plot(results: Sequence[Result]) -> Plot:
         ax.set_ylim(len(efforts) - 0.4, -0.6)
         ax.set_xlabel("mean tokens of a solution")
         ax.grid(False, axis="y")
-        style: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "frameon": False, "fontsize": 8}
-        ax.legend(**style)
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
 
     spoken = "; ".join(
         f"{result.model} " + ", ".join(f"{effort.tokens[kind]:.0f} {name}" for kind, name in NAMES.items())
@@ -106,7 +106,7 @@ def _spent(kind: str, summary: Summary) -> str:
 
 
 def _removed(kind: str, summary: Summary) -> str:
-    return _figure(summary.effort.change[kind], "+.1f") if summary.effort and summary.effort.change else ""
+    return _figure(summary.effort.change[kind], "+z.1f") if summary.effort and summary.effort.change else ""
 
 
 def _unanswered(summary: Summary) -> str:

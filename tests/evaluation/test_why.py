@@ -26,7 +26,7 @@ def test_the_tables_by_hand():
     found = why.tables(results())
     assert found == {
         why.SPENT: [
-            ["method", *why.NAMES.values(), "no answer recognised %"],
+            ["method", *why.NAMES.values(), "not cut %"],
             ["m0", "17.0", "0.0", "0.0", "18.0", "36.0", "0.0", "0.0"],
             ["m1", "17.0", "0.0", "0.0", "18.0", "0.0", "0.0", "0.0"],
         ],
@@ -36,7 +36,7 @@ def test_the_tables_by_hand():
             ["m1", *["+0.0 [+0.0,+0.0]"] * 4, "-36.0 [-36.0,-36.0]", "+0.0 [+0.0,+0.0]"],
         ],
         why.DIFFICULTY: [
-            ["method", "base right in to 100% (2 problems)", "rank correlation"],
+            ["method", "base right in to 100% (of 2)", "rank correlation"],
             ["m0", "71", "n/a"],
             ["m1", "35", "n/a"],
         ],

@@ -18,8 +18,8 @@ from o1p_jax.grading.extract import stated
 from o1p_jax.grading.passes import KINDS, Stretch, cut
 
 _TOKENS, _ANSWERED = "tokens_by_kind", "is_answered"
-QUARTERS = ("up to 25%", "to 50%", "to 75%", "to 100%")
-"""How often the base is right on a problem."""
+QUARTERS = ("0-25%", "25-50%", "50-75%", "75-100%")
+"""How often the base is right on a problem; a bound belongs to the lower of its quarters."""
 
 
 class Quarter(NamedTuple):

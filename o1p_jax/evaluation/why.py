@@ -67,7 +67,10 @@ def tables(results: Sequence[Result]) -> dict[str, list[list[str]]]:
 def table_of_difficulty(results: Sequence[Result]) -> list[list[str]]:
     """Returns the lines of a table of tokens by how often the base is right on a problem, the headings first."""
     base = _effort(results[0])
-    headings = [f"base right in {name} (of {of.problems:,})" for name, of in base.by_accuracy.items()]
+    headings = [
+        f"base right in {name} ({of.problems:,} problem{'s' * (of.problems != 1)})"
+        for name, of in base.by_accuracy.items()
+    ]
     lines = [["method", *headings, "rank correlation"]]
     for result in results:
         effort = _effort(result)

@@ -107,7 +107,7 @@ def test_whether_harder_problems_get_more_is_told_by_the_bases_accuracy():
     new = [row(name, n, "correct", text=ANSWER) for name, n in tokens.items()]
     before, after = cut(base), cut(new)
     effort = effort_of(after, before, 200, 0)
-    assert effort.by_accuracy == {"up to 25%": (2, 60), "to 50%": (1, 20), "to 100%": (1, 10)}
+    assert effort.by_accuracy == {"0-25%": (2, 60), "25-50%": (1, 20), "75-100%": (1, 10)}
     assert effort.follows_difficulty.value == pytest.approx(1)
     assert np.isnan(effort_of(before, None, 200, 0).follows_difficulty.value)  # all solutions are of one length
 

@@ -40,6 +40,16 @@ def test_each_kinds_tokens_by_hand():
     }
 
 
+def test_what_is_right_is_said_by_the_gold_answer_wherever_it_stands_and_by_what_was_graded_correct():
+    gold = r"Doubling the angle gives \boxed{2\sin(x)\cos(x)}."
+    text = r"So \boxed{2\sin(x)\cos(x)}. Wait, \boxed{3}. Wait, \boxed{\sin(2x)}."
+    graded = {"answer": gold, "pred": r"\sin(2x)"}
+    for grade, back in ("correct", TO_RIGHT), ("wrong", UNCHANGED):
+        [tokens] = cut([solution("a", text, grade) | graded])["tokens_by_kind"].to_pylist()
+        found = {kind for kind, n in zip(KINDS, tokens, strict=True) if n}
+        assert found == {FIRST, TO_WRONG, back}
+
+
 def test_a_token_belongs_to_the_stretch_in_which_its_text_ends_and_tokens_without_text_to_the_last():
     lengths = [10, 7, 10, 8, 0]  # the second ends with the first pass
     ids = {"completion_ids": list(range(5))}

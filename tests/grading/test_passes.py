@@ -50,6 +50,7 @@ TRIALS = [
     [(FIRST, "Wait. Let me try x = 3. Hmm, alternatively y.")],
     [(FIRST, "Hmm, x."), (REPEATED, " Hmm, x. Hmm, x.")],
     [(FIRST, "The answer is right, wait for it: it is \\boxed{33}.")],
+    [(FIRST, "The answer is clear. Wait, maybe not. It is \\boxed{33}.")],
     [(FIRST, "<think>\n\n</think>\n\n3 * 11 = 33."), (UNCHANGED, " Let me verify: 33 / 11 = 3.")],
     [(FIRST, "<think>Some words. Wait, more of them.</think>So \\boxed{33}."), (TO_WRONG, " Wait, \\boxed{34}.")],
     [(FIRST, "")],
@@ -68,6 +69,8 @@ def test_an_answer_that_the_grader_found_right_is_right_in_the_text_too():
     text = r"So \boxed{\sin(2x)}. Wait, \boxed{2}. Wait, \boxed{\sin(2x)}."
     right = [r"2\sin(x)\cos(x)", r"\sin(2x)"]
     assert [s.kind for s in cut(text, right, r"\sin(2x)").stretches] == [FIRST, TO_WRONG, TO_RIGHT]
+    both = r"So \boxed{\sin(2x)}. Wait, \boxed{2\sin(x)\cos(x)}."
+    assert [s.kind for s in cut(both, right, right[0]).stretches] == [FIRST, UNCHANGED]
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -7,7 +7,7 @@ The texts were written by models: every pattern here reads its text once, whatev
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from o1p_jax.grading.answers import MAX_ANSWER, quick_equal
@@ -214,6 +214,10 @@ _STATEMENT = re.compile(
     r"(?!\s{0,9}[-+*/^=])",  # not the middle of an equation
     re.IGNORECASE,
 )
+_CLAUSE_END = re.compile(  # 'so that is 18.', 'the value of \(p\) is \(11\).'
+    r"\b(?:is|are|be|equals|get|gives)\s{1,3}(?:\*\*|\$|\\\(){0,2}"
+    r"(?P<value>-?\d[\d,]{0,30}(?:\.\d{1,30})?(?:/\d{1,30})?)(?=[.,;!?)*$\\]{1,6}(?:\s|\Z)|[ \t]{0,3}(?:\n|\Z))"
+)
 
 
 class Statement(NamedTuple):
@@ -222,20 +226,21 @@ class Statement(NamedTuple):
     end: int
     value: str
     is_step: bool
-    """Whether the value may be that of a step on the way: it ends an equation, or is called a result."""
+    """Whether the value may be that of a step on the way: it ends an equation or a clause, or is called a result."""
 
 
 def statements(text: str) -> list[Statement]:
     """Returns what the text states, in the order of the places.
 
-    Recognised are boxes, '####', 'the answer (guess, result, solution) is ...' and the end of an equation, the first
-    few thousand of them.
+    Recognised are boxes, '####', 'the answer (guess, result, solution) is ...', the end of an equation and a number
+    that ends a clause ('that is 18.'), the first few thousand of each.
     """
     boxes = (Statement(box.end, text[slice(*box.content)], False) for box in _boxes(text))
     others = (
         Statement(match.end(), match["value"], match[0][0].lower() in "=rs") for match in _STATEMENT.finditer(text)
     )
-    return sorted([*islice(boxes, _MOST_STATEMENTS), *islice(others, _MOST_STATEMENTS)])
+    ends = (Statement(match.end(), match["value"], True) for match in _CLAUSE_END.finditer(text))
+    return sorted(chain.from_iterable(islice(found, _MOST_STATEMENTS) for found in (boxes, others, ends)))
 
 
 def first_answer(text: str, gold: str) -> int | None:

@@ -7,7 +7,7 @@ them that states an answer. So each pass but the last has an answer, as the solu
 
 An answer is stated in a box, after '####', by 'the answer (or guess) is ...' or by a trial of a value that ends in
 'Yes' ('Try 5: 5 + 2 = 7. Yes.'), where it holds a digit; and by any statement (`extract.statements`), the end of an
-equation among them, that equals the right answer or the solution's final one.
+equation or a clause among them, that equals the right answer or the solution's final one.
 
 The texts were written by models: every pattern here reads its text once, whatever it is.
 """

@@ -17,6 +17,7 @@ UNITS = [
     "**", "####", "#### ", "= 1 ", "\\pm ", "1 to ", "or ", "<think>", "</think>", "1/", "sin", "(1,", r"\left(", "½",
     "²", "answer is the answer ", r"\begin{cases}", r"1\\", "₂_", "1:", "1.", "e9", "twelve ", "mod ", "base ", "US$",
     "Wait, ", "but, so, ", ". > ", "let me just ", "Try 1: yes ", "re-", "I should double-", "= 12. Hmm. ",
+    "is 1", "is 1)*", "be ",
 ]  # fmt: skip
 
 

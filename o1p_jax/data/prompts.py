@@ -89,6 +89,7 @@ class Prompter:
         special = {i: token.content for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
         self._special = {*special, *self._tokenizer.all_special_ids}
         self._marks = {i for i, token in special.items() if thoughts.belongs_to_mark(token)}
+        self._lengths: dict[int, int] = {}
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
@@ -200,6 +201,15 @@ class Prompter:
         """
         hidden = {True: set(), False: self._special, None: self._special - self._marks}[special]
         return self._tokenizer.decode([i for i in ids if i not in hidden])
+
+    def text_lengths(self, ids: Sequence[int]) -> list[int]:
+        """Returns how many characters each token id stands for, decoded by itself.
+
+        In the text of all ids it may be another number: for a part of a character, or a word at the beginning.
+        """
+        for token in set(ids) - self._lengths.keys():
+            self._lengths[token] = len(self.decode([token]))
+        return [self._lengths[token] for token in ids]
 
 
 def _name(problem: Problem) -> str:

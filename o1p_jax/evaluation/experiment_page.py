@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from o1p_jax.evaluation import why
 from o1p_jax.evaluation.page import Overview, to_json, write_report
 from o1p_jax.evaluation.pareto import front, pareto_plot, point_of, sweep_plot
 from o1p_jax.evaluation.scores import Interval
 from o1p_jax.evaluation.summary import Graded, Result, Summary
-from o1p_jax.evaluation.table import OVERALL, fallen, percent, plain, problem_sets, score
+from o1p_jax.evaluation.table import OVERALL, Column, Group, fallen, groups, percent, plain, problem_sets, score
 from o1p_jax.runtime.files import write_atomic
 
 HEADINGS = ["method", "accuracy %", "tokens", "tokens change %", "AES", "AES of seeds", "outcome efficiency %",
@@ -36,6 +37,7 @@ def write(
     """
     results, shown = of_test[None], {run.model for run in examples}
     tables: dict[str, list[list[str]]] = {}
+    by_level: dict[str, tuple[list[Group], list[Column]]] = {}
     plots, captions, parts = [], [], []
     for name, of_set in problem_sets(results).items():
         best = [of_set[i].model for i in front([point_of(result) for result in of_set])]
@@ -43,12 +45,19 @@ def write(
         plots.append(pareto_plot(of_set))
         lines = [HEADINGS, *(_row(result, of_test) for result in of_set)]
         _print(name, lines)
-        for title, of_title in ((name, lines), (f"{name}: change of accuracy and tokens by level", _by_level(of_set))):
-            tables[title] = of_title
-            parts.append(_markdown(title, of_title, best))
+        shown_of_set = {name: lines, f"{name}: change of accuracy and tokens by level": _by_level(of_set)}
+        if why.is_known(of_set):
+            plots.append(why.spent_plot(of_set))
+            shown_of_set |= {f"{name}: {title}": of_title for title, of_title in why.tables(of_set).items()}
+            if of_levels := groups(of_set)[1:]:
+                by_level |= {f"{name}: {title}": (of_levels, cells) for title, cells in why.columns(of_set).items()}
+        parts += [_markdown(title, of_title, best) for title, of_title in shown_of_set.items()]
+        tables |= shown_of_set
     if sweeps:
         plots.append(sweep_plot({f: {v: point_of(r) for v, r in of.items()} for f, of in sweeps.items()}))
-    overview = Overview(tables=tables, plots=plots, notes=[*captions, *notes])
+    if any(why.is_known(of_set) for of_set in problem_sets(results).values()):
+        captions.append(f"{why.LEGEND}.")
+    overview = Overview(tables=tables, by_level=by_level, plots=plots, notes=[*captions, *notes])
     of_two = [result for result in results if result.model in shown]
     write_report(out, examples, of_two, title="Methods", facts={}, notes={}, overview=overview)
     write_atomic(out / "table.md", "\n\n".join([*map(plain, overview.notes), *parts]) + "\n")
@@ -118,6 +127,9 @@ def _flat(summary: Summary) -> dict[str, Any]:
         "tokens_change": change.tokens if change else None,
         "aes": change.aes if change else None,
     }
+    if effort := summary.effort:
+        intervals |= {f"tokens_{kind}_change": (effort.change or {}).get(kind) for kind in effort.tokens}
+        intervals["follows_difficulty"] = effort.follows_difficulty
     flat: dict[str, Any] = {"problems": summary.problems, "samples": summary.samples}
     for name, interval in intervals.items():
         value, low, high = (None, None, None) if interval is None else map(to_json, interval)
@@ -127,6 +139,7 @@ def _flat(summary: Summary) -> dict[str, Any]:
         "tokens_wrong": summary.tokens_wrong,
         "truncated": summary.truncated,
         "outcome_efficiency": summary.outcome_efficiency,
+        **({f"tokens_{kind}": tokens for kind, tokens in effort.tokens.items()} if effort else {}),
     }
 
 

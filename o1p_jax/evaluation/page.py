@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from o1p_jax.evaluation import plots, table
+from o1p_jax.evaluation import plots, table, why
 from o1p_jax.evaluation.summary import Graded, Result, fates
 from o1p_jax.grading.extract import first_answer
 from o1p_jax.runtime.files import read_json, write_atomic, write_json
@@ -83,6 +83,8 @@ class Overview:
 
     tables: dict[str, list[list[str]]]
     """Title -> the lines of a table, the headings first."""
+    by_level: dict[str, tuple[list[table.Group], list[table.Column]]]
+    """Title -> the rows and columns of a further table, which is shown when it is asked for."""
     plots: list[plots.Plot]
     notes: list[str]
 
@@ -186,6 +188,7 @@ def render(report: Report, overview: Overview | None = None) -> str:
         sections=sections,
         fate_names=FATES,
         LEGEND=table.LEGEND,
+        LEGEND_OF_PASSES=why.LEGEND,
         light=plots.LIGHT,
         dark=plots.DARK,
         color=plots.color,
@@ -226,6 +229,7 @@ def _section(
         drawn.append(plots.tokens_by_level(results))
     if results[0].overall.at_budget:
         drawn.append(plots.accuracy_at_budgets(results))
+    known = why.is_known(results)
     return {
         "name": name,
         "caption": table.caption(results),
@@ -238,6 +242,9 @@ def _section(
         "groups": table.groups(results),
         "plots": drawn,
         "examples": examples,
+        "why": why.columns(results) if known else {},
+        "difficulty": why.table_of_difficulty(results) if known else [],
+        "spent": why.spent_plot(results) if known else None,
         "most": max((s.tokens for example in examples for s in example.solutions), default=1),
     }
 

@@ -115,7 +115,7 @@ def tokens_by_level(results: Sequence[Result]) -> Plot:
             ax.plot([min(tokens), max(tokens)], [y, y], color=_GRID[scheme], linewidth=5, solid_capstyle="round")
             for i, x in enumerate(tokens):
                 ax.plot(x, y, "o", color=color(i, scheme), markersize=8, zorder=3)
-        ax.set_yticks(range(len(levels)), [_short(level) for level in levels])
+        ax.set_yticks(range(len(levels)), [short(level) for level in levels])
         ax.set_ylim(len(levels) - 0.4, -0.6)
         ax.set_xlim(0, 1.05 * ax.dataLim.x1)
         ax.set_ylabel("level")
@@ -174,7 +174,7 @@ def name_points(ax: Axes, names: Mapping[str, tuple[float, float]], scheme: str)
     for name, point in names.items():
         for x, y, aligned in _SIDES:
             text = ax.annotate(
-                _short(name),
+                short(name),
                 point,
                 (x, y),
                 textcoords="offset points",
@@ -191,8 +191,8 @@ def name_points(ax: Axes, names: Mapping[str, tuple[float, float]], scheme: str)
             text.remove()
 
 
-def _short(name: str) -> str:
-    """A name cut in its middle to 28 characters."""
+def short(name: str) -> str:
+    """Returns a name, cut in its middle to 28 characters."""
     return name if len(name) <= 28 else name[:13] + "…" + name[-14:]
 
 

@@ -3,6 +3,7 @@
 Axes: P problems, N samples, B bootstrap resamples, S statistics.
 """
 
+from collections.abc import Sequence
 from math import comb
 from typing import NamedTuple
 
@@ -57,6 +58,17 @@ def share_of_budgets(
     return fits_N * np.log(most / np.clip(tokens_N, least, most)) / np.log(most / least)
 
 
+def problem_sums(
+    problems: Sequence[str], values_NS: Float[np.ndarray, "N S"]
+) -> tuple[Float[np.ndarray, "P S"], Int[np.ndarray, "P"]]:
+    """Returns the sums of the samples' values for each problem, and its number of samples, in the ids' order.
+
+    `problems` are the ids of the samples' problems.
+    """
+    _, which_N, count_P = np.unique(np.array(problems), return_inverse=True, return_counts=True)
+    return np.stack([np.bincount(which_N, weights=value_N) for value_N in values_NS.T], axis=1), count_P
+
+
 def bootstrap_means(values_PS: Float[np.ndarray, "P S"], resamples: int, seed: int) -> Float[np.ndarray, "B S"]:
     """Returns the means over `resamples` resamples of the problems.
 
@@ -70,3 +82,31 @@ def bootstrap_means(values_PS: Float[np.ndarray, "P S"], resamples: int, seed: i
         for start in range(0, resamples, chunk)
     )
     return np.concatenate([counts_BP @ values_PS / P for counts_BP in counts])
+
+
+def interval(value: float, draws_B: Float[np.ndarray, "B"]) -> Interval:
+    """Returns a figure's interval, from those of its resamples in which it is defined (in some no base is correct)."""
+    defined = draws_B[np.isfinite(draws_B)]
+    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
+    return Interval(float(value), float(low), float(high))
+
+
+def ranks(values_P: Float[np.ndarray, "P"]) -> Float[np.ndarray, "P"]:
+    """Returns the values' ranks, from 1 on; equal values share the mean of their ranks."""
+    _, which_P, counts = np.unique(values_P, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[which_P]
+
+
+def rank_correlation(x_P: Float[np.ndarray, "P"], y_P: Float[np.ndarray, "P"], resamples: int, seed: int) -> Interval:
+    """Returns Spearman's rank correlation, not a number where all x or all y are equal.
+
+    The interval is that of the correlation of these ranks: a resample's problems keep the ranks that they have among
+    all problems.
+    """
+    x_P, y_P = (ranks(v_P) - (len(v_P) + 1) / 2 for v_P in (x_P, y_P))  # around 0, so that little cancels
+    values_PS = np.stack([x_P, y_P, x_P**2, y_P**2, x_P * y_P], axis=1)
+    means_BS = np.concatenate([values_PS.mean(0, keepdims=True), bootstrap_means(values_PS, resamples, seed)])
+    x, y, xx, yy, xy = means_BS.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, *draws_B = (xy - x * y) / np.sqrt((xx - x**2) * (yy - y**2))
+    return interval(value, np.array(draws_B)) if np.isfinite(value) else Interval(np.nan, np.nan, np.nan)

@@ -17,7 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from o1p_jax.evaluation.scores import Interval, aes, bootstrap_means, pass_at_k, share_of_budgets
+from o1p_jax.evaluation.effort import Effort, effort_of
+from o1p_jax.evaluation.scores import (
+    Interval,
+    aes,
+    bootstrap_means,
+    interval,
+    pass_at_k,
+    problem_sums,
+    share_of_budgets,
+)
 from o1p_jax.grading.extract import first_answer
 from o1p_jax.runtime.errors import BadInput
 
@@ -26,7 +35,7 @@ class Graded(NamedTuple):
     """The graded rollouts of one model on one problem set.
 
     `rows` has the columns of the rollouts' schema, and may have `thought_tokens`: a solution's tokens up to the end of
-    its last thought, null where it has none.
+    its last thought, null where it has none; and the columns of `effort.with_passes`.
     """
 
     model: str
@@ -79,6 +88,8 @@ class Summary:
     """Mean over the correct samples of the share of the text up to the first correct answer (`first_answer`)."""
     grades: dict[str, int]
     """Number of samples by grade; all but 'correct' count as not correct ('timeout', 'bad_gold': the grader failed)."""
+    effort: Effort | None
+    """What the tokens are spent on; None where the solutions of the model or its base are not cut into passes."""
     change: Change | None
     """The change against the base; None for the base itself."""
 
@@ -152,7 +163,7 @@ def summarize(
     means_PS, count_P, correct_P = _per_problem(rows, budgets)
     means_BS = bootstrap_means(means_PS, resamples, seed)
     accuracy, tokens, thought, *of_budgets = (
-        _interval(value, draws) for value, draws in zip(means_PS.mean(0), means_BS.T, strict=True)
+        interval(value, draws) for value, draws in zip(means_PS.mean(0), means_BS.T, strict=True)
     )
 
     change = None
@@ -160,7 +171,7 @@ def summarize(
         base_PS, *_ = _per_problem(base, budgets)
         draws = _change(bootstrap_means(base_PS, resamples, seed), means_BS, as_printed)
         values = _change(base_PS.mean(0, keepdims=True), means_PS.mean(0, keepdims=True), as_printed)
-        intervals = [_interval(value.item(), draw) for value, draw in zip(values, draws, strict=True)]
+        intervals = [interval(value.item(), draw) for value, draw in zip(values, draws, strict=True)]
         change = Change(
             accuracy=intervals[0],
             tokens=intervals[1],
@@ -191,6 +202,7 @@ def summarize(
         pass_at={k: pass_at_k(count_P, correct_P, k) for k in ks},
         outcome_efficiency=_mean(np.array(shares)),
         grades=dict(Counter(grades_N.tolist())),
+        effort=effort_of(rows, base, resamples, seed),
         change=change,
     )
 
@@ -246,7 +258,6 @@ def _per_problem(rows: pa.Table, budgets: Sequence[int]) -> tuple[np.ndarray, np
     The means are of correctness, of tokens, of the thought's tokens and, where there are budgets, of correctness within
     each of them and of the share of the budgets.
     """
-    _, which_N, count_P = np.unique(np.array(rows["problem_id"].to_pylist()), return_inverse=True, return_counts=True)
     correct_N = pc.equal(rows["grade"], "correct").to_numpy()
     tokens_N = pc.list_value_length(rows["completion_ids"]).to_numpy()
     thought_N = np.zeros(len(rows))
@@ -255,7 +266,7 @@ def _per_problem(rows: pa.Table, budgets: Sequence[int]) -> tuple[np.ndarray, np
     values = [correct_N, tokens_N, thought_N, *(correct_N & (tokens_N <= budget) for budget in budgets)]
     if budgets:
         values.append(share_of_budgets(tokens_N, correct_N, budgets[0], budgets[-1]))
-    sums_PS = np.stack([np.bincount(which_N, weights=value_N) for value_N in values], axis=1)
+    sums_PS, count_P = problem_sums(rows["problem_id"].to_pylist(), np.stack(values, axis=1).astype(np.float64))
     return sums_PS / count_P[:, None], count_P, sums_PS[:, 0].astype(np.int64)
 
 
@@ -264,13 +275,6 @@ def _change(base_BS: np.ndarray, new_BS: np.ndarray, as_printed: bool) -> tuple[
     (a0, l0), (a1, l1) = base_BS.T[:2], new_BS.T[:2]
     tokens = np.divide(l1 - l0, l0, out=np.full_like(l0, np.nan), where=l0 > 0)
     return a1 - a0, tokens, aes(a0, l0, a1, l1, as_printed=as_printed)
-
-
-def _interval(value: float, draws_B: np.ndarray) -> Interval:
-    """The interval of a figure from those of its resamples in which it is defined (in some no base is correct)."""
-    defined = draws_B[np.isfinite(draws_B)]
-    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
-    return Interval(float(value), float(low), float(high))
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -28,6 +28,8 @@ FEWEST_PROBLEMS = 8
 """A level of fewer problems is not judged by itself: resamples of so few tell too little of what could have been."""
 Column = tuple[str, Callable[[Summary], str]]
 """A column's heading, and the function from a summary to the column's cell."""
+Group = tuple[str, int, list[tuple[str, Summary]]]
+"""Rows of a table: the level, its number of problems, and each model's summary."""
 
 
 class Note(NamedTuple):
@@ -160,8 +162,8 @@ def _verdict(result: Result) -> Note:
     )
 
 
-def groups(results: Sequence[Result]) -> list[tuple[str, int, list[tuple[str, Summary]]]]:
-    """Returns the rows of one problem set's table as (level, problems, [(model, summary)]).
+def groups(results: Sequence[Result]) -> list[Group]:
+    """Returns the rows of one problem set's table.
 
     The first group is over all problems; a group for each level follows, where there are several levels.
     """

@@ -7,7 +7,7 @@ The texts were written by models: every pattern here reads its text once, whatev
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from o1p_jax.grading.answers import MAX_ANSWER, quick_equal
@@ -209,26 +209,49 @@ def _first_clause(line: str) -> str:
 
 _MOST_STATEMENTS = 2000
 _STATEMENT = re.compile(
-    r"(?:####|=|\b(?:answer|guess|result|solution)\b[^.\n]{0,20}?(?:\bis|=|:))[\s*]{0,9}\$?"
+    r"(?:####|=|\b(?:answer|guess|result|solution)\b[^.\n]{0,20}?(?:\bis\b|\bbe\b|=|:))[\s*]{0,9}\$?"
     r"(?!\\boxed)(?P<value>(?>-?[\w\\{}^/]{1,200}(?:[.,]\d{1,200}){0,20}))(?![\w\\{}^/])"
     r"(?!\s{0,9}[-+*/^=])",  # not the middle of an equation
     re.IGNORECASE,
 )
+_CLAUSE_END = re.compile(  # 'so that is 18.', 'the value of \(p\) is \(11\).'
+    r"\b(?:is|are|be|equals|get|gives)\s{1,3}(?:\*\*|\$|\\\(){0,2}"
+    r"(?P<value>-?\d[\d,]{0,30}(?:\.\d{1,30})?(?:/\d{1,30})?)(?=[.,;!?)*$\\]{1,6}(?:\s|\Z)|[ \t]{0,3}(?:\n|\Z))"
+)
+
+
+class Statement(NamedTuple):
+    """A place of a text that states a value."""
+
+    end: int
+    value: str
+    is_step: bool
+    """Whether the value may be that of a step on the way: it ends an equation or a clause, or is called a result."""
+
+
+def statements(text: str) -> list[Statement]:
+    """Returns what the text states, in the order of the places.
+
+    Recognised are boxes, '####', 'the answer (guess, result, solution) is ...', the end of an equation and a number
+    that ends a clause ('that is 18.'), the first few thousand of each.
+    """
+    boxes = (Statement(box.end, text[slice(*box.content)], False) for box in _boxes(text))
+    others = (
+        Statement(match.end(), match["value"], match[0][0].lower() in "=rs") for match in _STATEMENT.finditer(text)
+    )
+    ends = (Statement(match.end(), match["value"], True) for match in _CLAUSE_END.finditer(text))
+    return sorted(chain.from_iterable(islice(found, _MOST_STATEMENTS) for found in (boxes, others, ends)))
 
 
 def first_answer(text: str, gold: str) -> int | None:
     """Returns where in `text`, in characters, the first correct answer ends; None when no statement is recognised.
 
-    Outcome efficiency (arXiv 2412.21187, equation 1) needs the place. Recognised are boxes, '####', 'the answer (guess,
-    result, solution) is ...' and the end of an equation, the first few thousand of them; an answer in other words is
-    found later, so that the place is an upper bound. The share of characters stands for the share of tokens. The text
-    is read once and compared without algebra, so that no text takes long.
+    Outcome efficiency (arXiv 2412.21187, equation 1) needs the place. An answer in other words than `statements`
+    recognises is found later, so that the place is an upper bound. The share of characters stands for the share of
+    tokens. The text is read once and compared without algebra, so that no text takes long.
     """
     gold = stated(gold)
-    boxes = ((box.end, text[slice(*box.content)]) for box in _boxes(text))
-    statements = ((match.end(), match["value"]) for match in _STATEMENT.finditer(text))
-    found = sorted([*islice(boxes, _MOST_STATEMENTS), *islice(statements, _MOST_STATEMENTS)])
-    return next((end for end, value in found if _equal(value, gold)), None)
+    return next((said.end for said in statements(text) if same_answer(said.value, gold)), None)
 
 
-_equal = lru_cache(maxsize=2**16)(quick_equal)  # a solution, and its problem's others, state the same values often
+same_answer = lru_cache(maxsize=2**16)(quick_equal)  # a solution, and its problem's others, state the same values often

@@ -60,10 +60,19 @@ def thought_end(text: str) -> int | None:
 
     A thought that is not closed ends with the text; text without any mark of a thought has none: None.
     """
+    mark = closing_mark(text)
+    return mark and mark[1]
+
+
+def closing_mark(text: str) -> tuple[int, int] | None:
+    """Returns from where to where the mark stands that closes the last thought of a solution's text.
+
+    For a thought that is not closed it is an empty place at the end of the text, for text without a thought None.
+    """
     last = _last_mark(text)
     if last is None:
         return None
-    return last.end() if last["ends"] else len(text)
+    return last.span() if last["ends"] else (len(text), len(text))
 
 
 def _last_mark(text: str) -> re.Match | None:

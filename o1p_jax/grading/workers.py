@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver, spawn
+from multiprocessing import spawn
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
@@ -141,9 +141,8 @@ _LOCK = threading.Lock()
 class _Process(ForkServerProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # the name is multiprocessing's
-        with _LOCK, _main_left_alone():  # pebble starts workers later too, and the fork server with them if it is gone
-            with _scrubbed_environment():
-                forkserver.ensure_running()
+        # Pebble starts workers later too, and multiprocessing the fork server with any of them if it is gone.
+        with _LOCK, _main_left_alone(), _scrubbed_environment():
             return ForkServerProcess._Popen(process_obj)  # type: ignore[attr-defined]
 
 

@@ -15,6 +15,7 @@ from o1p_jax.data.prompts import Prompter, PromptSet, make_prompts
 from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
 from o1p_jax.evaluation import table
+from o1p_jax.evaluation.effort import with_passes
 from o1p_jax.evaluation.page import read_results, write_report
 from o1p_jax.evaluation.summary import Graded, Result, compare
 from o1p_jax.grading.thoughts import THOUGHT, thought_end
@@ -36,7 +37,7 @@ from o1p_jax.stages.preflight import check_context, check_functions, check_model
 from o1p_jax.stages.run_folder import dated
 
 _POOLS = "pools"
-_FORMAT = 2
+_FORMAT = 3
 """The form of the report: one of another form is made again."""
 _COLUMNS = tuple(dict.fromkeys([*PROBLEMS.names, *SAMPLES.names, *GRADES.names]))
 
@@ -143,11 +144,13 @@ def graded_pools(
 def runs_of(
     graded: Mapping[tuple[str, str], tuple[Pool, ShardedTable]], models: Mapping[str, SourceModel]
 ) -> list[Graded]:
-    """Returns the solutions of `graded_pools` with their problems and grades, by model and problem set."""
-    return [
-        Graded(name, problem_set, with_thoughts(pool.read(_COLUMNS, grades), Prompter(models[name].folder)))
-        for (name, problem_set), (pool, grades) in graded.items()
-    ]
+    """Returns the solutions of `graded_pools` with their problems, grades, thoughts and passes, by model and set."""
+    runs = []
+    for (name, problem_set), (pool, grades) in graded.items():
+        prompter = Prompter(models[name].folder)
+        rows = with_thoughts(pool.read(_COLUMNS, grades), prompter)
+        runs.append(Graded(name, problem_set, with_passes(rows, prompter.text_lengths)))
+    return runs
 
 
 def compared(cfg: RunConfig, runs: Sequence[Graded]) -> list[Result]:

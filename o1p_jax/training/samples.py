@@ -94,8 +94,15 @@ class TrainingSet:
             return samples
 
         units = _chunks(range(len(names)) if unit == 1 else _in_places(names, table), unit)
-        sizes_and_more = [[row[column] for row in found] for column in range(1, 5)]
-        return cls(names, *sizes_and_more, read, units)
+        return cls(
+            names,
+            [sample[1] for sample in found],
+            [sample[2] for sample in found],
+            [sample[3] for sample in found],
+            [sample[4] for sample in found],
+            read,
+            units,
+        )
 
 
 def unit_lengths(lengths: Sequence[int], units: Sequence[Sequence[int]]) -> list[int]:

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 from made_rollouts import rollouts, row
 
+from o1p_jax.evaluation.effort import with_passes
+from o1p_jax.evaluation.experiment_page import figures, write
 from o1p_jax.evaluation.page import pick_examples, read_results, write_report
 from o1p_jax.evaluation.summary import Graded, compare
 from o1p_jax.evaluation.table import Note
+from o1p_jax.evaluation.why import DIFFICULTY, REMOVED, SPENT
+from o1p_jax.grading.passes import KINDS
 
 SCRIPT = "<script>document.title='owned'</script>"
 HOSTILE = {
@@ -51,8 +55,8 @@ def hostile_runs() -> list[Graded]:
     ]
     set_name = f"</title>{SCRIPT}$x^{{"
     return [
-        Graded("base <i>$\\frac$</i>", set_name, rollouts(rows)),
-        Graded("new'\"" + "m" * 300, set_name, rollouts(rows[::-1])),
+        Graded(name, set_name, with_passes(rollouts(of_model), lambda ids: [1] * len(ids)))
+        for name, of_model in [("base <i>$\\frac$</i>", rows), ("new'\"" + "m" * 300, rows[::-1])]
     ]
 
 
@@ -143,6 +147,21 @@ def test_hostile_text_is_only_text_in_a_browser(page, tmp_path):
     dom = open_in_chromium(tmp_path, page.read_text(encoding="utf-8"))
     check_intact(dom)
     assert "<title>&lt;/title&gt;" in dom
+    assert dom.count("<bdi>new'\"mmm") > 10 and "What the tokens are spent on: base &lt;i&gt;" in dom
+
+
+@browser
+def test_why_it_works_unfolds_to_three_tables_and_a_picture(page, tmp_path):
+    """Measured in a browser: the section is there, closed at first, and its tables and bars take room when opened."""
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    script = (
+        "<script>onload = () => { const why = [...document.querySelectorAll('details')].find(d => "
+        "d.firstElementChild.textContent.startsWith('What the tokens are spent on')); const closed = !why.open; "
+        "why.open = true; const high = e => e.getBoundingClientRect().height > 40; "
+        "document.title = [closed, [...why.querySelectorAll('table')].filter(high).length, "
+        "[...why.querySelectorAll('img')].filter(high).length].join() }</script>"
+    )
+    assert "<title>true,3,1</title>" in open_in_chromium(tmp_path, text + script)
 
 
 @browser
@@ -170,6 +189,10 @@ def test_json_beside_the_page_holds_its_figures(page):
     assert list(report) == ["key", "title", "facts", "results", "notes", "examples"]
     overall = report["results"][1]["overall"]
     assert overall["accuracy"].keys() == {"value", "low", "high"} and overall["change"]["tokens"]["value"] == 0
+    effort = overall["effort"]
+    assert (
+        sum(effort["tokens"].values()) == overall["tokens"]["value"] == 13.5 and effort["change"]["first"]["low"] == 0
+    )
     assert report["results"][1]["levels"]["0<b>"]["change"]["aes"]["value"] is None
     assert list(overall["at_budget"]) == ["11", "14"] and overall["budget_area"].keys() == {"value", "low", "high"}
     [verdict, overlap, _] = report["notes"][f"</title>{SCRIPT}$x^{{"]
@@ -184,7 +207,7 @@ def test_the_same_runs_give_the_same_page(page, tmp_path):
 
 def test_the_page_draws_the_budgets_and_tells_what_speaks_against_the_figures(page):
     text = page.read_text(encoding="utf-8")
-    assert "Accuracy at token budgets: base" in text and text.count("<figure>") == 3
+    assert "Accuracy at token budgets: base" in text and text.count("<figure>") == 4
     assert '<li class="warns"><bdi>overlap, such as &lt;script&gt;' in text and text.count("<li") == 3
 
 
@@ -194,6 +217,32 @@ def test_a_report_is_read_back_as_it_was_written_and_only_by_its_key(tmp_path):
     write_report(tmp_path, runs, results, title="t", facts={}, notes={}, key="made by")
     assert repr(read_results(tmp_path, "made by")) == repr(results)  # not a number is not equal to itself
     assert read_results(tmp_path, "") is None
+
+
+def test_an_experiments_page_and_rows_tell_why_its_methods_work(tmp_path):
+    runs = hostile_runs()
+    results = compare(runs, resamples=20)
+    write(tmp_path, {None: results, 0: results}, {}, runs, notes=[])
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    check_intact(text)
+    assert text.count("<summary>What the tokens are spent on and what was removed, by level") == 1
+    assert text.count("<figure>") == 5  # Pareto, bars; a report's two and its bars
+    assert {title for title in (SPENT, REMOVED, DIFFICULTY) if title in (tmp_path / "table.md").read_text()} == {
+        SPENT, REMOVED, DIFFICULTY,
+    }  # fmt: skip
+    over_all, *_ = figures(results[1], "test", None)
+    assert sum(over_all[f"tokens_{kind}"] for kind in KINDS) == over_all["tokens"]
+    assert over_all["tokens_repeated_change"] == 0 and over_all["tokens_repeated_change_low"] == 0
+    assert over_all["follows_difficulty_low"] <= over_all["follows_difficulty"] <= over_all["follows_difficulty_high"]
+
+
+def test_solutions_that_were_not_cut_make_a_page_without_the_section(tmp_path):
+    runs = [run._replace(rows=run.rows.drop_columns(["tokens_by_kind", "is_answered"])) for run in hostile_runs()]
+    results = compare(runs, resamples=20)
+    write(tmp_path, {None: results}, {}, runs, notes=[])
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "spent on" not in text and text.count("<figure>") == 3
+    assert "tokens_first" not in figures(results[1], "test", None)[0]
 
 
 def test_one_model_without_levels_makes_a_page_too(tmp_path):

@@ -3,8 +3,11 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
-from o1p_jax.evaluation.scores import aes, bootstrap_means, pass_at_k, share_of_budgets
+from o1p_jax.evaluation.scores import aes, bootstrap_means, pass_at_k, rank_correlation, ranks, share_of_budgets
 
 MARCO = {"MATH": (73.8, 1156), "GSM8K": (89.2, 530), "GaoKao": (57.1, 1112), "average": (73.4, 932)}
 
@@ -78,3 +81,24 @@ def test_a_sample_counts_from_its_own_length_on_and_every_halving_weighs_the_sam
     shares = share_of_budgets(tokens, correct, 64, 512)
     assert shares == pytest.approx([1, 1, 1 - math.log2(65 / 64) / 3, 2 / 3, 1 / 3, 0, 0, 0])
     assert share_of_budgets(tokens, correct, 64, 64).tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+
+
+VALUES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=20)  # many are equal
+
+
+@given(VALUES)
+def test_the_rank_correlation_is_spearmans(pairs):
+    x_P, y_P = np.array(pairs, float).T
+    np.testing.assert_array_equal(ranks(x_P), scipy.stats.rankdata(x_P))
+    ours = rank_correlation(x_P, y_P, 10, 0)
+    if np.ptp(x_P) == 0 or np.ptp(y_P) == 0:
+        assert np.isnan(ours).all()
+    else:
+        assert ours.value == pytest.approx(scipy.stats.spearmanr(x_P, y_P).statistic)
+
+
+def test_the_rank_correlations_interval_narrows_to_a_point_where_all_is_in_order():
+    x_P = np.arange(30.0)
+    assert rank_correlation(x_P, -(x_P**3), 100, 0) == pytest.approx((-1, -1, -1))
+    noisy = rank_correlation(x_P, x_P + 20 * np.random.default_rng(0).normal(size=30), 1000, 0)
+    assert -0.2 < noisy.low < noisy.value - 0.1 and noisy.value + 0.1 < noisy.high < 1

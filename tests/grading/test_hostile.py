@@ -16,6 +16,8 @@ UNITS = [
     "answer ", "Answer:\n",
     "**", "####", "#### ", "= 1 ", "\\pm ", "1 to ", "or ", "<think>", "</think>", "1/", "sin", "(1,", r"\left(", "½",
     "²", "answer is the answer ", r"\begin{cases}", r"1\\", "₂_", "1:", "1.", "e9", "twelve ", "mod ", "base ", "US$",
+    "Wait, ", "but, so, ", ". > ", "let me just ", "Try 1: yes ", "re-", "I should double-", "= 12. Hmm. ",
+    "is 1", "is 1)*", "be ",
 ]  # fmt: skip
 
 
@@ -44,11 +46,13 @@ def read_all(texts: list[str]) -> None:
     """Reads the texts by everything that runs in the main process."""
     from o1p_jax.grading.answers import quick_equal
     from o1p_jax.grading.extract import final_answer, first_answer, stated
+    from o1p_jax.grading.passes import cut
 
     for text in texts:
         final_answer(text)
         stated(text)
         first_answer(text, "12")
+        cut(text, ["12"], text[:1000])
         quick_equal(text, "12")
         quick_equal(text[:1000], r"\frac{1}{3}")
         quick_equal("12", text)

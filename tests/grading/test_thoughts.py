@@ -3,7 +3,7 @@
 import pytest
 
 from o1p_jax.grading.extract import final_answer
-from o1p_jax.grading.thoughts import answer_part, belongs_to_mark, opens_thought, thought_end
+from o1p_jax.grading.thoughts import answer_part, belongs_to_mark, closing_mark, opens_thought, thought_end
 
 MARKS = {
     "DeepSeek-R1, QwQ, Qwen3": ("<think>", "</think>"),
@@ -83,6 +83,12 @@ def test_a_text_without_marks_is_an_answer_as_a_whole(text):
 )
 def test_where_the_last_thought_ends(text, end):
     assert thought_end(text) == end
+
+
+def test_where_the_mark_stands_that_closes_the_last_thought():
+    assert closing_mark("<think>a</think>b</think>c") == (17, 25)
+    assert closing_mark("<think>a</think>b<think>c") == (25, 25)
+    assert closing_mark("b") is None
 
 
 def test_tokens_of_marks():

@@ -1,5 +1,6 @@
 """Models compared by servers: each by its own, never by another's, and as the offline engine compares them."""
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_pools import END, PROMPTER, ids_of
+from made_rollouts import rollouts, row
 from vllm_server import free_port, serving
 
 from o1p_jax.config.tree import ComputeConfig, EvaluationConfig, ProblemConfig, RunConfig, SamplingConfig, VllmConfig
@@ -18,6 +20,8 @@ from o1p_jax.data.pool import Pool
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import make_prompts
 from o1p_jax.data.records import Request
+from o1p_jax.evaluation.effort import with_passes
+from o1p_jax.grading.passes import KINDS
 from o1p_jax.grading.thoughts import thought_end
 from o1p_jax.models.hf.hub import resolve_model
 from o1p_jax.runtime.errors import BadInput
@@ -136,3 +140,18 @@ def test_the_tokens_of_a_closed_thought_are_those_up_to_its_mark():
     ids = [*ids_of("<think>\nTry 8.\n</think>"), *ids_of("\nIt is \\boxed{8}."), END]
     rows = pa.table({"completion": [PROMPTER.decode(ids)], "completion_ids": [ids], "inside_thought": [False]})
     assert with_thoughts(rows, PROMPTER)["thought_tokens"].to_pylist() == [len(ids_of("<think>\nTry 8.\n</think>"))]
+
+
+def test_the_tokens_of_passes_are_those_that_the_tokenizer_makes_of_them():
+    pieces = {
+        "first": "<think>\nMy first guess is 8.\n",
+        "to_right": "Try 8: a 9. No.\nTry 7: a 5. Yes.\n",
+        "unchanged": "Wait, check 7 again: a 5. Yes.\n",
+        "repeated": "Wait, check 7 again: a 5. Yes.\n</think>",
+        "after": "\nIt is \\boxed{7}.",
+    }
+    ids = [*itertools.chain.from_iterable(map(ids_of, pieces.values())), END]
+    solution = row("a", 1, "correct", text=PROMPTER.decode(ids), answer="7") | {"completion_ids": ids}
+    [tokens] = with_passes(rollouts([solution]), PROMPTER.text_lengths)["tokens_by_kind"].to_pylist()
+    found = dict(zip(KINDS, tokens, strict=True))
+    assert found == {"to_wrong": 0} | {k: len(ids_of(text)) + (k == "after") for k, text in pieces.items()}

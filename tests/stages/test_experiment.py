@@ -14,6 +14,9 @@ import pytest
 from commands import ROOT, environment, launch
 from small_job import SMALL
 
+from o1p_jax.evaluation.why import DIFFICULTY, REMOVED, SPENT
+from o1p_jax.grading.passes import KINDS
+
 MADE_AGAIN = ("seed-0/o1_pruner-m=4-lam=3*", "seed-0/validation/pools/o1*", "seed-0/test", "*.*")
 """What the killed experiment lacks when it is started, of a finished one's folder."""
 FLAGS = [flag for flag in SMALL if not flag.startswith("--method")]
@@ -41,7 +44,13 @@ def test_table_page_and_figures_hold_all_methods(done):
     table, page = (out / "table.md").read_text(), (out / "report.html").read_text()
     for label in of_test:
         assert label in page and label in printed and label.replace("_", r"\_") in table
-    assert "were sampled once" in table and page.count("<figure>") == 5  # Pareto, sweep, and a report's three
+    assert "were sampled once" in table
+    assert page.count("<figure>") == 7  # Pareto, sweep, bars; a report's three and its bars
+    for title in (SPENT, REMOVED, DIFFICULTY):
+        assert f"embedded:test: {title}" in table and f"embedded:test: {title}" in page
+    for row in rows:
+        assert sum(row[f"tokens_{kind}"] for kind in KINDS) == pytest.approx(row["tokens"])
+        assert (row["tokens_repeated_change"] is None) == (row["model"] == "base")
     logs = [path.read_text().splitlines() for path in out.glob("seed-0/*/metrics.jsonl")]
     assert len(logs) == 2 and all(len(lines) == 2 for lines in logs)
 

@@ -55,7 +55,6 @@ def test_what_killed_processes_left_is_removed_when_a_run_is_opened(tmp_path):
     machine_and_more = "0123456789ab-1-1.abcdefgh"
     cfg = RunConfig(run=str(tmp_path / "run"), pool=str(tmp_path / "pool"))
     left = [Path(cfg.run) / f".{name}.{machine_and_more}" for name in ("model", "weights", "digest.txt")]
-    left += [Path(cfg.run) / "weights" / f".part-00001.parquet.{machine_and_more}"]
     claim = tmp_path / "pool" / "samples" / ".part-00000.claim"
     for path in (*left, claim, claim.with_name("part-00000.parquet")):
         path.parent.mkdir(parents=True, exist_ok=True)

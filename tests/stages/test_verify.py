@@ -34,9 +34,10 @@ def whole(tmp_path_factory) -> Path:
     pool, grades = write_pool(run / "pool", rows[:4], rows[4:])
     weigh(pool, grades, replace(cfg.training, method=O1PrunerParams(m=4)), {}, run / "weights")
     samples = TrainingSet.of(tiny_samples(32))
-    folder = train(cfg.training, samples, source, make_mesh("1x1"), run, notes=notes_of(cfg))
-    export(folder, run / "model", make_mesh("1x1"), source)
     shutil.copytree(run / "pool", run / "evaluation" / "pools" / "before")
+    mesh = make_mesh("1x1")
+    folder = train(cfg.training, samples, source, mesh, run, notes=notes_of(cfg), references=pool.references)
+    export(folder, run / "model", mesh, source)
     names = ("report.html", "report.json", "table.md")
     for name in names:
         (run / "evaluation" / name).write_text(name)

@@ -11,6 +11,7 @@ from o1p_jax.config.imports import ImportConfig
 from o1p_jax.config.tree import ProblemConfig
 from o1p_jax.data.problems import load_problems
 from o1p_jax.data.prompts import Prompter, make_prompts
+from o1p_jax.evaluation.effort import with_passes
 from o1p_jax.evaluation.page import write_report
 from o1p_jax.evaluation.summary import Graded, compare
 from o1p_jax.evaluation.table import Note
@@ -76,7 +77,8 @@ def as_rollout(home: Home, folder: Path, text: str) -> None:
 def on_the_page(folder: Path, text: str) -> None:
     text = text.encode("utf-8", "replace").decode()  # a tokenizer gives no halves of surrogate pairs
     rows = [row(text, 3, "correct", text=text, level=text, answer=text), row("p2", 4, "wrong", text=text)]
-    runs = [Graded(name, text, rollouts(rows)) for name in ("before", "after")]
+    solutions = with_passes(rollouts(rows), lambda ids: [1] * len(ids))
+    runs = [Graded(name, text, solutions) for name in ("before", "after")]
     results, notes = compare(runs, budgets=(2, 3), resamples=5, seed=0), {text: [Note(text, warns=True)]}
     page = write_report(folder / "report", runs, results, title=text, facts={"model": text}, notes=notes)
     Parser().feed(page.read_text())

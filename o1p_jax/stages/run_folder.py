@@ -53,7 +53,7 @@ _SET_ASIDE = {SAMPLES: (*_OF_TRAINING, "pool"), TRAINING: _OF_TRAINING}
 
 The last entry is the one that tells that old work is in the way, so that a start after a kill sets the rest aside too.
 """
-ANY = "any"
+ANY = f"{SAMPLES} or {TRAINING}"
 """Stands, between stages, for whatever result is made anew: of a round whose work the round before it takes away."""
 _NOT_OURS = re.compile(r"\..*|logs?|errors|.*\.(out|err|log)|.*\.[oe]\d+")
 """Names in a folder that may become a run's all the same: hidden files, and logs of schedulers."""

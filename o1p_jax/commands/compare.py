@@ -114,7 +114,7 @@ def variants(spec: str) -> list[tuple[Variant, list[str]]]:
 
 
 def _is_flag(knob: str) -> bool:
-    return "." in knob or knob == "rounds"
+    return "." in knob or knob in ("rounds", "reference", "fresh_problems")
 
 
 def folder_name(label: str) -> str:

@@ -44,6 +44,10 @@ class ProblemConfig:
     An embedded set has its levels in turn, and gives its first ones."""
     limit_test: int | None = option(None, EVALUATION, least=1)
     """Use only so many problems of each test set, chosen as those of `limit_train`; left out: all."""
+    parts: int = option(1, SAMPLES, least=1, most=100)
+    """The training problems are split, by their hash, into so many parts of about the same size."""
+    part: int = option(1, SAMPLES, least=1)
+    """The part that is used, from 1 on."""
     check_overlap: bool = option(True)
     """Whether test problems are looked for among the training problems (docs/evaluation.md); nothing is refused."""
     prompt_column: str | None = option(None, SAMPLES, EVALUATION)
@@ -74,6 +78,7 @@ class ProblemConfig:
         check_numbers(self)
         if isinstance(self.test, str):  # a config file's, or that of a run of an earlier version
             object.__setattr__(self, "test", (self.test,))
+        check(self, "part", self.part <= self.parts, f"must be at most problems.parts={self.parts}")
         check(self, "test", bool(self.test), "name at least one problem set, such as embedded:test")
         check(self, "user_template", "{problem}" in self.user_template, "must contain {problem}")
         for name in ("user_template", "system_prompt"):

@@ -28,6 +28,8 @@ from o1p_jax.runtime.fields import (
 
 __all__ = [
     "EMBEDDED",
+    "FIRST",
+    "LAST",
     "BatchConfig",
     "CheckpointConfig",
     "ComputeConfig",
@@ -42,6 +44,7 @@ __all__ = [
     "VllmConfig",
 ]
 
+LAST, FIRST = "last", "first"  # what RunConfig.reference may be, beside a folder
 EMBEDDED = "embedded"  # the model and the problem sets that ship with the package
 
 
@@ -68,6 +71,11 @@ class RunConfig:
     grading: GradingConfig = field(default_factory=GradingConfig)
     rounds: int = option(1, least=1, most=100)
     """How often the job samples, weighs and trains: the model of one round samples for the next (docs/rounds.md)."""
+    reference: str = option(LAST)
+    """Whose mean length, accuracy and probabilities a sample is held against: `last`, the model that gave the samples;
+    `first`, the one before all rounds; or a run's folder, for the model that the run began from."""
+    fresh_problems: bool = option(False)
+    """Whether each round has its own part of the training problems, or all rounds have all of them."""
     method: Params = field(default_factory=O1PrunerParams)
     """The method and its parameters; --method=NAME chooses another one and its defaults."""
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -85,6 +93,25 @@ class RunConfig:
             "sampler",
             (self.sampling.sampler, self.evaluation_sampler) != ("jax", "vllm"),
             "an accelerator's memory stays JAX's after sampling.sampler=jax; set sampling.sampler=vllm as well",
+        )
+        check(
+            self,
+            "reference",
+            self.reference == LAST or (self.method.BY_MEANS and self.method.reward is None),
+            f"method={self.method.name}{' with method.reward' if self.method.reward else ''} compares a problem's "
+            f"samples with one another alone; set reference={LAST}, or take method=o1_pruner and its own reward",
+        )
+        check(
+            self,
+            "fresh_problems",
+            not self.fresh_problems or self.reference != FIRST,
+            f"reference={FIRST} needs the first model's solutions of every round's problems; leave one of the two out",
+        )
+        check(
+            self,
+            "fresh_problems",
+            not self.fresh_problems or self.problems.parts == 1,
+            f"splits the problems by rounds; leave problems.parts={self.problems.parts} out",
         )
         if self.pool is None:  # a pool that was imported has its own number of samples
             self.check_samples()

@@ -58,6 +58,7 @@ CONTENTS = {
     "model_sha256": "the model's weights",
     "problems_sha256": "the problems",
     "imported_sha256": "the imported solutions",
+    "reference_sha256": "the reference (its samples, grades or weights)",
     "prompts_sha256": "the prompts (by the tokenizer, its chat template, or problems.user_template, date, ...)",
 }
 """Names of digests in an identity -> what they are digests of."""

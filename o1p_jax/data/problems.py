@@ -1,5 +1,6 @@
 """The module reads problem sets from files, the `datasets` library, or the embedded sets."""
 
+import hashlib
 import heapq
 import json
 import math
@@ -17,6 +18,27 @@ from o1p_jax.runtime.progress import say
 _COLUMNS = ("problem", "question")
 """The columns of the problem in the usual data sets: MATH-500, AIME and DeepScaleR; GSM8K and GaoKao."""
 _ROLES = ("system", "developer", "user", "assistant")
+
+
+def training_problems(cfg: ProblemConfig) -> list[Problem]:
+    """Returns the training problems that `cfg` names: those of its part, of as many as its limit allows.
+
+    Raises BadInput as `load_problems` does, and where the part has none.
+    """
+    problems = load_problems(cfg.train, cfg, cfg.limit_train)
+    found = [problem for problem in problems if _part_of(problem.problem_id, cfg.parts) == cfg.part]
+    if not found:
+        raise BadInput(
+            f"problems.part={cfg.part}: holds none of {len(problems)} training problems in {cfg.parts} parts; take "
+            "fewer parts, or more problems"
+        )
+    return found
+
+
+def _part_of(problem: str, parts: int) -> int:
+    """Returns the part, from 1 on, of the problem with this id: by another hash than tells what is held out."""
+    digest = hashlib.sha256(f"part/{problem}".encode()).digest()
+    return int.from_bytes(digest[:8]) * parts // 2**64 + 1
 
 
 def load_problems(spec: str, cfg: ProblemConfig, limit: int | None = None) -> list[Problem]:

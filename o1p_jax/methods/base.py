@@ -26,11 +26,23 @@ class Group(NamedTuple):
     """Booleans: the sample was graded correct."""
     truncated_K: np.ndarray
     """Booleans: max_tokens cut the sample off."""
+    reference: tuple[float, float] | None = None
+    """Lbar and Abar of the reference's samples of the problem; None: the reference gave these samples."""
 
     @property
     def counted_K(self) -> Int[np.ndarray, " K"]:
         """The lengths that means and ratios are made of: an empty completion counts as one token, its unwritten end."""
         return np.maximum(self.length_K, 1)
+
+    @property
+    def mean_length(self) -> float:
+        """Lbar, the mean length of the reference's samples in tokens."""
+        return float(self.counted_K.mean()) if self.reference is None else self.reference[0]
+
+    @property
+    def accuracy(self) -> float:
+        """Abar, the share of the reference's samples that is correct."""
+        return float(self.correct_K.mean()) if self.reference is None else self.reference[1]
 
 
 def first_by_lot(allowed_K: Bool[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"], m: int) -> Int[np.ndarray, "U 1"]:
@@ -91,6 +103,10 @@ class Params:
     FLAG: ClassVar[str] = "method."
     UNIT: ClassVar[int] = 1
     """S: the number of samples that must share a row, side by side; 2 for a method that trains on pairs."""
+
+    BY_MEANS: ClassVar[bool] = False
+    """Whether the reward holds a sample against `Group.mean_length` and `Group.accuracy` alone, which may be those of
+    another model's samples; most rewards compare the samples with one another."""
 
     name: str = option("", WEIGHTS, TRAINING, init=False)
     """The name of the method that the other parameters are for; --method=NAME is short for this flag."""

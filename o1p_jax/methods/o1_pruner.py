@@ -1,6 +1,7 @@
 """O1-Pruner, length-harmonizing fine-tuning (arXiv 2501.12570), from the reward to the objective.
 
-Of a problem's K samples, y has length L(y) and correctness A(y), 0 or 1; Lbar and Abar are the means over the K.
+Of a problem's K samples, y has length L(y) and correctness A(y), 0 or 1; Lbar and Abar are the means over the K, or
+over the reference model's samples where another model gave the K (`Group.reference`).
 
     R(y)  = Lbar / L(y) - 1 + lam * (A(y) - Abar)                      the reward
             lam * (A(y) - Abar) where A(y) = 0 and length_term=correct_only
@@ -8,11 +9,11 @@ Of a problem's K samples, y has length L(y) and correctness A(y), 0 or 1; Lbar a
     r(y)  = pi_theta(y) / pi_ref(y)                                    the ratio, over the whole sequence
     loss  = -min(r W, clip(r, 1 - epsilon, 1 + epsilon) W)             the objective, per sequence
 
-Samples come from the reference model alone. There is no KL term, no critic and no entropy term.
+There is no KL term, no critic and no entropy term.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -26,6 +27,8 @@ _STD_FLOOR = 1e-8  # rewards are of order 1; below this they differ by rounding 
 @dataclass(frozen=True, kw_only=True)
 class O1PrunerParams(Params):
     """Length-harmonizing reward and clipped objective (arXiv 2501.12570, section 4)."""
+
+    BY_MEANS: ClassVar[bool] = True
 
     name: str = option("o1_pruner", WEIGHTS, TRAINING, init=False)
     """The method's name; --method=NAME, or --method.name, chooses another method and its defaults."""
@@ -82,16 +85,17 @@ class O1Pruner(Method):
     Params = O1PrunerParams
 
     def reward(self, group: Group, params: O1PrunerParams) -> Float[np.ndarray, " K"]:
-        """Returns R of each sample of a problem (arXiv 2501.12570, section 4), the sample itself included in the means.
+        """Returns R of each sample of a problem (arXiv 2501.12570, section 4), the sample itself included in the means
+        where the reference gave it.
 
         An empty completion counts as one token, in its own length and in the mean alike, so that R stays finite.
         """
         length_K = group.counted_K.astype(np.float64)
         correct_K = group.correct_K.astype(np.float64)
-        shorter_K = length_K.mean() / length_K - 1.0
+        shorter_K = group.mean_length / length_K - 1.0
         if params.length_term == "correct_only":
             shorter_K *= correct_K
-        return shorter_K + params.lam * (correct_K - correct_K.mean())
+        return shorter_K + params.lam * (correct_K - group.accuracy)
 
     def choose(
         self, group: Group, reward_K: Float[np.ndarray, " K"], lot_K: Int[np.ndarray, " K"],

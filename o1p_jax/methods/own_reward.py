@@ -31,7 +31,8 @@ def rewards_of(method: Method, params: Params, groups: Mapping[str, Group]) -> l
 
     def reward(problem: str, group: Group) -> Float[np.ndarray, " K"]:
         try:
-            result = function(Group(*(values.copy() for values in group)), params)
+            own_copy = Group(group.length_K.copy(), group.correct_K.copy(), group.truncated_K.copy())
+            result = function(own_copy, params)
             reward_K = np.asarray(result, np.float64)
         except Exception as e:
             raise own.error(f"raised {own.raised(e)} (problem {problem})") from e

@@ -76,6 +76,12 @@ def find_model(name: str, revision: str | None = None) -> SourceModel:
     )
 
 
+def exported_digest(folder: Path) -> str:
+    """Returns the digest of the model that this program has just exported to `folder`, by the list of what it wrote."""
+    sums = read_sums(folder)
+    return fingerprint({file.name: sums[file.name] for file in _files(folder)})
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.safetensors"), *folder.glob(CONFIG)])
 

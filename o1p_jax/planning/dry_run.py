@@ -6,9 +6,9 @@ from pathlib import Path
 
 from o1p_jax.config.chips import GIB
 from o1p_jax.config.mesh import mesh_text, parse_mesh
-from o1p_jax.config.tree import RunConfig
+from o1p_jax.config.tree import FIRST, RunConfig
 from o1p_jax.data.pool import Pool
-from o1p_jax.data.problems import load_problems
+from o1p_jax.data.problems import training_problems
 from o1p_jax.data.prompts import Prompter, make_prompts
 from o1p_jax.devices.axes import check_divides
 from o1p_jax.grading.grader import Grader
@@ -66,7 +66,9 @@ def lines(cfg: RunConfig) -> Iterator[str]:
         "lengths will decide on the rows"
     )
     if cfg.rounds > 1:
-        yield f"rounds    up to {cfg.rounds}, each of them as told here but for its model"
+        of = "the model before all rounds" if cfg.reference == FIRST else "the model of the round before"
+        on = f" and its problems, one of {cfg.rounds} parts of them" if cfg.fresh_problems else ""
+        yield f"rounds    up to {cfg.rounds}, each of them as told here but for its model{on}; the reference is {of}"
     optim, of_epochs = cfg.optim, cfg.optim.epochs * math.ceil(kept / batch.sequences)
     yield (
         (f"steps     {optim.steps:,}: " if optim.steps else f"steps     up to {of_epochs:,}: ")
@@ -88,6 +90,6 @@ def _problems(cfg: RunConfig, folder: Path) -> list[tuple[str, list[int]]]:
         rows = Pool(pool_path(cfg)).problems.read(["answer", "prompt_ids"]).to_pylist()
         return [(row["answer"], row["prompt_ids"]) for row in rows]
     cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
-    problems = load_problems(cfg.problems.train, cfg.problems, cfg.problems.limit_train)
+    problems = training_problems(cfg.problems)
     read = make_prompts(folder, problems, cfg.problems)
     return [(p.answer, list(read.prompt_ids[p.problem_id])) for p in read.problems]

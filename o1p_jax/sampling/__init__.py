@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from o1p_jax.config.tree import SamplingConfig
 from o1p_jax.sampling.base import Sampler, SamplingParams, sample
@@ -19,17 +20,21 @@ def make_sampler(
     mesh: str,
     dtype: str,
     max_length: int,
+    kept: Any = None,
 ) -> Sampler:
     """Makes the sampler that `config` names, for the Hugging Face folder `folder`.
 
     Prompt and completion have at most `max_length` tokens together. `mesh` is for the embedded sampler. A server is
     checked against the folder's model, computed in `dtype`, by its answers to the prompts `probes`; `others` are the
-    folders that it might serve by mistake.
+    folders that it might serve by mistake. The embedded sampler takes the model's weights from `kept`
+    (`in_memory.Kept`, or None), where they are in memory already.
     """
     if config.sampler == "jax":
         from o1p_jax.sampling.engine import JaxSampler
 
-        return JaxSampler.load(folder, how, mesh=mesh, dtype=dtype, slots=config.slots, max_length=max_length)
+        return JaxSampler.load(
+            folder, how, mesh=mesh, dtype=dtype, slots=config.slots, max_length=max_length, kept=kept
+        )
     if config.sampler == "vllm":
         from o1p_jax.sampling.vllm import VllmSampler
 

@@ -28,6 +28,7 @@ from o1p_jax.runtime.errors import NonFinite
 from o1p_jax.sampling.base import SamplingParams
 from o1p_jax.sampling.decode import STEPS, Layout, bucket, copy_rows, decode, empty_cache, grow, prefill
 from o1p_jax.sampling.draw import Draw
+from o1p_jax.sampling.in_memory import Kept
 from o1p_jax.sampling.slots import Slots
 
 _RESERVE = 4
@@ -77,17 +78,20 @@ class JaxSampler:
 
     @classmethod
     def load(
-        cls, folder: Path, how: SamplingParams, *, mesh: str, dtype: str, slots: int, max_length: int
-    ) -> "JaxSampler":
-        """Makes a sampler from a Hugging Face folder.
+        cls, folder: Path, how: SamplingParams, *, mesh: str, dtype: str, slots: int, max_length: int,
+        kept: Kept | None = None,
+    ) -> "JaxSampler":  # fmt: skip
+        """Makes a sampler from a Hugging Face folder, or from its weights that are `kept` in memory.
 
         `slots` are those of the whole job: each process has its devices' share of them.
         """
         cfg, devices = load_config(folder), local_mesh(mesh)
         slots = -(-slots // processes.count())
-        params = load_params(
-            folder, cfg, devices, dtype=jnp.dtype(dtype), shardings=param_shardings(cfg, devices, rules=SERVING_RULES)
-        )
+        shardings = param_shardings(cfg, devices, rules=SERVING_RULES)
+        if kept is None:
+            params = load_params(folder, cfg, devices, dtype=jnp.dtype(dtype), shardings=shardings)
+        else:
+            params = kept.on(shardings)
         return cls(cfg, params, devices, how, dtype=dtype, slots=slots, max_length=max_length)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from o1p_jax.config.text import fingerprint
-from o1p_jax.config.tree import EMBEDDED
+from o1p_jax.config.tree import EMBEDDED, FIRST, LAST
 from o1p_jax.methods import method_of, params_of
 from o1p_jax.methods.own_reward import card_text
 from o1p_jax.runtime.files import public_path, read_json, write_atomic
@@ -31,7 +31,7 @@ def write_card(folder: Path, comparison: str | None = None, *, as_printed: bool 
     `comparison` is the before/after table as Markdown; `as_printed` says how its AES was reckoned (see
     `evaluation.scores.aes`).
     """
-    made = {"rounds": 1} | read_json(folder / PROVENANCE)
+    made = {"rounds": 1, "by_reference": False} | read_json(folder / PROVENANCE)
     values = made | {"comparison": comparison, "as_printed": as_printed}
     write_atomic(folder / CARD, rendered("card.md.j2", values))
     update_sums(folder, CARD)
@@ -77,6 +77,7 @@ def provenance(folder: Path, dtype: str | None = None) -> dict[str, Any]:
         "fill": facts.get("fill"),  # checkpoints of earlier versions have none
         "dtype": dtype,
         "checkpoint": fingerprint(made_by),
+        "by_reference": config.get("reference", LAST) not in (FIRST, LAST),
         "method": card_text(method_of(params), params, made_by.get("method.reward_sha256")),
         "settings": {name: value for name, value in settings.items() if told.fullmatch(name)},
         "data": notes["data"],

@@ -27,6 +27,7 @@ from o1p_jax.runtime.files import public_path, sha256_file
 from o1p_jax.runtime.leftovers import hidden_below, remove_leftovers
 from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.sums import damaged, read_sums, write_sums
+from o1p_jax.sampling import in_memory
 from o1p_jax.stages import remedies, where
 from o1p_jax.stages.card import training_facts
 from o1p_jax.stages.grade import grade
@@ -132,7 +133,8 @@ def graded_pools(
         for of_set in sets
         for name, source in models.items()
     }
-    for name, source in models.items():
+    # The model whose weights this process has kept comes first: another's take their place.
+    for name, source in sorted(models.items(), key=lambda model: not in_memory.is_kept(model[1].digest)):
         sampling = where.for_evaluation(cfg, base=source.digest == base.digest)
         others = [other.folder for other in models.values() if other.digest != source.digest]
         where.sample(cfg, sampling, source, [pools[name, of_set] for of_set in sets], title=name, others=others)

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from o1p_jax.config.stages import fields_of
 from o1p_jax.config.text import plain
-from o1p_jax.config.tree import RunConfig
+from o1p_jax.config.tree import LAST, RunConfig
 from o1p_jax.data.prompts import PromptSet, make_prompts
 from o1p_jax.devices import processes
 from o1p_jax.evaluation import experiment_page
@@ -109,7 +109,12 @@ class _Runs:
     def settings(self, index: int) -> dict[str, Any]:
         """Returns what the run's model depends on, as JSON values."""
         cfg = self._configs[index]
-        return plain({**identity.of_training(cfg, _base(cfg), fields_of(cfg, SAMPLES)), "rounds": cfg.rounds})
+        rounds = {
+            "rounds": cfg.rounds,
+            "reference": None if cfg.reference == LAST else cfg.reference,
+            "fresh_problems": cfg.fresh_problems or None,
+        }
+        return plain({**identity.of_training(cfg, _base(cfg), fields_of(cfg, SAMPLES)), **rounds})
 
     def missing_shards(self) -> list[int]:
         """Returns the numbers of the runs that are not trained yet."""

@@ -8,6 +8,7 @@ hold chosen settings only, no paths of the machine.
 from pathlib import Path
 from typing import Any
 
+from flax import nnx
 from jax.sharding import Mesh
 
 from o1p_jax.devices import processes
@@ -27,17 +28,18 @@ _ALIKE = 0.99
 """The cosine of the trained and the exported change from which on nothing is said of what was lost."""
 
 
-def export(folder: Path, out: Path, mesh: Mesh, source: SourceModel, dtype: str | None = None) -> Path:
+def export(folder: Path, out: Path, mesh: Mesh, source: SourceModel, dtype: str | None = None) -> nnx.State | None:
     """Writes the model of the checkpoint in `folder`, which was trained from `source`, to `out`.
 
     The weights get the type `dtype`; None: as `source` has them. A line says what that leaves of what training changed.
+    Returns the weights as they were trained, in float32; None where the export was there already.
     Raises BadInput where `out` holds something else or is not apart from `source` and the checkpoint, or `source`
     holds other weights than those that the training began from; CorruptData for a damaged checkpoint.
     """
     check_apart("out", out, source.folder, "the model that was trained")
     check_apart("out", out, folder, "the checkpoint")
     if processes.once(lambda: is_exported(folder, out, dtype)):
-        return out
+        return None
     params, _ = trained_params(folder, source, mesh)
     if processes.leader():
         with filled(out, CONFIG) as temporary:  # without config.json no program loads the folder
@@ -48,7 +50,7 @@ def export(folder: Path, out: Path, mesh: Mesh, source: SourceModel, dtype: str 
     else:
         export_params(params, source.decoder, None, source=source.folder, dtype=dtype)
     processes.once(lambda: None)  # nobody goes on before the folder is there
-    return out
+    return params
 
 
 def is_exported(folder: Path, out: Path, dtype: str | None = None) -> bool:

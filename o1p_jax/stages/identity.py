@@ -14,6 +14,7 @@ from o1p_jax.grading.grader import source_digest as grader_digest
 from o1p_jax.methods.own_reward import source_digest as reward_digest
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.fields import EVALUATION, GRADES, SAMPLES, TRAINING, WEIGHTS
+from o1p_jax.stages.reference import reference_digest
 
 Identity = dict[str, Any]
 
@@ -48,7 +49,8 @@ def of_grades(grading: GradingConfig) -> Identity:
 def of_weights(cfg: RunConfig, samples: Identity) -> Identity:
     """Returns the identity of the weights of the samples whose identity is `samples`."""
     own = _function("method.reward", cfg.method.reward, reward_digest(cfg.method))
-    return {**samples, **of_grades(cfg.grading), **fields_of(cfg, WEIGHTS), **own}
+    reference = {"reference_sha256": reference_digest(cfg)}
+    return {**samples, **of_grades(cfg.grading), **fields_of(cfg, WEIGHTS), **own, **reference}
 
 
 def of_training(cfg: RunConfig, source: SourceModel, samples: Identity) -> Identity:

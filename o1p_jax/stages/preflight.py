@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from o1p_jax.config.tree import EvaluationConfig, RunConfig, SamplingConfig
-from o1p_jax.data.problems import load_problems
+from o1p_jax.data.problems import load_problems, training_problems
 from o1p_jax.data.prompts import PromptSet, make_prompts
 from o1p_jax.data.records import Problem
 from o1p_jax.devices import processes
@@ -61,7 +61,7 @@ def preflight(
     # The files of problems first: to read them takes a second, to read a model's weights minutes.
     train = None
     if "train" in parts and not brings_problems(cfg):
-        train = load_problems(cfg.problems.train, cfg.problems, cfg.problems.limit_train)
+        train = training_problems(cfg.problems)
     tests = load_tests(cfg, cfg.problems.test) if "test" in parts else {}
     revision = cfg.revision if pool_alone else kept_revision(cfg)
     source = find_model(cfg.model, pool_revision(cfg) if revision == cfg.revision else revision)

@@ -12,6 +12,7 @@ from o1p_jax.stages import identity, remedies, where
 from o1p_jax.stages.grade import grade
 from o1p_jax.stages.pool import imported_pool, training_pool
 from o1p_jax.stages.preflight import Inputs
+from o1p_jax.stages.reference import reference_means
 from o1p_jax.stages.run_folder import open_run, owned
 from o1p_jax.stages.train import is_done
 from o1p_jax.stages.weigh import weigh
@@ -31,7 +32,9 @@ def weighed_samples(cfg: RunConfig, inputs: Inputs, run: Path) -> Pool:
     pool, grades = graded_pool(cfg, inputs)
     made_by = identity.of_weights(cfg, pool.identity)
     with owned(run), memory_errors("weigh", remedies.of_host("--problems.limit_train")):
-        processes.once(lambda: asdict(weigh(pool, grades, cfg.training, made_by, run / "weights")))
+        processes.once(
+            lambda: asdict(weigh(pool, grades, cfg.training, made_by, run / "weights", reference_means(cfg)))
+        )
     return pool
 
 

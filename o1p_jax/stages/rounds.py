@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from o1p_jax.config.tree import RunConfig
+from o1p_jax.config.tree import FIRST, RunConfig
+from o1p_jax.data.pool import Pool
 from o1p_jax.data.prompts import PromptSet
+from o1p_jax.data.shards import ShardedTable
 from o1p_jax.devices import processes
 from o1p_jax.evaluation.page import to_json
 from o1p_jax.evaluation.summary import Summary
@@ -19,7 +21,6 @@ from o1p_jax.evaluation.table import fallen
 from o1p_jax.models.hf.hub import CONFIG
 from o1p_jax.models.source import SourceModel, find_model
 from o1p_jax.runtime.errors import BadInput
-from o1p_jax.runtime.fields import SAMPLES
 from o1p_jax.runtime.files import copy_or_link, read_json, write_json
 from o1p_jax.runtime.progress import say
 from o1p_jax.runtime.sums import filled, read_sums
@@ -27,7 +28,7 @@ from o1p_jax.stages.card import PROVENANCE, write_card
 from o1p_jax.stages.evaluate import compared, graded_pools, runs_of
 from o1p_jax.stages.preflight import Inputs, preflight
 from o1p_jax.stages.prune import pruned
-from o1p_jax.stages.run_folder import open_run
+from o1p_jax.stages.run_folder import ANY, open_run
 from o1p_jax.stages.weigh import held_out
 
 HOLD_OUT = 1 / 8
@@ -54,7 +55,10 @@ def prune(cfg: RunConfig, inputs: Inputs, restart: str | None = None) -> Path:
         before = list(models)[-1]
         own = _of_round(cfg, run, number, models[before], share)
         # A round made anew has another model, whose samples the next round needs anew too.
-        folder = pruned(own, preflight(own, ("train",), SAMPLES if restart and number > 1 else restart))
+        inputs = preflight(own, ("train",), ANY if restart and number > 1 else restart)
+        if number == 1:  # the base answers now: from judging to sampling a round's weights can stay in memory then
+            _graded(cfg, models, judges, run)
+        folder = pruned(own, inputs)
         model = find_model(str(folder / "model"))
         lost = _fallen(cfg, models | {_name(number): model}, judges, run)
         if _kept(number, lost):
@@ -74,15 +78,24 @@ def _held_out(train: PromptSet, share: float) -> PromptSet:
 
 def _of_round(cfg: RunConfig, run: Path, number: int, source: SourceModel, share: float) -> RunConfig:
     """Returns the configuration of one round, as that of a run by itself."""
-    own = replace(cfg, rounds=1, run=str(run / f"round-{number}"), batch=replace(cfg.batch, hold_out=share))
+    problems = replace(cfg.problems, parts=cfg.rounds, part=number) if cfg.fresh_problems else cfg.problems
+    own = replace(
+        cfg,
+        rounds=1,
+        fresh_problems=False,
+        run=str(run / f"round-{number}"),
+        problems=problems,
+        batch=replace(cfg.batch, hold_out=share),
+    )
     if number == 1:
         return replace(own, revision=source.commit or cfg.revision)  # the weights that the rounds are judged against
-    return replace(own, model=str(source.folder), revision=None, pool=None)
+    reference = str(run / "round-1") if cfg.reference == FIRST else cfg.reference
+    return replace(own, model=str(source.folder), revision=None, pool=None, reference=reference)
 
 
 def _fallen(cfg: RunConfig, models: Mapping[str, SourceModel], judges: PromptSet, run: Path) -> dict[str, list[str]]:
     """Returns where the accuracy of the last of `models` fell, by the model that it is compared with; tells of it."""
-    graded = graded_pools(cfg, models, {(name, _SET): judges for name in models}, run / "held_out")
+    graded = _graded(cfg, models, judges, run)
     before, last = list(models)[-2:]
     number = len(models) - 1
 
@@ -100,6 +113,12 @@ def _fallen(cfg: RunConfig, models: Mapping[str, SourceModel], judges: PromptSet
         return lost
 
     return processes.once(judged)
+
+
+def _graded(
+    cfg: RunConfig, models: Mapping[str, SourceModel], judges: PromptSet, run: Path
+) -> dict[tuple[str, str], tuple[Pool, ShardedTable]]:
+    return graded_pools(cfg, models, {(name, _SET): judges for name in models}, run / "held_out")
 
 
 def _say(number: int, rounds: int, figures: Summary, lost: Mapping[str, list[str]]) -> None:

@@ -53,6 +53,8 @@ _SET_ASIDE = {SAMPLES: (*_OF_TRAINING, "pool"), TRAINING: _OF_TRAINING}
 
 The last entry is the one that tells that old work is in the way, so that a start after a kill sets the rest aside too.
 """
+ANY = "any"
+"""Stands, between stages, for whatever result is made anew: of a round whose work the round before it takes away."""
 _NOT_OURS = re.compile(r"\..*|logs?|errors|.*\.(out|err|log)|.*\.[oe]\d+")
 """Names in a folder that may become a run's all the same: hidden files, and logs of schedulers."""
 
@@ -148,7 +150,7 @@ def make_room(cfg: RunConfig, samples: Identity | None, training: Identity, rest
     are. Raises BadInput that says what would be lost, and why, where `restart` does not name that work. Work that would
     not be lost, or is made again within seconds, does not concern this function.
     """
-    if restart not in (None, *_SET_ASIDE):
+    if restart not in (None, ANY, *_SET_ASIDE):
         raise BadInput(
             f"--restart={restart}: must be {' or '.join(_SET_ASIDE)}; nothing else is lost when a field changes"
         )
@@ -159,10 +161,11 @@ def _make_room(cfg: RunConfig, samples: Identity | None, training: Identity, res
     run = Path(cfg.run)
     losses = [*_lost_samples(cfg, samples), *_lost_training(run, training)]
     if not losses:
-        if restart is not None:
+        if restart not in (None, ANY):
             say(f"--restart={restart}: nothing in {run} was made otherwise; going on from what is there")
         return
     first, works = losses[0], " and ".join(loss.work for loss in losses)
+    restart = first.result if restart == ANY else restart
     if restart is None:
         raise BadInput(
             f"run={run}: {first.reason} would throw away {works}; set it back, name another run, or add "

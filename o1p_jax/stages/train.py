@@ -18,9 +18,11 @@ from o1p_jax.runtime.errors import BadInput
 from o1p_jax.runtime.memory import memory_errors
 from o1p_jax.runtime.place import JobPlace
 from o1p_jax.runtime.traces import traces_in
+from o1p_jax.sampling import in_memory
 from o1p_jax.stages import identity, remedies
 from o1p_jax.stages.export import export, is_exported
 from o1p_jax.stages.pool import pool_path
+from o1p_jax.stages.reference import reference_model
 from o1p_jax.stages.run_folder import owned
 from o1p_jax.stages.weigh import read_report, read_weights
 from o1p_jax.training.loop import finished, train
@@ -43,9 +45,11 @@ def is_done(cfg: RunConfig, source: SourceModel) -> bool:
 def train_and_export(cfg: RunConfig, source: SourceModel) -> None:
     """Trains `source` on the weighed samples of the run's pool, and exports the last checkpoint to model/.
 
-    Where another job does so already, the function waits for it, and goes on from what it leaves.
+    The weights stay in memory, for the embedded sampler. Where another job does so already, the function waits for it,
+    and goes on from what it leaves.
     """
     set_up_devices(cfg.mesh)
+    in_memory.let_go()
     with owned(Path(cfg.run)) as still_own:
         if not is_done(cfg, source):
             _train_and_export(cfg, source, still_own)
@@ -75,10 +79,14 @@ def _train_and_export(cfg: RunConfig, source: SourceModel, still_own: Callable[[
             },
             constants=report.for_metrics(),
             references=pool.references,
+            reference=reference_model(cfg, source),
             still_own=still_own,
         )
     with memory_errors("export", remedies.of_export(cfg.mesh)):
-        export(checkpoint, run / "model", mesh, source, cfg.export.dtype)
+        params = export(checkpoint, run / "model", mesh, source, cfg.export.dtype)
+        # Of several processes each samples by itself, and no process has all of the weights.
+        if params is not None and processes.count() == 1:
+            in_memory.keep(params, source.decoder, run / "model", cfg.compute.dtype)
 
 
 def _in_a_process(job: dict[str, Any]) -> None:

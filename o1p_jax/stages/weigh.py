@@ -29,7 +29,7 @@ WEIGHTS = pa.schema(
         (
             "ref_mean_len",
             pa.float64(),
-        ),  # Lbar: mean tokens over the problem's samples; an empty one counts as one token
+        ),  # Lbar: mean tokens over the reference's samples of the problem; an empty one counts as one token
         ("ref_acc", pa.float64()),  # Abar: share of them that is correct
         ("reward", pa.float64()),  # as the method gives it, neither clipped nor normalised
         ("weight", pa.float64()),  # the advantage; null: not kept for training
@@ -105,19 +105,27 @@ class WeightReport:
         )
 
 
-def weigh(pool: Pool, grades: ShardedTable, cfg: TrainingConfig, made_by: Mapping[str, Any], out: Path) -> WeightReport:
+def weigh(
+    pool: Pool,
+    grades: ShardedTable,
+    cfg: TrainingConfig,
+    made_by: Mapping[str, Any],
+    out: Path,
+    means: Mapping[str, tuple[float, float]] | None = None,
+) -> WeightReport:
     """Writes each sample's means, reward and weight by the method of `cfg` to the folder `out`.
 
-    The means Lbar and Abar are those of each problem's decided samples. The method chooses which samples are kept, of
-    those that a row has room for; the lots that it may draw are a hash of (seed, problem, sample), so that neither
-    order nor other problems matter. The weights come from the rewards of all kept samples of the pool. A folder that
-    was made by the same `made_by` (JSON values) stays as it is. Raises BadInput where samples are longer than a row and
-    may not be dropped, where nothing can be kept or all weights are 0, and where a user's reward fails.
+    The means Lbar and Abar are those of each problem's decided samples, or the reference's, `means` by problem; a
+    problem without them counts as undecided. The method chooses which samples are kept, of those that a row has room
+    for; the lots that it may draw are a hash of (seed, problem, sample), so that neither order nor other problems
+    matter. The weights come from the rewards of all kept samples of the pool. A folder that was made by the same
+    `made_by` (JSON values) stays as it is. Raises BadInput where samples are longer than a row and may not be dropped,
+    where nothing can be kept or all weights are 0, and where a user's reward fails.
     """
     if (report := _earlier(out, made_by)) is not None:
         say(report.line())
         return report
-    data = _columns(pool, grades, cfg.method.k, cfg.batch.hold_out)
+    data = _columns(pool, grades, cfg.method.k, cfg.batch.hold_out, means)
     filled, report = _weigh(data, cfg.method, cfg.seed, cfg.batch.row_length)
     say(report.line())
     _check_use(pool, data, filled, report, cfg)
@@ -198,6 +206,8 @@ class _Columns:
     decided_N: np.ndarray
     """The sample counts, and is graded right or wrong."""
     truncated_N: np.ndarray
+    means: Mapping[str, tuple[float, float]] | None
+    """Lbar and Abar of the reference's samples; None: those of these samples."""
 
     def group(self, rows: list[int] | np.ndarray) -> Group:
         """Returns the samples with these numbers as a method sees them."""
@@ -210,7 +220,13 @@ def held_out(problem: str, share: float) -> bool:
     return int.from_bytes(digest[:8]) < share * 2**64
 
 
-def _columns(pool: Pool, grades: ShardedTable, k: int | None, hold_out: float) -> _Columns:
+def _columns(
+    pool: Pool,
+    grades: ShardedTable,
+    k: int | None,
+    hold_out: float,
+    means: Mapping[str, tuple[float, float]] | None,
+) -> _Columns:
     table = pool.read(["problem_id", "sample_idx", "completion_ids", "grade", "finish_reason"], grades)
     table = table.append_column("length", pc.list_value_length(table["completion_ids"])).drop_columns("completion_ids")
     table = table.sort_by([("problem_id", "ascending"), ("sample_idx", "ascending")])
@@ -232,8 +248,11 @@ def _columns(pool: Pool, grades: ShardedTable, k: int | None, hold_out: float) -
         tokens_N=length_N + np.array([prompt_tokens[p] for p in problem_N]),
         correct_N=grade_N == "correct",
         counted_N=counted_N,
-        decided_N=counted_N & (grade_N != "timeout") & np.array([p not in bad_gold for p in problem_N], bool),
+        decided_N=counted_N
+        & (grade_N != "timeout")
+        & np.array([p not in bad_gold and (means is None or p in means) for p in problem_N], bool),
         truncated_N=finish_N == "length",
+        means=means,
     )
 
 
@@ -245,13 +264,17 @@ def _weigh(data: _Columns, params: Params, seed: int, row_length: int) -> tuple[
     for row in np.flatnonzero(data.counted_N).tolist():
         rows_of.setdefault(data.problem_N[row], []).append(row)
     decided = {problem: [row for row in rows if data.decided_N[row]] for problem, rows in rows_of.items()}
-    groups = {problem: data.group(rows) for problem, rows in decided.items() if rows}
+    groups = {
+        problem: data.group(rows)._replace(reference=None if data.means is None else data.means[problem])
+        for problem, rows in decided.items()
+        if rows
+    }
 
     units: list[list[int]] = []
     for (problem, group), reward_K in zip(groups.items(), rewards_of(method, params, groups), strict=True):
         rows = decided[problem]
-        filled["ref_mean_len"][rows_of[problem]] = group.counted_K.mean()
-        filled["ref_acc"][rows_of[problem]] = group.correct_K.mean()
+        filled["ref_mean_len"][rows_of[problem]] = group.mean_length
+        filled["ref_acc"][rows_of[problem]] = group.accuracy
         filled["reward"][rows] = reward_K
         lot_K = _lots(seed, problem, [data.sample_N[row] for row in rows])
         usable_K = (group.length_K > 0) & (data.tokens_N[rows] <= row_length)
@@ -271,7 +294,7 @@ def _weigh(data: _Columns, params: Params, seed: int, row_length: int) -> tuple[
     filled["weight"][kept] = method.advantage(scored, params)[scored.kept_n]
     filled["places"] = _places(data, whole) if params.UNIT > 1 else [None] * n
 
-    accuracy = [filled["ref_acc"][rows[0]] for rows in rows_of.values()]
+    right = [group.correct_K for group in groups.values()]
     wrong_N = data.decided_N & ~data.correct_N
     return filled, WeightReport(
         problems=len(rows_of),
@@ -284,8 +307,8 @@ def _weigh(data: _Columns, params: Params, seed: int, row_length: int) -> tuple[
         too_long=int((data.decided_N & (data.tokens_N > row_length)).sum()),
         parted=len(units) - len(whole),
         undecided=int((data.counted_N & ~data.decided_N).sum()),
-        all_right=accuracy.count(1.0),
-        all_wrong=accuracy.count(0.0),
+        all_right=sum(bool(right_K.all()) for right_K in right),
+        all_wrong=sum(not right_K.any() for right_K in right),
         left_out=len(rows_of) - len({data.problem_N[row] for row in kept}),
         reward_std=float(method.bounded(filled["reward"][kept], params).std()) if len(kept) else 0.0,
     )

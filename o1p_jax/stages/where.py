@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from o1p_jax.devices.mesh import gpus_of_job
 from o1p_jax.models.source import SourceModel
 from o1p_jax.runtime.children import run_child, run_children
 from o1p_jax.runtime.errors import BadInput, ProcessLost
+from o1p_jax.sampling import in_memory, make_sampler
 from o1p_jax.stages.presample import SampleJob, presample
 from o1p_jax.stages.train import train_and_export
 
@@ -39,7 +41,9 @@ def sample(
 ) -> None:  # fmt: skip
     """Fills `pools` with solutions of the model `source`, in this process or in as many as vLLM has replicas.
 
-    `title` says to people what is sampled; `others` are folders of models that a server might serve by mistake.
+    The embedded sampler takes weights that this process has kept (`sampling.in_memory`); all others that are kept give
+    their memory up. `title` says to people what is sampled; `others` are folders of models that a server might serve by
+    mistake.
     """
     if all(pool.complete for pool in pools):
         return
@@ -52,14 +56,16 @@ def sample(
         dtype=cfg.compute.dtype,
         others=tuple(map(str, others)),
     )
+    here = sampling.sampler == "jax" and not (_crowded(cfg.mesh) and _tokens_asked(pools) >= WORTH_A_PROCESS)
+    kept = in_memory.kept(source.digest if here else None, cfg.compute.dtype)
     if sampling.sampler == "vllm":
         run_children("o1p_jax.stages.presample", to_dict(job), engines(sampling.vllm), sampling.vllm.python)
     elif sampling.sampler == "server" and apart(cfg):
         run_child("o1p_jax.stages.presample", to_dict(job))
-    elif sampling.sampler == "jax" and _crowded(cfg.mesh) and _tokens_asked(pools) >= WORTH_A_PROCESS:
+    elif sampling.sampler == "jax" and not here:
         run_child("o1p_jax.stages.presample", to_dict(replace(job, mesh=f"{cores()}x1")))
     else:
-        presample(job)
+        presample(job, partial(make_sampler, kept=kept))
 
 
 def _crowded(mesh: str) -> bool:

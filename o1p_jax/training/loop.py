@@ -50,18 +50,18 @@ _DIGESTS = {"model_sha256": "weights", "trained_sha256": "samples"}
 def train(
     cfg: TrainingConfig, samples: TrainingSet, source: SourceModel, mesh: Mesh, run: Path,
     *, made_by: Mapping[str, Any] | None = None, notes: Mapping[str, Any] | None = None,
-    constants: Mapping[str, float] | None = None, references: Path | None = None,
+    constants: Mapping[str, float] | None = None, reference: SourceModel | None = None, references: Path | None = None,
     still_own: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Trains the model `source` on `samples`; returns the last checkpoint's folder.
 
-    The function writes checkpoints/, metrics.jsonl, tensorboard/ and digest.txt in `run`, and the reference's log-probs
-    in `references` (by default reference/ in `run`). It goes on from what it finds there, if that was made by the same
-    configuration, model and samples. `made_by` (JSON values) says what the samples themselves were made by; `notes` are
-    kept with each checkpoint for the stages after training; `constants` are figures of the data that stand beside each
-    step's metrics. Raises `Preempted` after saving
-    on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row. `still_own` is called before a
-    checkpoint is written, and raises where the run has become another process's meanwhile.
+    The ratio's denominators are probabilities under the model `reference`; None: under `source`. The function writes
+    checkpoints/, metrics.jsonl, tensorboard/ and digest.txt in `run`, and the reference's log-probs in `references` (by
+    default reference/ in `run`). It goes on from what it finds there, if that was made by the same configuration, model
+    and samples. `made_by` (JSON values) says what samples and reference were made by; `notes` are kept with each
+    checkpoint for the stages after training; `constants` are figures of the data that stand beside each step's metrics.
+    Raises `Preempted` after saving on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row.
+    `still_own` is called before a checkpoint is written, and raises where the run has become another process's.
     """
     # -- The steps: what each of them trains on --
     source.check_unchanged()
@@ -103,25 +103,33 @@ def train(
 
     with stop_signals() as stopped:
         # -- The model: float32 master weights of what is trained, the rest in the type it is computed in --
-        params, frozen = split_frozen(load_params(source.folder, model, mesh, splits=splits), splits)
-        frozen = jax.tree.map(lambda x: x.astype(cfg.compute.dtype), frozen)
+        def loaded(of: SourceModel) -> tuple[nnx.State, nnx.State]:
+            of.check_unchanged()
+            params, frozen = split_frozen(load_params(of.folder, model, mesh, splits=splits), splits)
+            return params, jax.tree.map(lambda x: x.astype(cfg.compute.dtype), frozen)
 
         # -- Reference log-probs: once, by the model as it was loaded --
+        reference = reference or source
+        weights = loaded(reference)
         kept = references or run / "reference"
         logprob_fn = make_logprob_fn(model, splits, cfg.compute, mesh)
 
         def logprobs(batch: Batch, shape: Shape) -> np.ndarray:
             if stopped:
                 raise Preempted(f"{kept}: stopped by {stopped[0]}; run the same command again to go on")
-            return np.asarray(logprob_fn((params, frozen), put_batch(batch, mesh, shape.rows)))
+            return np.asarray(logprob_fn(weights, put_batch(batch, mesh, shape.rows)))
 
-        reference = {"weights": source.digest, "dtype": cfg.compute.dtype}
+        computed_by = {"weights": reference.digest, "dtype": cfg.compute.dtype}
         every_row = [range(shape.rows) for shape in steps.shapes]
         planned = References(samples, steps.packer, my_rows, samples_at(steps.packed, every_row))
         mine = samples.read(planned.wanted | samples_at(steps.packed, my_rows))
-        ref_logprobs = planned.compute(mine, kept, reference, logprobs)
+        ref_logprobs = planned.compute(mine, kept, computed_by, logprobs)
 
         # -- The state, new or restored --
+        if reference.digest != source.digest:
+            del weights  # both have no room
+            weights = loaded(source)
+        params, frozen = weights
         placed, _ = split_frozen(param_shardings(model, mesh, splits), splits)
         shardings = state_shardings(placed, params, cfg.optim, mesh)
         data = step_iterator(mine, ref_logprobs, steps, my_rows, done)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from o1p_jax.config.tree import ProblemConfig
-from o1p_jax.data.problems import load_problems
+from o1p_jax.data.problems import load_problems, training_problems
 from o1p_jax.runtime.errors import BadInput
 
 CFG = ProblemConfig()
@@ -78,6 +78,25 @@ def test_a_limit_takes_some_of_every_level_whatever_the_order(tmp_path, capsys):
     assert [int(p.answer) for p in found] == sorted(int(p.answer) for p in found)
     assert {p.problem_id for p in load(tmp_path / "y.jsonl", rows[::-1], limit=12)} == {p.problem_id for p in found}
     assert {p.problem_id for p in load(tmp_path / "x.jsonl", rows, limit=11)} < {p.problem_id for p in found}
+
+
+def test_parts_share_the_training_problems_out_by_their_hash(tmp_path):
+    rows = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(60)]
+    cfg = replace(CFG, train=str(jsonl(tmp_path / "a.jsonl", rows)), limit_train=50, parts=3)
+    parts = [[p.problem_id for p in training_problems(replace(cfg, part=part))] for part in (1, 2, 3)]
+    whole = [p.problem_id for p in training_problems(replace(cfg, parts=1))]
+    assert (
+        sorted(name for part in parts for name in part) == sorted(whole)
+        and len(whole) == 50
+        and min(map(len, parts)) > 8
+    )
+    turned = replace(cfg, train=str(jsonl(tmp_path / "b.jsonl", rows[::-1])), part=2)
+    assert [p.problem_id for p in training_problems(turned)] == parts[1][::-1]
+    with pytest.raises(BadInput, match=r"^problems\.part=4: must be at most problems\.parts=3"):
+        replace(cfg, part=4)
+    with pytest.raises(BadInput, match=r"^problems\.part=\d: holds none of 1 training problems in 2 parts; take fewer"):
+        for part in (1, 2):
+            training_problems(replace(cfg, limit_train=1, parts=2, part=part))
 
 
 def test_embedded():

@@ -115,7 +115,8 @@ def test_the_first_process_writes_the_log_and_the_export(home, pair):
     assert f"train: {STEPS}/{STEPS} steps" in pair.logs[0].read_text()
     assert pair.logs[1].read_text().count("\n") <= 1  # which process it is, no more
     source = find_model(str(home / "model"))
-    again = export(newest_checkpoint(pair.run), home / "again", make_mesh("2x1"), source)
+    again = home / "again"
+    export(newest_checkpoint(pair.run), again, make_mesh("2x1"), source)
     for name in ("model.safetensors", "config.json", "README.md"):
         assert (pair.run / "model" / name).read_bytes() == (again / name).read_bytes()
 

@@ -14,6 +14,7 @@ from o1p_jax.data import shards
 from o1p_jax.grading.grader import Grader
 from o1p_jax.models import source
 from o1p_jax.runtime import digests, files
+from o1p_jax.sampling import engine
 from o1p_jax.sampling.engine import JaxSampler
 from o1p_jax.stages import cli, preflight, train, weigh
 from o1p_jax.stages.pipeline import whole_job
@@ -26,7 +27,9 @@ TRAIN, TEST, STEPS = 8 * 4, 4 * 2, 4
 
 @contextmanager
 def counting() -> Iterator[Counter]:
-    """Counts, inside: models looked up, their digests, files hashed, samples drawn, graded, weighings and steps."""
+    """Counts, inside: models looked up, their digests, files hashed, models loaded to be sampled from, samples drawn,
+    graded, weighings and steps.
+    """
     counts: Counter = Counter()
 
     def counted(owner, name: str, what: str, amount=lambda *_, **__: 1):
@@ -44,6 +47,7 @@ def counting() -> Iterator[Counter]:
         counted(digests, "sha256_file", "hashed"),
         counted(files, "sha256_file", "hashed"),
         counted(shards, "read_summed", "hashed"),
+        counted(engine, "load_params", "loaded"),
         counted(JaxSampler, "add", "sampled"),
         counted(Grader, "grade_many", "graded", lambda _, pairs: len(pairs)),
         counted(weigh, "_weigh", "weighed"),

@@ -38,6 +38,14 @@ def bits(values):
     return [float(value).hex() for value in values]
 
 
+def test_a_reference_gives_the_means_where_it_did_not_give_the_samples():
+    of_first = group_of([(100, True), (200, False), (400, True)])._replace(reference=(300.0, 0.75))
+    assert (of_first.mean_length, of_first.accuracy) == (300.0, 0.75)
+    # 300/100 - 1 + 2 (1 - 3/4); 300/200 - 1 + 2 (0 - 3/4); 300/400 - 1 + 2 (1 - 3/4)
+    assert O1Pruner().reward(of_first, O1PrunerParams(lam=2.0)).tolist() == [2.5, -1.0, 0.25]
+    assert reward([(100, True), (200, False), (300, True)]).tolist() == pytest.approx([5 / 3, -4 / 3, 1 / 3])
+
+
 def test_rewards_and_weights_to_the_bit():
     got = reward([(100, True), (200, True), (300, False), (400, True)])
     assert bits(got) == [

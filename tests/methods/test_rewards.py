@@ -38,7 +38,7 @@ def weights(name, *groups, kept=None, **params):
     of = [group_of(pairs) for pairs in groups]
     reward_N = np.concatenate(method.rewards(of, params))
     problem_N = np.repeat(np.arange(len(of)), [len(pairs) for pairs in groups])
-    whole = Group(*(np.concatenate(column) for column in zip(*of, strict=True)))
+    whole = Group(*(np.concatenate(column) for column in zip(*(group[:3] for group in of), strict=True)))
     units_US = np.array(range(len(reward_N)) if kept is None else kept, int).reshape(-1, params.UNIT)
     return method.advantage(Scored(reward_N, problem_N, whole, units_US), params)
 

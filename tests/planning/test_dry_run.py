@@ -22,7 +22,7 @@ CFG = RunConfig(
 
 def test_a_dry_run_shows_the_beginning_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    dry_run(CFG)
+    dry_run(replace(CFG, rounds=3, fresh_problems=True))
     shown = capsys.readouterr().out
     folder = resolve_model("embedded")
     prompts = make_prompts(folder, load_problems("embedded:validation", CFG.problems, 10), CFG.problems)
@@ -36,6 +36,7 @@ def test_a_dry_run_shows_the_beginning_and_writes_nothing(tmp_path, monkeypatch,
         "up to 3:",
         "16 solutions in rows of up to 512 tokens",
         "160 solutions",
+        "up to 3, each of them as told here but for its model and its problems, one of 3 parts",
     ):
         assert said in shown
     assert re.search(r"memory +about \d+\.\d\d GiB a device of the mesh fsdp:8 for 512 tokens", shown)

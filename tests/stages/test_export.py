@@ -41,7 +41,8 @@ def run(tmp_path_factory) -> Path:
 
 def exported(run: Path, out: Path, mesh: str = "1x1", folder: Path | None = None, dtype: str | None = None) -> Path:
     folder = folder or newest_checkpoint(run)
-    return export(folder, out, make_mesh(mesh), find_model(str(run.parent / "model")), dtype)
+    export(folder, out, make_mesh(mesh), find_model(str(run.parent / "model")), dtype)
+    return out
 
 
 def test_export_is_the_checkpoints_model(run, tmp_path):

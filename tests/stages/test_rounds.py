@@ -1,12 +1,15 @@
 """Rounds of the whole job, small, in this process: what is kept, handed over, held out, and done once."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from counted_job import copied, job
+from counted_job import configuration, copied, job
 
 from o1p_jax.data.pool import Pool
+from o1p_jax.data.problems import training_problems
+from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import rounds
 from o1p_jax.stages.verify import parts_of_run, verify
@@ -43,6 +46,16 @@ def test_each_round_is_trained_from_the_last_ones_model_and_the_last_one_kept_is
     card = (run / "model" / "README.md").read_text()
     assert "made in 2 rounds" in card and "# embedded, pruned" in card and "Before and after" in card
     assert "made in" not in (run / "round-2" / "model" / "README.md").read_text()
+
+
+def test_a_rounds_model_is_sampled_from_in_memory_and_gives_what_its_folder_gives(first, tmp_path):
+    run, counts = copied(first[0], tmp_path / "run"), first[1]
+    assert counts["loaded"] == 3  # the base alone: for the held-out problems, the first round's samples and the table
+    [pool] = (run / "held_out" / "pools").glob("round_2-*")
+    before = {path.name: path.read_bytes() for path in (pool / "samples").glob("*.parquet")}
+    shutil.rmtree(pool)
+    assert job(run, *FLAGS)["loaded"] == 1
+    assert before == {path.name: path.read_bytes() for path in (pool / "samples").glob("*.parquet")} and before
 
 
 def test_what_is_held_out_is_sampled_and_never_trained_on(first):
@@ -91,6 +104,33 @@ def test_a_changed_setting_may_set_the_work_of_rounds_aside_by_name(first, tmp_p
         job(run, *flags)
     assert job(run, *flags, restart="training")["steps"] and (run / "round-1" / "set_aside").is_dir()
     assert [t["kept"] for t in told(run)] == [True, True] and (run / "round-2" / "set_aside" / "1" / "pool").is_dir()
+
+
+def test_later_rounds_may_be_held_against_the_model_before_all_of_them(first, tmp_path):
+    run = copied(first[0], tmp_path / "run")
+    counts = job(run, *FLAGS, "--reference=first", restart="training")
+    assert (counts["weighed"], counts["loaded"]) == (1, 0) and counts["steps"]  # the first round stays as it is
+    means = [
+        {row["problem_id"]: (row["ref_mean_len"], row["ref_acc"]) for row in rows if row["ref_acc"] is not None}
+        for rows in (read_weights(run / f"round-{n}" / "weights").read().to_pylist() for n in (1, 2))
+    ]
+    assert means[0] == means[1]
+    assert "these are the model before all of them" in (run / "model" / "README.md").read_text()
+
+
+def test_each_round_may_have_its_own_part_of_the_problems(tmp_path):
+    cfg = configuration(tmp_path / "run", "--rounds=3", "--fresh_problems=True", "--problems.limit_train=40")
+    source = find_model("embedded")
+    of_rounds = [rounds._of_round(cfg, tmp_path / "run", number, source, 0.125) for number in (1, 2, 3)]
+    parts = [{p.problem_id for p in training_problems(own.problems)} for own in of_rounds]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 40 and all(parts)
+    assert not any(own.fresh_problems for own in of_rounds)
+    for flags, named in {
+        ("--reference=first",): r"fresh_problems=True: reference=first needs the first model's solutions",
+        ("--problems.parts=2",): r"fresh_problems=True: splits the problems by rounds; leave problems.parts=2 out",
+    }.items():
+        with pytest.raises(BadInput, match=named):
+            configuration(tmp_path / "run", "--rounds=3", "--fresh_problems=True", *flags)
 
 
 def test_no_problem_held_out_is_refused(tmp_path):

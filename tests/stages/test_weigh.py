@@ -60,12 +60,12 @@ def weigh(path, *shards, method=KEEP_ALL, **options):
     return {(r["problem_id"], r["sample_idx"]): r for r in read_weights(path / "w").read().to_pylist()}, report
 
 
-def weigh_again(path, pool, grades, method=KEEP_ALL, seed=0, **batch):
+def weigh_again(path, pool, grades, method=KEEP_ALL, seed=0, means=None, **batch):
     sampling = SamplingConfig(samples_per_problem=max(method.m, method.k or 2, 2))
     cfg = RunConfig(seed=seed, method=method, sampling=sampling, batch=BatchConfig(**batch | {"too_long": "drop"}))
     training = replace(cfg.training, batch=BatchConfig(**batch))
     made_by = identity.of_weights(cfg, pool.identity)
-    return stages_weigh.weigh(pool, grades, training, made_by, path / "w")
+    return stages_weigh.weigh(pool, grades, training, made_by, path / "w", means)
 
 
 def digests(path):
@@ -146,6 +146,17 @@ def test_neither_order_nor_shards_matter_and_m_are_kept(tmp_path_factory, groups
         lengths, right = np.array([n for n, _ in group]), np.array([c for _, c in group])
         expected = O1Pruner().reward(Group(lengths, right, np.zeros_like(right)), method)
         assert [first[f"p{i}", k]["reward"] for k in range(len(group))] == pytest.approx(list(expected))
+
+
+def test_the_means_may_be_those_of_another_runs_samples(tmp_path):
+    others = [sample("q", k, 50, k == 0) for k in range(2)]
+    method = O1PrunerParams(mode="paper", m=4)
+    rows, report = weigh(tmp_path, GOLDEN + others, method=method, means={"p": (300.0, 0.5)})
+    # 300/L - 1 + 2 (A - 1/2) for lengths of 100, 200, 300 and 400, of which the third is wrong
+    assert [rows["p", k]["reward"] for k in range(4)] == [3.0, 1.5, -1.0, 0.75]
+    assert {(rows["p", k]["ref_mean_len"], rows["p", k]["ref_acc"]) for k in range(4)} == {(300.0, 0.5)}
+    assert all(rows["q", k][name] is None for k in range(2) for name in ("ref_acc", "reward", "weight"))
+    assert (report.kept, report.undecided, report.left_out, report.all_right, report.all_wrong) == (4, 2, 1, 0, 0)
 
 
 def test_a_lost_sample_does_not_shift_other_groups(tmp_path):

@@ -72,6 +72,22 @@ def test_a_run_leaves_checkpoints_metrics_and_digest(home):
     assert len((run / "digest.txt").read_text().strip()) == 64
 
 
+def test_ratios_may_be_to_another_model_than_is_trained(home):
+    other, few = tiny_model(home / "other", initializer_range=0.1), OptimConfig(learning_rate=1e-3, steps=2)
+    of_both, of_other = (config(home / name, optim=few) for name in ("of_both", "of_other"))
+    start(of_both, reference=find_model(str(other)))
+    start(dataclasses.replace(of_other, model=str(other)))
+    parts = [{p.name: p.read_bytes() for p in Path(c.run, "reference").iterdir()} for c in (of_both, of_other)]
+    assert parts[0] == parts[1] and parts[0]
+    assert logged(home / "of_both")[0]["ratio_mean"] != pytest.approx(1.0, abs=1e-2)
+    source, mesh = find_model(str(home / "model")), make_mesh("1x1")
+    trained, _ = trained_params(checkpoint.newest(home / "of_both" / "checkpoints"), source, mesh)
+    near = jax.tree.map(
+        lambda a, b: np.abs(a - b).max() < 0.01, trained, load_params(source.folder, source.decoder, mesh)
+    )
+    assert jax.tree.all(near)
+
+
 @pytest.mark.core
 def test_steps_go_on_while_a_checkpoint_is_written(home, monkeypatch):
     run, sums = home / "beside", checkpoint._sums

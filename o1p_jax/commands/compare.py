@@ -22,9 +22,9 @@ from o1p_jax.stages import cli
 from o1p_jax.stages.variants import Variant
 
 METHODS = (
-    "o1_pruner",
-    "o1_pruner:rounds=3",
-    "o1_pruner:length_term=correct_only",
+    "o1_pruner:reward_low=-2|-3",
+    "o1_pruner:rounds=3,reward_low=-3",
+    "o1_pruner:length_term=correct_only,reward_low=-6",
     "fast_prompt",
     "sft_shortest:optim.learning_rate=5e-5|2e-4",
     "dpo_shortest:optim.learning_rate=2e-5|1e-4",
@@ -33,10 +33,8 @@ METHODS = (
     "shorter_better:m=8,beta=0.005",
     "dler:m=8,limit=100|140",
     "laser_d:m=8",
-    "alp:m=8,beta=0.002",
     "grpo_lead:m=8",
     "jet:m=8",
-    "deep_compress:m=8",
     "acoer:m=8",
 )
 """What is compared unless a command says otherwise: O1-Pruner in three forms, its baselines, and rivals.

@@ -53,7 +53,7 @@ def keep(params: nnx.State, cfg: DecoderConfig, exported: Path, dtype: str) -> N
     types = _exported_types(cfg, exported)
     if types.keys() != {path for path, _ in nnx.to_flat_state(params)} or not set(types.values()) <= _CAST_ALIKE:
         return
-    # Two steps that the compiler does not see together: it would leave out the way to bfloat16 and back.
+    # Two steps that the compiler does not see together: it may leave out the way to bfloat16 and back.
     params = _one_by_one(params, lambda path, weight: _cast(weight, types[path]))
     params = _one_by_one(params, lambda _, weight: _cast(weight, dtype))
     _kept.append(Kept(exported_digest(exported), dtype, params))

@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from core_cases import some_core
 
 from o1p_jax.methods import METHODS
 from o1p_jax.methods.base import Sequences
 from o1p_jax.methods.o1_pruner import O1Pruner, O1PrunerParams
 from o1p_jax.methods.objectives import LossSums, clipped_objective, sequence_ratio
 from o1p_jax.methods.rewarded import Rewarded
-
-pytestmark = pytest.mark.core
 
 # The golden values of two sequences packed in one row; the fourth position is padding.
 LOGPROBS = jnp.array([[-0.5, -0.2, -1.0, jnp.nan, -0.3, -0.4]])
@@ -48,6 +47,7 @@ def test_saturated_ratio_is_finite_counted_and_without_gradient():
     np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.core
 def test_padding_reaches_neither_loss_nor_gradient():
     def loss(logprobs):
         return sequence_ratio(logprobs - REFERENCE, MASK, SEGMENTS, 3, "geometric", 20.0)[0].sum()
@@ -99,6 +99,7 @@ def objective(sequences: Sequences, params: O1PrunerParams) -> LossSums:
     return O1Pruner().objective(sequences, params)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("mode", ["code", "paper"])
 def test_sums_and_gradients_to_the_bit(mode):
     @jax.jit
@@ -111,6 +112,7 @@ def test_sums_and_gradients_to_the_bit(mode):
     np.testing.assert_array_equal(gradient, [[float.fromhex(x) for x in row] for row in GRADIENTS[mode]])
 
 
+@pytest.mark.core
 def test_sums_over_parts_add_up_to_the_whole():
     def rows(part: slice) -> LossSums:
         return objective(Sequences(*(x[part] for x in ROWS)), O1PrunerParams())
@@ -189,7 +191,7 @@ def by_hand(name: str, params, rows: dict[str, np.ndarray]) -> tuple[float, np.n
 
 
 @pytest.mark.parametrize("name", ["o1_pruner", "o1_pruner paper", "tlmre", "dler", "luspo", "sft_shortest", *PAIRED])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", some_core(range(6), range(2)))
 def test_losses_and_gradients_are_those_of_float64_loops(name, seed):
     name, *mode = name.split()
     method = METHODS[name]

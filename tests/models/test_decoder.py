@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from core_cases import some_core
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 from plain_attention import plain_attention
@@ -68,9 +69,7 @@ def test_logits_equal_transformers(case, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.core if case in _CORE else ()) for case in CASES]
-)
+@pytest.mark.parametrize("case", some_core(CASES, _CORE))
 def test_gradients_equal_transformers(case, tmp_path):
     cfg = load_config(save(case, tmp_path))
     mesh = make_mesh("2x1" if cfg.kv_heads % 2 else "2x2")
@@ -126,8 +125,13 @@ def test_meshes_agree_with_experts(mesh, switches):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, expected_gradients)
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("mesh", ["8x1", "2x4", "1x8", "context:8", "replica:2,fsdp:2,context:2", "context:2,tensor:4"])
+@pytest.mark.parametrize(
+    "mesh",
+    some_core(
+        ["8x1", "2x4", "1x8", "context:8", "replica:2,fsdp:2,context:2", "context:2,tensor:4"],
+        ["2x4", "context:2,tensor:4"],
+    ),
+)
 def test_meshes_agree_whatever_they_leave_whole(mesh):
     """With 2 key-value heads, 4 and 8 tensor-parallel devices hold each of them several times."""
     cfg = dataclasses.replace(TINY, heads=8, qkv_bias=True, qk_norm="width", family="olmo2")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from core_cases import some_core
 from cudnn_stand_in import install
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,6 @@ from o1p_jax.models.attention.gpu import places_of, refusal, workspace
 from o1p_jax.models.attention.packed import packed_attention, served
 from o1p_jax.models.attention.scoring import Scoring
 
-pytestmark = pytest.mark.core
 H100 = "NVIDIA H100 80GB HBM3"
 
 
@@ -28,6 +28,7 @@ def segments_of(*rows):
     return jnp.array(numbered, jnp.int32)
 
 
+@pytest.mark.core
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.integers(-6, 9).filter(bool), max_size=6), min_size=1, max_size=4))
 def test_places_are_those_of_the_segments(rows):
@@ -80,7 +81,7 @@ def assert_close(ours, theirs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0.03, atol=0.05), ours, theirs)
 
 
-@pytest.mark.parametrize("window", [None, 1, 7, 64])
+@pytest.mark.parametrize("window", some_core([None, 1, 7, 64], [7]))
 @pytest.mark.parametrize("with_sinks", [False, True])
 def test_equals_the_plain_formula_and_its_gradients(window, with_sinks, monkeypatch):
     qkv, segments, sinks = inputs()
@@ -104,7 +105,7 @@ def test_equals_the_plain_formula_and_its_gradients(window, with_sinks, monkeypa
     ("mesh", "kv_heads"),
     [("context:8", 8), ("context:4", 2), ("fsdp:2,context:2,tensor:2", 4), ("context:2,tensor:4", 2), ("tensor:8", 8)],
 )
-@pytest.mark.parametrize("with_sinks", [False, True])
+@pytest.mark.parametrize("with_sinks", some_core([False, True], [True]))
 def test_split_over_devices_equals_the_loop(mesh, kv_heads, with_sinks, monkeypatch):
     """Whole rows are exchanged for heads, also where the devices along "context" outnumber the key-value heads."""
     qkv, segments, sinks = inputs(heads=8, kv_heads=kv_heads)
@@ -122,6 +123,7 @@ def test_split_over_devices_equals_the_loop(mesh, kv_heads, with_sinks, monkeypa
     assert_close(found, expected)
 
 
+@pytest.mark.core
 def test_heads_in_parts_where_the_workspace_would_be_large(monkeypatch):
     qkv, segments, sinks = inputs()
 
@@ -140,6 +142,7 @@ def test_heads_in_parts_where_the_workspace_would_be_large(monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), parts, whole)
 
 
+@pytest.mark.core
 def test_more_segments_than_told_are_not_left_out_unsaid(monkeypatch):
     (q, k, v), segments, _ = inputs()
     install(monkeypatch)
@@ -148,6 +151,7 @@ def test_more_segments_than_told_are_not_left_out_unsaid(monkeypatch):
     assert jnp.isnan(attention(q, k, v, segments, most_segments=2)[segments > 0]).all()
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -172,6 +176,7 @@ def test_the_loop_serves_where_the_kernel_cannot_and_says_why(changes, reason):
     assert found == reason if reason is None else reason in found
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("flags", "loop"),
     [
@@ -185,6 +190,7 @@ def test_the_loop_serves_where_bits_must_repeat(flags, loop, monkeypatch):
     assert (refusal(H100, "bfloat16", None, 1, 128, 4, 64, 2) is not None) == loop
 
 
+@pytest.mark.core
 def test_the_loop_serves_where_devices_do_not_share_heads_out(monkeypatch):
     calls = install(monkeypatch)
     (q, k, v), segments, _ = inputs(heads=6)
@@ -194,6 +200,7 @@ def test_the_loop_serves_where_devices_do_not_share_heads_out(monkeypatch):
     assert not calls and jnp.isfinite(out).all()
 
 
+@pytest.mark.core
 def test_this_jax_has_the_primitives_that_are_called():
     call = gpu.Call(scale=0.1, window=3, segments=2)
     for lower, more in (

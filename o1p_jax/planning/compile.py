@@ -240,8 +240,9 @@ def lines(found: PodPlan) -> list[str]:
     )
     job = found.job
     cost = "" if job.dollars is None else f", {job.dollars:,.0f} dollars"
+    of = f", the first of up to {job.rounds} rounds" if job.rounds > 1 else ""
     shown.append(
-        f"the job: {job.problems:,} problems, solutions of {job.solution_tokens:,} tokens: sampling at best "
+        f"the job{of}: {job.problems:,} problems, solutions of {job.solution_tokens:,} tokens: sampling at best "
         f"{job.sampling / 3600:.2f} h ({job.replica_chips} chips a replica, {job.batch} rows each), by the forecast "
         f"reference {job.reference / 3600:.2f} h and training {job.training / 3600:.2f} h ({job.steps} steps); "
         f"together {job.hours:.2f} h{cost}"

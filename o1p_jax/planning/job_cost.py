@@ -1,4 +1,6 @@
-"""What a whole job takes on a pod: sampling, reference log-probabilities and training, in hours and dollars.
+"""What a job takes on a pod: sampling, reference log-probabilities and training, in hours and dollars.
+
+Of several rounds it is the first one's: the later ones' solutions are shorter, by how much is not known before.
 
 Training and reference go by the forecast of step_time.py. Sampling has a decoder's bound from below: every token reads
 the weights once for the whole batch, and each row's keys and values once.
@@ -36,7 +38,9 @@ class JobCost:
     training: float
     steps: int
     dollars: float | None
-    """US dollars of the whole job; None without a price."""
+    """US dollars of the round; None without a price."""
+    rounds: int
+    """How often all that is done, at most."""
 
     @property
     def hours(self) -> float:
@@ -66,7 +70,7 @@ def job_cost(
     return JobCost(
         problems=problems, solution_tokens=solution_tokens, replica_chips=chips, batch=batch, sampling=sampling,
         reference=reference, training=training, steps=steps,
-        dollars=None if price is None else hours * topology.chips * price,
+        dollars=None if price is None else hours * topology.chips * price, rounds=cfg.rounds,
     )  # fmt: skip
 
 

@@ -38,5 +38,6 @@ def test_a_job():
     assert job.dollars == pytest.approx(job.hours * 8 * 3.0) and job.hours * 3600 > job.sampling + job.training
     without = job_cost(cfg, MODEL, Topology.parse("h100:1x8"), estimate, 5000, 8192, None)
     assert without.dollars is None
-    several = job_cost(dataclasses.replace(cfg, rounds=3), MODEL, Topology.parse("h100:1x8"), estimate, 5000, 8192, None)
+    three = dataclasses.replace(cfg, rounds=3)
+    several = job_cost(three, MODEL, Topology.parse("h100:1x8"), estimate, 5000, 8192, None)
     assert several == dataclasses.replace(without, rounds=3)

@@ -95,10 +95,7 @@ def size(params: nnx.State) -> int:
     return max(sizes.values())
 
 
-@pytest.mark.parametrize(
-    ("case", "mesh"),
-    [("qwen3_head_dim", "2x4"), ("qwen2_tied", "8x1"), ("qwen3_moe", "1x1"), ("qwen3_moe_tied", "2x4")],
-)
+@pytest.mark.parametrize(("case", "mesh"), [("qwen2_tied", "8x1"), ("qwen3_moe", "2x4")])
 def test_greedy_tokens_are_those_of_the_loaded_folder(case, mesh, tmp_path):
     params, out = exported(tmp_path, save(case, tmp_path / "source"), mesh, "bfloat16")
     made = dict(mesh=mesh, dtype="float32", slots=8, max_length=80)

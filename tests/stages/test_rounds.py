@@ -99,7 +99,7 @@ def test_where_accuracy_falls_in_the_first_round_no_other_follows(first, tmp_pat
 
 def test_a_changed_setting_may_set_the_work_of_rounds_aside_by_name(first, tmp_path):
     run = copied(first[0], tmp_path / "run")
-    flags = [*FLAGS, "--optim.learning_rate=2e-7", "--rounds=2"]
+    flags = [*FLAGS, "--method.lam=3", "--rounds=2"]  # which no program depends on
     with pytest.raises(BadInput, match="--restart=training"):
         job(run, *flags)
     assert job(run, *flags, restart="training")["steps"] and (run / "round-1" / "set_aside").is_dir()

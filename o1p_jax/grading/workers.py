@@ -112,7 +112,8 @@ def _started(count: int) -> Any:
     context.set_forkserver_preload(["o1p_jax.grading.algebra", "o1p_jax.grading.grader"])
     pool = ProcessPool(max_workers=count, initializer=_confine, context=context)
     try:
-        pool.active  # noqa: B018 (pebble starts the processes here)
+        if not pool.active:  # pebble starts the processes when it is asked
+            raise BrokenProcessPool("they ended at once")
     except BaseException:
         pool.stop()
         pool.join()

@@ -78,7 +78,7 @@ def _train_and_export(cfg: RunConfig, source: SourceModel, still_own: Callable[[
                 "config": flatten(cfg),
             },
             constants=report.for_metrics(),
-            references=pool.references,
+            reference_folder=pool.references,
             reference=reference_model(cfg, source),
             still_own=still_own,
         )

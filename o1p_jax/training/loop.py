@@ -50,18 +50,19 @@ _DIGESTS = {"model_sha256": "weights", "trained_sha256": "samples"}
 def train(
     cfg: TrainingConfig, samples: TrainingSet, source: SourceModel, mesh: Mesh, run: Path,
     *, made_by: Mapping[str, Any] | None = None, notes: Mapping[str, Any] | None = None,
-    constants: Mapping[str, float] | None = None, reference: SourceModel | None = None, references: Path | None = None,
-    still_own: Callable[[], None] = lambda: None,
+    constants: Mapping[str, float] | None = None, reference: SourceModel | None = None,
+    reference_folder: Path | None = None, still_own: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Trains the model `source` on `samples`; returns the last checkpoint's folder.
 
     The ratio's denominators are probabilities under the model `reference`; None: under `source`. The function writes
-    checkpoints/, metrics.jsonl, tensorboard/ and digest.txt in `run`, and the reference's log-probs in `references` (by
-    default reference/ in `run`). It goes on from what it finds there, if that was made by the same configuration, model
-    and samples. `made_by` (JSON values) says what samples and reference were made by; `notes` are kept with each
-    checkpoint for the stages after training; `constants` are figures of the data that stand beside each step's metrics.
-    Raises `Preempted` after saving on SIGTERM or SIGINT, `NonFinite` after `optim.max_bad_steps` bad steps in a row.
-    `still_own` is called before a checkpoint is written, and raises where the run has become another process's.
+    checkpoints/, metrics.jsonl, tensorboard/ and digest.txt in `run`, and the reference's log-probs in
+    `reference_folder` (by default reference/ in `run`). It goes on from what it finds there, if that was made by the
+    same configuration, model and samples. `made_by` (JSON values) says what samples and reference were made by;
+    `notes` are kept with each checkpoint for the stages after training; `constants` are figures of the data that
+    stand beside each step's metrics. Raises `Preempted` after saving on SIGTERM or SIGINT, `NonFinite` after
+    `optim.max_bad_steps` bad steps in a row. `still_own` is called before a checkpoint is written, and raises where
+    the run has become another process's.
     """
     # -- The steps: what each of them trains on --
     source.check_unchanged()
@@ -111,7 +112,7 @@ def train(
         # -- Reference log-probs: once, by the model as it was loaded --
         reference = reference or source
         weights = loaded(reference)
-        kept = references or run / "reference"
+        kept = reference_folder or run / "reference"
         logprob_fn = make_logprob_fn(model, splits, cfg.compute, mesh)
 
         def logprobs(batch: Batch, shape: Shape) -> np.ndarray:

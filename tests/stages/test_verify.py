@@ -36,7 +36,7 @@ def whole(tmp_path_factory) -> Path:
     samples = TrainingSet.of(tiny_samples(32))
     shutil.copytree(run / "pool", run / "evaluation" / "pools" / "before")
     mesh = make_mesh("1x1")
-    folder = train(cfg.training, samples, source, mesh, run, notes=notes_of(cfg), references=pool.references)
+    folder = train(cfg.training, samples, source, mesh, run, notes=notes_of(cfg), reference_folder=pool.references)
     export(folder, run / "model", mesh, source)
     names = ("report.html", "report.json", "table.md")
     for name in names:

@@ -154,7 +154,8 @@ def test_two_engines_fill_one_folder_and_what_a_killed_one_leaves_the_other_does
     engines[0].kill()
     assert engines[1].wait(timeout=300) == 0 and engines[0].wait() == -9
     told = (tmp_path / "log1").read_text().splitlines()
-    assert told and all(line.startswith("presample train: ") for line in told), told  # no word of vLLM's own
+    ours = ("presample train: ", f"{pool.samples.path}: ")  # the second where it waits for what the other has claimed
+    assert told and all(line.startswith(ours) for line in told), told  # no word of vLLM's own
     rows = pool.samples.read(["problem_id", "sample_idx", "completion_ids"]).to_pylist()
     assert len({(row["problem_id"], row["sample_idx"]) for row in rows}) == len(rows) == 32
     assert all(row["completion_ids"] for row in rows)

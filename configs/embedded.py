@@ -20,8 +20,10 @@ def config() -> RunConfig:
     return RunConfig(
         problems=ProblemConfig(max_prompt_tokens=128),
         sampling=SamplingConfig(samples_per_problem=8, max_tokens=384, slots=256, problems_per_shard=128),
-        # Chosen on embedded:validation, see docs/decisions.md.
-        method=O1PrunerParams(lam=4.5, epsilon=0.05, m=8),
+        # Chosen on embedded:validation, as the learning rate below, see docs/decisions.md.
+        rounds=2,
+        fresh_problems=True,
+        method=O1PrunerParams(lam=4.5, epsilon=0.05, m=8, reward_low=-3.0),
         batch=BatchConfig(sequences=32, row_length=1024),
         compute=ComputeConfig(dtype="float32"),
         optim=OptimConfig(learning_rate=2e-4),

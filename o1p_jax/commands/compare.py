@@ -4,9 +4,10 @@
     o1p compare --seeds 0 1 2 --out=experiments/mine --methods o1_pruner "dler:m=8,limit=100|140" dpo_shortest
 
 A method is NAME, or NAME:KNOB=VALUE,... with flags of its own (`m=8` is --method.m=8, optim.learning_rate=1e-4 is a
-flag of that name, as is rounds=3). Where a knob has several values, VALUE|VALUE, the validation problems choose one.
-fast_prompt is the model before training, asked to be quick. All other flags are the runs'. Any number of processes,
-started by the same command, share the work; what is there is not done again.
+flag of that name, as is rounds=3). A method has one round unless it, or the command, says otherwise. Where a knob has
+several values, VALUE|VALUE, the validation problems choose one. fast_prompt is the model before training, asked to be
+quick. All other flags are the runs'. Any number of processes, started by the same command, share the work; what is
+there is not done again.
 """
 
 import itertools
@@ -23,6 +24,7 @@ from o1p_jax.stages.variants import Variant
 
 METHODS = (
     "o1_pruner:reward_low=-2|-3",
+    "o1_pruner:rounds=2,fresh_problems=True,reward_low=-3,optim.steps=64",
     "o1_pruner:rounds=3,reward_low=-3",
     "o1_pruner:length_term=correct_only,reward_low=-6",
     "fast_prompt",
@@ -37,10 +39,12 @@ METHODS = (
     "jet:m=8",
     "acoer:m=8",
 )
-"""What is compared unless a command says otherwise: O1-Pruner in three forms, its baselines, and rivals.
+"""What is compared unless a command says otherwise: O1-Pruner in four forms, its baselines, and rivals.
 
 Limits, and what a token costs, are for the embedded model's lengths.
 """
+_DEFAULTS = ("--rounds=1", "--fresh_problems=False")
+"""Flags of a run that stand in an experiment where neither the command nor a method says otherwise."""
 _OWN = ("run", "pool", "seed", "method", "method.name", "optim.steps")
 """Flags of a run that the experiment sets itself."""
 
@@ -61,7 +65,7 @@ class Arguments(cli.RunFlags):
 
 def command(argv: list[str]) -> None:
     # Each method brings its own m; that of the configuration must not be in the way of --sampling.samples_per_problem.
-    args, base = cli.parse_run(Arguments, [*argv, "--method.m=1"], __doc__)
+    args, base = cli.parse_run(Arguments, [*_DEFAULTS, *argv, "--method.m=1"], __doc__)
     for name in _OWN:
         if cli.take_flag(argv, name)[0] is not None:
             raise BadInput(f"--{name}: an experiment sets it itself; see --methods, --seeds, --steps and --out")
@@ -80,10 +84,12 @@ def command(argv: list[str]) -> None:
     for seed, (variant, flags) in itertools.product(dict.fromkeys(args.seeds), found):
         folder = args.out / f"seed-{seed}"
         own = [f"--seed={seed}", f"--pool={folder / 'pool'}", f"--run={folder / folder_name(variant.label)}"]
-        _, cfg = cli.parse_run(Arguments, [*argv, *own, f"--optim.steps={args.steps}", *flags])
+        _, cfg = cli.parse_run(Arguments, [*_DEFAULTS, *argv, *own, f"--optim.steps={args.steps}", *flags])
         if not variant.trained:
             asked = f"{cfg.problems.user_template}\n{FAST_PROMPT}"
             cfg = replace(cfg, problems=replace(cfg.problems, user_template=asked))
+        if cfg.splits_problems:  # the shared pool holds all problems
+            cfg = replace(cfg, pool=None)
         configs[seed, variant.label] = cfg
     from o1p_jax.stages.experiment import run_experiment
 

@@ -1,6 +1,6 @@
 """Writes a run's newest checkpoint, or the one of --step, as a Hugging Face folder with a model card.
 
-o1p export --run=runs/embedded --out=hf_model
+o1p export --run=runs/embedded/round-2 --out=hf_model
 """
 
 from dataclasses import dataclass, field

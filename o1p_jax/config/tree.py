@@ -6,7 +6,8 @@ imports NumPy, through `o1p_jax.methods`, but never JAX, which the processes tha
 other processes, do without.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from o1p_jax.config.export import ExportConfig
@@ -46,6 +47,8 @@ __all__ = [
 
 LAST, FIRST = "last", "first"  # what RunConfig.reference may be, beside a folder
 EMBEDDED = "embedded"  # the model and the problem sets that ship with the package
+HOLD_OUT = 1 / 8
+"""The share of the training problems that is held out from several rounds where `batch.hold_out` names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +107,16 @@ class RunConfig:
         check(
             self,
             "fresh_problems",
-            not self.fresh_problems or self.reference != FIRST,
-            f"reference={FIRST} needs the first model's solutions of every round's problems; leave one of the two out",
+            not self.splits_problems or self.reference != FIRST,
+            f"reference={FIRST} needs the first model's solutions of every round's problems; set fresh_problems=False "
+            f"or reference={LAST}",
         )
         check(
             self,
             "fresh_problems",
-            not self.fresh_problems or self.problems.parts == 1,
-            f"splits the problems by rounds; leave problems.parts={self.problems.parts} out",
+            not self.splits_problems or self.problems.parts == 1,
+            f"splits the problems by rounds; set fresh_problems=False, or leave problems.parts={self.problems.parts} "
+            "out",
         )
         if self.pool is None:  # a pool that was imported has its own number of samples
             self.check_samples()
@@ -144,6 +149,27 @@ class RunConfig:
             f"method={method.name} compares a problem's samples with one another; take at least "
             f"{method.fewest_samples}",
         )
+
+    def of_round(self, number: int) -> "RunConfig":
+        """Returns the configuration of one round, from 1 on, as that of a run by itself; of one round it is this one.
+
+        What the round begins from, the round before, is not put in: its model, and no pool from elsewhere.
+        """
+        if self.rounds == 1:
+            return self
+        return replace(
+            self,
+            rounds=1,
+            fresh_problems=False,
+            run=str(Path(self.run) / f"round-{number}"),
+            problems=replace(self.problems, parts=self.rounds, part=number) if self.splits_problems else self.problems,
+            batch=replace(self.batch, hold_out=self.batch.hold_out or HOLD_OUT),
+        )
+
+    @property
+    def splits_problems(self) -> bool:
+        """Whether there are several rounds, each with its own part of the training problems."""
+        return self.fresh_problems and self.rounds > 1
 
     @property
     def training(self) -> TrainingConfig:

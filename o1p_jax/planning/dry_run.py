@@ -31,15 +31,16 @@ def dry_run(cfg: RunConfig) -> None:
         print(line)
 
 
-def lines(cfg: RunConfig) -> Iterator[str]:
-    """Yields the lines of `dry_run`."""
+def lines(whole: RunConfig) -> Iterator[str]:
+    """Yields the lines of `dry_run`; of several rounds, those of the first."""
+    cfg = whole.of_round(1)
     folder = resolve_model(cfg.model, cfg.revision, weights=False)
     model = load_config(folder)
     check_divides(cfg.mesh, model.axis_sizes())
     check_functions(cfg)
     yield f"model     {cfg.model}: {model.layers} layers, {model_sizes(model).total:,} parameters (weights not read)"
 
-    problems = _problems(cfg, folder)
+    problems = _problems(cfg, folder, Path(whole.run))
     decode = Prompter(folder).decode
     lengths = [len(ids) for _, ids in problems]
     yield f"problems  {len(problems):,}, with prompts of {min(lengths):,} to {max(lengths):,} tokens"
@@ -65,10 +66,10 @@ def lines(cfg: RunConfig) -> Iterator[str]:
         f"shapes    a step: {batch.sequences} solutions in rows of up to {batch.row_length:,} tokens; the solutions' "
         "lengths will decide on the rows"
     )
-    if cfg.rounds > 1:
+    if whole.rounds > 1:
         of = "the model before all rounds" if cfg.reference == FIRST else "the model of the round before"
-        on = f" and its problems, one of {cfg.rounds} parts of them" if cfg.fresh_problems else ""
-        yield f"rounds    up to {cfg.rounds}, each of them as told here but for its model{on}; the reference is {of}"
+        on = f" and its problems, one of {whole.rounds} parts of them" if whole.splits_problems else ""
+        yield f"rounds    up to {whole.rounds}, each of them as told here but for its model{on}; the reference is {of}"
     optim, of_epochs = cfg.optim, cfg.optim.epochs * math.ceil(kept / batch.sequences)
     yield (
         (f"steps     {optim.steps:,}: " if optim.steps else f"steps     up to {of_epochs:,}: ")
@@ -84,12 +85,12 @@ def lines(cfg: RunConfig) -> Iterator[str]:
     yield "dry run: nothing was sampled, trained or written"
 
 
-def _problems(cfg: RunConfig, folder: Path) -> list[tuple[str, list[int]]]:
+def _problems(cfg: RunConfig, folder: Path, run: Path) -> list[tuple[str, list[int]]]:
     """Returns the gold answer and prompt's token ids of each training problem; an imported pool brings its own."""
     if brings_problems(cfg):
         rows = Pool(pool_path(cfg)).problems.read(["answer", "prompt_ids"]).to_pylist()
         return [(row["answer"], row["prompt_ids"]) for row in rows]
-    cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
+    cfg = dated(cfg, [pool_path(cfg)], run)
     problems = training_problems(cfg.problems)
     read = make_prompts(folder, problems, cfg.problems)
     return [(p.answer, list(read.prompt_ids[p.problem_id])) for p in read.problems]

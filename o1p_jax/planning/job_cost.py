@@ -54,9 +54,11 @@ def job_cost(
 ) -> JobCost:  # fmt: skip
     """Returns the cost of a job on `problems` problems whose solutions have `solution_tokens` tokens on average.
 
-    `step_time` is the time of a step. `price` is a chip's hour in US dollars; None leaves the dollars out. A forward
-    pass is taken to reach the utilisation of a step.
+    Of several rounds with problems of their own, each has its share of them. `step_time` is the time of a step. `price`
+    is a chip's hour in US dollars; None leaves the dollars out. A forward pass is taken to reach the utilisation of a
+    step.
     """
+    problems = math.ceil(problems / cfg.rounds) if cfg.splits_problems else problems
     sampled = problems * cfg.sampling.samples_per_problem
     chips, batch, rate = sampling_rate(model, topology, solution_tokens)
     chips = min(chips, topology.chips)

@@ -267,16 +267,26 @@ def _examples(plan: Plan, results: Sequence[Result], chosen: Sequence[Variant]) 
     return runs_of(graded, models)
 
 
+def _other_budget(first: RunConfig, cfg: RunConfig) -> str:
+    """Returns, in words, the samples and steps of a run where they are not those of `first`, which has one round."""
+    if cfg.rounds == 1:
+        return "" if cfg.optim.steps == first.optim.steps else f"{cfg.optim.steps} steps"
+    what = (
+        "each from samples of its own part of the problems" if cfg.splits_problems else "each from samples of its own"
+    )
+    return f"up to {cfg.rounds} rounds of {cfg.optim.steps} steps, {what}"
+
+
 def _notes(plan: Plan) -> list[str]:
     cfg = plan.first(plan.seeds[0])
     looks = looked_at(plan.out)
     seeds = f"{len(plan.seeds)} seeds ({', '.join(map(str, plan.seeds))})" if len(plan.seeds) > 1 else "one seed"
     often = "once" if len(looks) == 1 else f"for {len(looks)} selections"
-    rounds = [v.label for v in plan.variants if plan.configs[plan.seeds[0], v.label].rounds > 1]
-    more = f" ({', '.join(rounds)}: so in each round, the later ones from samples of their own)" if rounds else ""
+    others = {v.label: _other_budget(cfg, plan.configs[plan.seeds[0], v.label]) for v in plan.variants if v.trained}
+    but = "; ".join(f"{label}: {budget}" for label, budget in others.items() if budget)
     return [
         f"Every variant was trained from the same {cfg.sampling.samples_per_problem} samples a problem of "
-        f"{public_path(cfg.problems.train)}, by {cfg.optim.steps} steps{more}, with {seeds}.",
+        f"{public_path(cfg.problems.train)}, by {cfg.optim.steps} steps, with {seeds}{f' (but {but})' if but else ''}.",
         f"Variants of one method were chosen among by {public_path(plan.validation)}: of those whose accuracy fell "
         "beyond its interval in the fewest places, levels and overall, the one with the highest AES (chosen.json).",
         f"The test problems were sampled {often}, first on {looks[0]['at'][:10]} ({_LOOKED}).",

@@ -21,6 +21,7 @@ from o1p_jax.runtime.files import read_json, write_json
 from o1p_jax.runtime.progress import say
 from o1p_jax.runtime.sums import SUMS, check_sums, filled, is_empty, read_sums, sum_of
 from o1p_jax.stages.card import PROVENANCE, provenance, write_card
+from o1p_jax.stages.run_folder import hint_at_rounds
 from o1p_jax.training import checkpoint
 from o1p_jax.training.loop import trained_params
 
@@ -95,5 +96,5 @@ def newest_checkpoint(run: Path, step: int | None = None) -> Path:
         return there[step]
     newest = checkpoint.newest(run / "checkpoints")
     if newest is None:
-        raise BadInput(f"{run}: holds no finished checkpoint; train first")
+        raise BadInput(f"{run}: holds no finished checkpoint; " + (hint_at_rounds(run) or "train first"))
     return newest

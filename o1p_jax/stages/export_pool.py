@@ -25,6 +25,7 @@ from o1p_jax.runtime.progress import say, track
 from o1p_jax.runtime.user_code import public_name
 from o1p_jax.stages.card import PROVENANCE, rendered
 from o1p_jax.stages.pool import pool_path
+from o1p_jax.stages.run_folder import hint_at_rounds
 from o1p_jax.stages.weigh import WEIGHTS, read_weights
 
 _COLUMNS = {
@@ -63,6 +64,8 @@ def export_pool(path: Path | None, out: Path, run: Path | None = None, grades: s
         if run is None:
             raise BadInput("--pool: missing; name a pool, or a run with --run")
         path = pool_path(replace(load_saved(run / CONFIG)[0], run=str(run)))  # the folder may have been moved
+        if not Pool.lies_in(path) and (hint := hint_at_rounds(run)):
+            raise BadInput(f"run={run}: has no pool; {hint}")
     pool = Pool(path)
     check_apart("out", out, path, "the pool")
     if run is not None and (run / CONFIG).exists():
@@ -92,7 +95,8 @@ def export_pool(path: Path | None, out: Path, run: Path | None = None, grades: s
 def _weights(pool: Pool, run: Path) -> ShardedTable:
     """Returns the run's table of weights. Raises BadInput where they are of another pool."""
     if not (run / "weights" / META).is_file():
-        raise BadInput(f"run={run}: has no weights; o1p presample or o1p train makes them")
+        how = hint_at_rounds(run) or "o1p presample or o1p train makes them"
+        raise BadInput(f"run={run}: has no weights; {how}")
     weights = read_weights(run / "weights")
     if any(weights.metadata.get(name) != value for name, value in pool.identity.items()):
         raise BadInput(

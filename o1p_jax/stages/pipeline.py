@@ -37,7 +37,7 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
     the result whose earlier work may be set aside where the configuration has no more use for it.
     """
     processes.start(place)
-    cfg = dated(cfg, [pool_path(cfg)], Path(cfg.run))
+    cfg = dated(cfg, [pool_path(cfg.of_round(1))], Path(cfg.run))
     inputs = preflight(cfg, ("train", "test"), restart)
     run = prune(cfg, inputs, restart)
     models = {BEFORE: inputs.source, AFTER: find_model(str(run / "model"))}
@@ -55,9 +55,10 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
 def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     """Does the part of the job before training: samples, grades and weighs solutions of the training problems.
 
+    Of several rounds it is the first one's part, since the others' models are not there yet.
     Where `cfg` names a pool beside the run, that pool alone is made: it belongs to no run, and weights do.
     """
-    alone = cfg.pool is not None
+    alone, cfg = cfg.pool is not None, cfg.of_round(1)
     cfg = dated(cfg, [pool_path(cfg)], None if alone else Path(cfg.run))
     inputs = preflight(cfg, ("train",), restart, pool_alone=alone, training=False)
     if alone:

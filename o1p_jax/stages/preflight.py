@@ -80,7 +80,8 @@ def preflight(
         made = make_prompts(source.folder, train, cfg.problems)
         check_context(source, made, cfg.sampling)
         wanted = identity.of_samples(cfg, source, made)
-        check_pool(cfg, wanted)
+        if not cfg.splits_problems:  # else each round looks for its own part of the problems
+            check_pool(cfg, wanted)
     made_tests = {name: make_prompts(source.folder, of_set, cfg.problems) for name, of_set in tests.items()}
     for of_set in made_tests.values():
         check_context(source, of_set, cfg.evaluation)

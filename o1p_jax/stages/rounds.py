@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from o1p_jax.config.tree import FIRST, RunConfig
+from o1p_jax.config.tree import FIRST, HOLD_OUT, RunConfig
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.prompts import PromptSet
 from o1p_jax.data.shards import ShardedTable
@@ -31,8 +31,6 @@ from o1p_jax.stages.prune import pruned
 from o1p_jax.stages.run_folder import ANY, open_run
 from o1p_jax.stages.weigh import held_out
 
-HOLD_OUT = 1 / 8
-"""The share of the training problems that is held out where `batch.hold_out` names none."""
 _BASE, _SET = "base", "held out"
 _FILE = "rounds.json"
 
@@ -47,13 +45,12 @@ def prune(cfg: RunConfig, inputs: Inputs, restart: str | None = None) -> Path:
         return pruned(cfg, inputs)
     if inputs.train is None:
         raise BadInput(f"rounds={cfg.rounds}: pool={cfg.pool} was imported; a next round needs problems to sample")
-    share = cfg.batch.hold_out or HOLD_OUT
-    judges = _held_out(inputs.train, share)
+    judges = _held_out(inputs.train, cfg.batch.hold_out or HOLD_OUT)
     run = open_run(cfg, inputs.source.commit)
     models = {_BASE: inputs.source}
     for number in range(1, cfg.rounds + 1):
         before = list(models)[-1]
-        own = _of_round(cfg, run, number, models[before], share)
+        own = _of_round(cfg, number, models[before])
         # A round made anew has another model, whose samples the next round needs anew too.
         inputs = preflight(own, ("train",), ANY if restart and number > 1 else restart)
         if number == 1:  # the base answers now: from judging to sampling a round's weights can stay in memory then
@@ -76,20 +73,12 @@ def _held_out(train: PromptSet, share: float) -> PromptSet:
     return replace(train, problems=problems)
 
 
-def _of_round(cfg: RunConfig, run: Path, number: int, source: SourceModel, share: float) -> RunConfig:
-    """Returns the configuration of one round, as that of a run by itself."""
-    problems = replace(cfg.problems, parts=cfg.rounds, part=number) if cfg.fresh_problems else cfg.problems
-    own = replace(
-        cfg,
-        rounds=1,
-        fresh_problems=False,
-        run=str(run / f"round-{number}"),
-        problems=problems,
-        batch=replace(cfg.batch, hold_out=share),
-    )
+def _of_round(cfg: RunConfig, number: int, source: SourceModel) -> RunConfig:
+    """Returns the configuration of one round, which begins from the model `source`."""
+    own = cfg.of_round(number)
     if number == 1:
         return replace(own, revision=source.commit or cfg.revision)  # the weights that the rounds are judged against
-    reference = str(run / "round-1") if cfg.reference == FIRST else cfg.reference
+    reference = cfg.of_round(1).run if cfg.reference == FIRST else cfg.reference
     return replace(own, model=str(source.folder), revision=None, pool=None, reference=reference)
 
 

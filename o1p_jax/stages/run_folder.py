@@ -85,6 +85,12 @@ def kept_revision(cfg: RunConfig) -> str | None:
     return commit if same and commit is not None else cfg.revision
 
 
+def hint_at_rounds(run: Path) -> str:
+    """Returns what to name instead of the run `run` where what is asked for lies in its rounds; else nothing."""
+    rounds = sorted(run.glob("round-*"), key=lambda path: (len(path.name), path.name))
+    return f"its rounds have their own: name one, such as {rounds[-1]}" if rounds else ""
+
+
 def dated(cfg: RunConfig, pools: Iterable[Path], run: Path | None = None) -> RunConfig:
     """Returns `cfg` with a date for the chat templates, so that prompts made on several days are the same.
 

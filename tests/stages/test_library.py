@@ -39,8 +39,8 @@ def test_what_a_run_holds(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cfg = RunConfig()
     rows = [sample("p", k, 10 + k, right=k == 0) for k in range(4)]
-    pool, grades = write_pool(Path("runs/mine/pool"), rows)
-    weigh(pool, grades, cfg.training, pool.identity, Path("runs/mine/weights"))
+    pool, grades = write_pool(Path("runs/mine/round-1/pool"), rows)
+    weigh(pool, grades, cfg.training, pool.identity, Path("runs/mine/round-1/weights"))
     assert run(READ)["table"].num_rows == 4
     assert r"\boxed{7}" in capsys.readouterr().out
 

@@ -5,19 +5,25 @@ import shutil
 from pathlib import Path
 
 import pytest
-from counted_job import configuration, copied, job
+from counted_job import configuration, copied, counting, job
 
 from o1p_jax.data.pool import Pool
 from o1p_jax.data.problems import training_problems
 from o1p_jax.models.source import find_model
 from o1p_jax.runtime.errors import BadInput
 from o1p_jax.stages import rounds
+from o1p_jax.stages.export import newest_checkpoint
+from o1p_jax.stages.export_pool import export_pool
+from o1p_jax.stages.pipeline import samples_only
+from o1p_jax.stages.preflight import preflight
+from o1p_jax.stages.prune import weighed_samples
 from o1p_jax.stages.verify import parts_of_run, verify
 from o1p_jax.stages.weigh import held_out, read_weights
 
 pytestmark = pytest.mark.slow
 # A step so small that no answer of a few problems changes: both rounds are kept.
-FLAGS = ["--rounds=2", "--batch.hold_out=0.3", "--problems.limit_train=16", "--optim.learning_rate=1e-7"]
+FLAGS = ["--rounds=2", "--fresh_problems=False", "--batch.hold_out=0.3", "--problems.limit_train=16",
+         "--optim.learning_rate=1e-7"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +77,14 @@ def test_what_is_held_out_is_sampled_and_never_trained_on(first):
     assert judged == {len(out)}
 
 
+def test_what_lies_in_the_rounds_is_asked_for_there(first, tmp_path):
+    run, _ = first
+    for what in (lambda: newest_checkpoint(run), lambda: export_pool(None, tmp_path / "data", run)):
+        with pytest.raises(BadInput, match=r"its rounds have their own: name one, such as .*run/round-2$"):
+            what()
+    assert newest_checkpoint(run / "round-2").is_dir()
+
+
 def test_a_start_with_nothing_to_do_does_nothing(first):
     run, counts = first
     assert counts["sampled"] and counts["steps"] and counts["weighed"] == 2
@@ -121,16 +135,32 @@ def test_later_rounds_may_be_held_against_the_model_before_all_of_them(first, tm
 def test_each_round_may_have_its_own_part_of_the_problems(tmp_path):
     cfg = configuration(tmp_path / "run", "--rounds=3", "--fresh_problems=True", "--problems.limit_train=40")
     source = find_model("embedded")
-    of_rounds = [rounds._of_round(cfg, tmp_path / "run", number, source, 0.125) for number in (1, 2, 3)]
+    of_rounds = [rounds._of_round(cfg, number, source) for number in (1, 2, 3)]
     parts = [{p.problem_id for p in training_problems(own.problems)} for own in of_rounds]
     assert len(set.union(*parts)) == sum(map(len, parts)) == 40 and all(parts)
     assert not any(own.fresh_problems for own in of_rounds)
     for flags, named in {
         ("--reference=first",): r"fresh_problems=True: reference=first needs the first model's solutions",
-        ("--problems.parts=2",): r"fresh_problems=True: splits the problems by rounds; leave problems.parts=2 out",
+        (
+            "--problems.parts=2",
+        ): r"fresh_problems=True: splits the problems by rounds; set fresh_problems=False, or leave",
     }.items():
         with pytest.raises(BadInput, match=named):
             configuration(tmp_path / "run", "--rounds=3", "--fresh_problems=True", *flags)
+
+
+def test_samples_drawn_before_are_those_of_the_first_round_and_a_pool_beside_the_run_may_hold_them(tmp_path):
+    with counting() as counts:
+        for number, beside in enumerate(((), (f"--pool={tmp_path / 'pool'}",)), 1):
+            cfg = configuration(tmp_path / "run", *FLAGS, "--fresh_problems=True", *beside)
+            samples_only(cfg)
+            inputs = preflight(cfg, ("train",))  # which a pool of other problems would not pass
+            own = rounds._of_round(cfg, 1, inputs.source)
+            part = {p.problem_id for p in training_problems(own.problems)}
+            assert len(inputs.train.problems) == 16 and 0 < len(part) < 16
+            pool = weighed_samples(own, preflight(own, ("train",)), Path(own.run))
+            assert set(pool.problems.read(["problem_id"])["problem_id"].to_pylist()) == part
+            assert counts["sampled"] == number * len(part) * 4  # by samples_only, and not again
 
 
 def test_no_problem_held_out_is_refused(tmp_path):

@@ -26,7 +26,9 @@ def aes(base_accuracy, base_tokens, accuracy, tokens, *, as_printed: bool = Fals
     number where a base is 0. `as_printed` adds 3 |dA| whatever the sign of dA: the paper's printed column does so,
     against its formula.
     """
-    base_accuracy, base_tokens, accuracy, tokens = map(np.float64, (base_accuracy, base_tokens, accuracy, tokens))
+    base_accuracy, base_tokens, accuracy, tokens = (
+        np.asarray(value, np.float64) for value in (base_accuracy, base_tokens, accuracy, tokens)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         dL = (base_tokens - tokens) / base_tokens
         dA = (accuracy - base_accuracy) / base_accuracy

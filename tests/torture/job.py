@@ -20,7 +20,8 @@ from o1p_jax.data.pool import PROBLEMS, SAMPLES, Pool
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
-    "--mesh=1x1", "--sampling.samples_per_problem=4", "--method.m=4", "--sampling.slots=8", "--sampling.max_tokens=24",
+    "--mesh=1x1", "--rounds=1", "--sampling.samples_per_problem=4", "--method.m=4", "--sampling.slots=8",
+    "--sampling.max_tokens=24",
     "--sampling.problems_per_shard=2", "--evaluation.max_tokens=24", "--evaluation.samples_per_problem=1",
     "--problems.max_prompt_tokens=96", "--batch.sequences=4", "--batch.row_length=128",
     "--checkpoint.every=2", "--optim.learning_rate=1e-3",

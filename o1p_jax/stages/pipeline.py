@@ -55,17 +55,20 @@ def whole_job(cfg: RunConfig, place: JobPlace | None = None, restart: str | None
 def samples_only(cfg: RunConfig, restart: str | None = None) -> None:
     """Does the part of the job before training: samples, grades and weighs solutions of the training problems.
 
-    Of several rounds it is the first one's part, since the others' models are not there yet.
-    Where `cfg` names a pool beside the run, that pool alone is made: it belongs to no run, and weights do.
+    Of several rounds it is the first one's part, since the others' models are not there yet. Where `cfg` names a pool
+    beside the run, that pool alone is made: it belongs to no run, and weights do.
     """
-    alone, cfg = cfg.pool is not None, cfg.of_round(1)
-    cfg = dated(cfg, [pool_path(cfg)], None if alone else Path(cfg.run))
+    alone = cfg.pool is not None
+    whole = dated(cfg, [pool_path(cfg.of_round(1))], None if alone else Path(cfg.run))
+    cfg = whole.of_round(1)
     inputs = preflight(cfg, ("train",), restart, pool_alone=alone, training=False)
     if alone:
         processes.once(lambda: remove_leftovers(hidden_below(pool_path(cfg))))
         pool, _ = graded_pool(cfg, inputs)
         print(f"pool    {pool.path}")
         return
+    if cfg is not whole:  # a round lies in a run
+        open_run(whole, inputs.source.commit)
     run = open_run(cfg, inputs.source.commit)
     pool = weighed_samples(cfg, inputs, run)
     print(f"pool    {pool.path}\nweights {run / 'weights'}")

@@ -268,12 +268,11 @@ def _examples(plan: Plan, results: Sequence[Result], chosen: Sequence[Variant]) 
 
 
 def _other_budget(first: RunConfig, cfg: RunConfig) -> str:
-    """Returns, in words, the samples and steps of a run where they are not those of `first`, which has one round."""
+    """Returns, in words, the samples and steps of a run where they are not those of one round of `first`."""
     if cfg.rounds == 1:
         return "" if cfg.optim.steps == first.optim.steps else f"{cfg.optim.steps} steps"
-    what = (
-        "each from samples of its own part of the problems" if cfg.splits_problems else "each from samples of its own"
-    )
+    part, new = "each from samples of its own part of the problems", "the later ones from samples of their own"
+    what = part if cfg.splits_problems else new
     return f"up to {cfg.rounds} rounds of {cfg.optim.steps} steps, {what}"
 
 

@@ -3,6 +3,7 @@ import pytest
 from o1p_jax.commands.compare import METHODS, command, folder_name, variants
 from o1p_jax.methods import METHODS as KNOWN
 from o1p_jax.runtime.errors import BadInput
+from o1p_jax.stages import experiment
 
 
 def test_a_method_with_values_of_knobs_is_a_variant_each():
@@ -49,3 +50,14 @@ def test_mistakes_are_told_before_anything_is_done(argv, message, tmp_path):
     with pytest.raises(BadInput, match=message):
         command([*argv, f"--out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_has_one_round_from_the_shared_pool_unless_it_says_otherwise(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(experiment, "run_experiment", lambda *of: asked.append(of))
+    command([f"--out={tmp_path / 'out'}", "--methods", "o1_pruner", "o1_pruner:rounds=2,fresh_problems=True"])
+    [(_, _, _, configs)] = asked
+    found = {label: (cfg.rounds, cfg.splits_problems, cfg.pool is None) for (_, label), cfg in configs.items()}
+    assert found == {"o1_pruner": (1, False, False), "o1_pruner:rounds=2,fresh_problems=True": (2, True, True)}
+    budget = experiment._other_budget(configs[0, "o1_pruner"], configs[0, "o1_pruner:rounds=2,fresh_problems=True"])
+    assert budget == "up to 2 rounds of 128 steps, each from samples of its own part of the problems"

@@ -10,7 +10,12 @@ os.environ.update(OMP_NUM_THREADS="1")  # PyTorch's second thread does little he
 # Compiling is most of the work, and the same small programs come back in many tests and in the processes they start:
 # one cache for all of them, named by the process that runs the tests. A folder named from outside is used and kept.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"o1p-compiled-{os.getpid()}"))
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")  # more parts compile longer, all told
+# More parts compile longer, all told, and JAX 0.10's emitters of fusions several times as long as the ones before them.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_parallel_codegen_split_count=1 --xla_backend_extra_options="
+    "xla_cpu_disable_new_fusion_emitters=true,xla_cpu_disable_loop_unrolling=true",
+)
 os.environ.update(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0", JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1")
 
 import jax

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from core_cases import some_core
 from flax import nnx
 from tiny_models import save, torch_model
 from transformers import AutoModelForCausalLM
@@ -75,8 +76,7 @@ def generate(model, prompt_ids: tuple[int, ...], **changes) -> tuple[int, ...]:
     return tuple(out[0, prompt.shape[1] :].tolist())
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("mesh", ["1x1", "4x2"])
+@pytest.mark.parametrize("mesh", some_core(["1x1", "4x2"], ["4x2"]))
 def test_greedy_equals_transformers(params, folder, mesh):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     asked = requests(20)
@@ -87,6 +87,21 @@ def test_greedy_equals_transformers(params, folder, mesh):
         assert got.finish_reason == ("stop" if got.token_ids[-1] in (3, 5) else "length")
         assert len(got.token_ids) == 40 or got.finish_reason == "stop"
     assert ours.tokens == sum(len(got.token_ids) for got in found)
+
+
+@pytest.mark.parametrize("how", [GREEDY, SamplingParams(temperature=0.5, top_p=0.8, max_tokens=30, stop_ids=(3,))])
+def test_log_probabilities_are_the_models_own_however_tokens_are_drawn(params, folder, how):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    asked = [request._replace(logprobs=i % 2 == 0) for i, request in enumerate(requests(12))]
+    for request, got in zip(asked, sample(sampler(params, how), asked), strict=True):
+        if not request.logprobs:
+            assert got.logprobs is None
+            continue
+        text = torch.tensor([request.prompt_ids + got.token_ids])
+        with torch.no_grad():
+            logprobs_LV = model(text).logits[0].log_softmax(-1)
+        at = range(len(request.prompt_ids) - 1, text.shape[1] - 1)
+        np.testing.assert_allclose(got.logprobs, [logprobs_LV[i, text[0, i + 1]] for i in at], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +216,6 @@ def test_no_requests(params):
     assert sampler(params, GREEDY).step() == []
 
 
-@pytest.mark.core
 @pytest.mark.slow
 def test_first_token_follows_the_softmax(params):
     """Chi-square of 4,000 samples against the full forward pass, at a temperature."""

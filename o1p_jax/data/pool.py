@@ -43,6 +43,7 @@ SAMPLES = pa.schema(
         ("completion", pa.string()),
         ("completion_ids", pa.list_(pa.int32())),
         ("finish_reason", pa.string()),  # stop, length
+        ("logprobs", pa.list_(pa.float32())),  # by the sampler, nats; null but for sample 0, and where it told none
     ]
 )
 GRADES = pa.schema(

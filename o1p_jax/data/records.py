@@ -36,6 +36,8 @@ class Request(NamedTuple):
     prompt_ids: tuple[int, ...]
     seed: int
     """The seed of this sample alone: the solution does not depend on what is sampled beside it."""
+    logprobs: bool = False
+    """Whether the sampler is to tell its log-probability of each token, if it can."""
 
 
 class Completion(NamedTuple):
@@ -45,6 +47,8 @@ class Completion(NamedTuple):
     """The solution's token ids without the prompt's, with the end-of-sequence token where the model gave one."""
     finish_reason: str
     """'stop': the model ended the solution; 'length': max_tokens did."""
+    logprobs: tuple[float, ...] | None = None
+    """The sampler's log-probability of each token in nats, at temperature 1 and over all words; None where not told."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

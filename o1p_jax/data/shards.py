@@ -80,19 +80,27 @@ class ShardedTable:
         write_with_sum(path, buffer.getvalue())
 
     def read_shard(self, index: int, columns: list[str] | None = None) -> pa.Table:
-        """Returns the rows of shard `index`. Raises CorruptData when they do not read back as written."""
+        """Returns the rows of shard `index`; a column that the version which wrote them did not know is null.
+
+        Raises CorruptData when they do not read back as written.
+        """
         path = self.shard_path(index)
         try:
             data = read_summed(path)
         except FileNotFoundError:
             raise BadInput(f"{path}: not written yet; run the stage that writes it to its end") from None
-        table = pq.read_table(pa.BufferReader(data), columns=columns)
+        wanted = self.schema.names if columns is None else columns
+        file = pq.ParquetFile(pa.BufferReader(data))
+        table = file.read([name for name in wanted if name in file.schema_arrow.names])
         if json.loads(table.schema.metadata[_KEY]) != self.metadata:
             raise CorruptData(
                 f"{path}: comes from another folder than {self.path / META} describes; remove the file "
                 "and run its stage again"
             )
-        return table.replace_schema_metadata()
+        for name in wanted:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(table.num_rows, self.schema.field(name).type))
+        return table.select(wanted).replace_schema_metadata()
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """Returns all rows, in shard order. Raises BadInput when one is missing, CorruptData when one is damaged."""

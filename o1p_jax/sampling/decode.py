@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from o1p_jax.devices.axes import SAMPLING_AXES, SERVING_RULES, partition, sharding
 from o1p_jax.models.attention.packed import packed_attention
@@ -27,7 +27,7 @@ from o1p_jax.models.attention.scoring import MASKED, Scoring, window_of
 from o1p_jax.models.config import DecoderConfig
 from o1p_jax.models.decoder import rules_for
 from o1p_jax.models.precision import products_of
-from o1p_jax.sampling.draw import Draw, draw_tokens
+from o1p_jax.sampling.draw import Draw, draw_tokens, token_logprobs
 
 STEPS = 8
 """How many tokens a row decodes in a call."""
@@ -149,8 +149,8 @@ def decode(
     slots_B: Int[Array, "B"],
     draw: Draw,
     layout: Layout,
-) -> tuple[Cache, Int[Array, "T B"]]:
-    """Returns the cache and the next T tokens of every row.
+) -> tuple[Cache, Int[Array, "T B"], Float[Array, "T B"]]:
+    """Returns the cache, the next T tokens of every row, and the log-probability of each (see `token_logprobs`).
 
     A row's keys and values lie in the slot `slots_B` of its device, which may have more slots than rows. `tokens_B` are
     the rows' last tokens, which are not yet in the cache; `lengths_B` is the number of tokens that are in it (0 in an
@@ -180,15 +180,16 @@ def decode(
                 tokens_B[:, None], place_B1, place_B1 + 1, attend, (jnp.arange(n), buffer), dtype=layout.dtype
             )
             product_BV = jnp.einsum("BD,DV->BV", hidden_B1D[:, 0], head_DV, preferred_element_type=jnp.float32)
-            tokens_B = draw_tokens(model.logits(product_BV), keys_B2, counts_B + t, draw)
-            return (_append(buffer, new, t), tokens_B), tokens_B
+            logits_BV = model.logits(product_BV)
+            tokens_B = draw_tokens(logits_BV, keys_B2, counts_B + t, draw)
+            return (_append(buffer, new, t), tokens_B), (tokens_B, token_logprobs(logits_BV, tokens_B))
 
         buffer = Cache(*[jnp.zeros((n, rows, g, STEPS, k), layout.dtype)] * 2)
-        (buffer, _), tokens_TB = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(STEPS))
-        return _write(cache, buffer, slots_B, lengths_B, rows), tokens_TB
+        (buffer, _), drawn = jax.lax.scan(step, (buffer, tokens_B), jnp.arange(STEPS))
+        return _write(cache, buffer, slots_B, lengths_B, rows), *drawn
 
     specs = (layout.of_params(params), _ROWS_SECOND, *[_ROWS] * 5)
-    return layout.on_rows(on_device, specs, (_ROWS_SECOND, _ROWS_SECOND))(
+    return layout.on_rows(on_device, specs, (_ROWS_SECOND,) * 3)(
         params, cache, tokens_B, lengths_B, counts_B, keys_B2, slots_B
     )
 

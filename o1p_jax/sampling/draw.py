@@ -51,6 +51,12 @@ def draw_tokens(
     return _first(cumulated_BV > drawn_B1)
 
 
+def token_logprobs(logits_BV: Float[Array, "B V"], tokens_B: Int[Array, "B"]) -> Float[Array, "B"]:
+    """Returns the log-probability (nats) of one token a row at temperature 1 over all words; NaN for no token."""
+    chosen_B = jnp.take_along_axis(logits_BV, tokens_B[:, None], axis=1, mode="fill")[:, 0]
+    return chosen_B - jax.nn.logsumexp(logits_BV, axis=1)
+
+
 def _first(mask_BV: Array) -> Array:
     """The first true column of each row; as a minimum, because XLA's argmax is slow on a CPU."""
     return jnp.min(jnp.where(mask_BV, jnp.arange(mask_BV.shape[1], dtype=jnp.int32)[None], mask_BV.shape[1]), axis=-1)

@@ -73,8 +73,8 @@ class JaxSampler:
         self._longest = bucket(max_length + STEPS)
         self._cache = empty_cache(cfg, slots, min(FIRST_CAPACITY, self._longest), self._layout)
         self._slots = Slots(how, slots, devices, group, cfg.recomputed_past)
-        self._decoded: jax.Array | None = None
-        """The tokens of the call of `decode` that the devices work on."""
+        self._decoded: list[jax.Array] = []
+        """The tokens and log-probabilities of the call of `decode` that the devices work on; empty without one."""
 
     @classmethod
     def load(
@@ -115,18 +115,18 @@ class JaxSampler:
         Raises `NonFinite` where the logits are not finite.
         """
         ended = []
-        if self._decoded is not None:
-            tokens_TB = np.asarray(self._decoded)
+        if self._decoded:
+            tokens_TB, logprobs_TB = map(np.asarray, self._decoded)
             if tokens_TB.max() >= self._cfg.vocab_size:
                 raise NonFinite(
                     "sampling: the model's logits are not finite; check its weights, or set compute.dtype=float32"
                 )
-            ended = self._slots.take(tokens_TB)
-        self._decoded = self._decode() if self._slots.in_flight else None
+            ended = self._slots.take(tokens_TB, logprobs_TB)
+        self._decoded = self._decode() if self._slots.in_flight else []
         return ended
 
-    def _decode(self) -> jax.Array:
-        """Sets the devices to work: on waiting prompts, and on the next tokens, which are returned."""
+    def _decode(self) -> list[jax.Array]:
+        """Sets the devices to work: on waiting prompts, and on the next tokens, which are returned as `_decoded`."""
         slots = self._slots
         while slots.worth_filling:
             new, copies = slots.fill()
@@ -137,10 +137,10 @@ class JaxSampler:
                 *pairs, size = copies
                 self._cache = copy_rows(self._cache, *self._on_rows(*pairs), size=size, layout=self._layout)
         self._make_room(int(slots.length.max()) + STEPS)
-        self._cache, tokens_TB = decode(
+        self._cache, *decoded = decode(
             self._params, self._cache, *self._on_rows(*slots.state()), draw=self._draw, layout=self._layout
         )
-        return tokens_TB
+        return decoded
 
     def close(self) -> None:
         """Gives the weights' and the cache's memory back."""

@@ -61,6 +61,8 @@ class ServerSampler:
         self._clients = [_client(url, config) for url in config.servers]
         self._calls = itertools.count()
         self._asked = self._threads = 0
+        self._tells = False
+        """Whether every server tells log-probabilities."""
         self._todo: SimpleQueue[tuple[int, Request] | None] = SimpleQueue()
         self._done: SimpleQueue[tuple[int, Completion | Exception]] = SimpleQueue()
         served = {
@@ -113,8 +115,9 @@ class ServerSampler:
         while (todo := self._todo.get()) is not None:
             key, request = todo
             try:
-                choice, ids = self._ask(request, self._how, self._clients)
-                self._done.put((key, Completion(ids, choice.finish_reason)))
+                options = {"logprobs": 1} if request.logprobs and self._tells else {}
+                choice, ids = self._ask(request, self._how, self._clients, **options)
+                self._done.put((key, Completion(ids, choice.finish_reason, _told(choice, ids) if options else None)))
             except Exception as e:
                 self._done.put((key, e))
 
@@ -136,6 +139,7 @@ class ServerSampler:
             str(client.base_url): [self._answer(prompt, greedy, client) for prompt in probes]
             for client in self._clients
         }
+        self._tells = all(answer.logprobs is not None for of_server in answers.values() for answer in of_server)
         check_answers(answers, self._folder, others, dtype, score)
 
     def _answer(self, prompt_ids: tuple[int, ...], greedy: SamplingParams, client: Any) -> Answer:
@@ -144,8 +148,7 @@ class ServerSampler:
             choice, ids = self._ask(Request(prompt_ids, 0), greedy, [client], logprobs=1)
         except BadInput:  # vLLM without a tokenizer has no log-probabilities
             choice, ids = self._ask(Request(prompt_ids, 0), greedy, [client])
-        told = choice.logprobs and choice.logprobs.token_logprobs
-        return Answer(prompt_ids, ids, tuple(told) if told and len(told) == len(ids) and None not in told else None)
+        return Answer(prompt_ids, ids, _told(choice, ids))
 
     def _ask(
         self, request: Request, params: SamplingParams, clients: Sequence[Any], **options: Any
@@ -211,6 +214,12 @@ class ServerSampler:
             ) from e
         except openai.APIStatusError as e:
             raise BadInput(f"{e.request.url} refused the request: {_first_line(e)}") from e
+
+
+def _told(choice: Any, ids: tuple[int, ...]) -> tuple[float, ...] | None:
+    """Returns the log-probabilities of an answer's tokens, where the server tells all of them."""
+    told = choice.logprobs and choice.logprobs.token_logprobs
+    return tuple(told) if told and len(told) == len(ids) and None not in told else None
 
 
 def _client(url: str, config: SamplingConfig) -> Any:

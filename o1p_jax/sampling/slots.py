@@ -47,6 +47,8 @@ class Slots:
         """How many tokens have been drawn."""
         self._requests: dict[int, Request] = {}
         self._tokens: dict[int, list[int]] = {}
+        self._logprobs: dict[int, list[float]] = {}
+        """The log-probabilities of the tokens, of the requests that ask for them."""
         self._waiting: deque[int] = deque()
         self.request = np.full(slots, -1)
         self.length = np.zeros(slots, np.int32)
@@ -67,6 +69,8 @@ class Slots:
     def add(self, key: int, request: Request) -> None:
         """Lets a request wait for a slot."""
         self._requests[key], self._tokens[key] = request, []
+        if request.logprobs:
+            self._logprobs[key] = []
         self._waiting.append(key)
 
     @property
@@ -135,14 +139,15 @@ class Slots:
             self._last[order], self.length[order], np.asarray(counts, np.int32), self._key[order], slots.reshape(-1)
         )  # fmt: skip
 
-    def take(self, decoded_TB: np.ndarray) -> list[tuple[int, Completion]]:
-        """Hands the tokens that `decode` made of `state` out to their requests.
+    def take(self, drawn_TB: np.ndarray, told_TB: np.ndarray) -> list[tuple[int, Completion]]:
+        """Hands the tokens that `decode` made of `state`, and their log-probabilities, out to their requests.
 
         Returns the completions that ended, with their keys.
         """
-        ended, decoded = [], len(decoded_TB)
+        ended, decoded = [], len(drawn_TB)
         tokens_TB = np.zeros((decoded, len(self.request)), np.int32)
-        tokens_TB[:, self._decoded] = decoded_TB
+        logprobs_TB = np.zeros(tokens_TB.shape, np.float32)
+        tokens_TB[:, self._decoded], logprobs_TB[:, self._decoded] = drawn_TB, told_TB
         stops_TB = np.isin(tokens_TB, self._how.stop_ids)
         for b in np.flatnonzero(self.request >= 0):
             key = int(self.request[b])
@@ -154,9 +159,13 @@ class Slots:
             new = tokens_TB[: min(stop, good, self._how.max_tokens - len(tokens)), b].tolist()
             tokens += new
             self.tokens += len(new)
+            if key in self._logprobs:
+                self._logprobs[key] += logprobs_TB[: len(new), b].tolist()
             if stop <= good or len(tokens) == self._how.max_tokens:
                 del self._requests[key], self._tokens[key]
-                ended.append((key, Completion(tuple(tokens), "stop" if tokens[-1] in self._how.stop_ids else "length")))
+                reason = "stop" if tokens[-1] in self._how.stop_ids else "length"
+                logprobs = self._logprobs.pop(key, None)
+                ended.append((key, Completion(tuple(tokens), reason, None if logprobs is None else tuple(logprobs))))
             elif outgrows:
                 self._waiting.appendleft(key)
             else:

@@ -74,6 +74,8 @@ class VllmSampler:
         self.tokens, self._how = 0, how
         self._drawn: dict[int, list[int]] = {}
         """The tokens of each request that is in the engine, by its key."""
+        self._logprobs: dict[int, list[float]] = {}
+        """The log-probabilities of these tokens, where the request asks for them."""
         self._deadline = Deadline(timeout_s, "vLLM's engine")
         cache_gib = config.kv_cache_gib or (_CPU_KV_CACHE_GIB if cpu else None)
         arguments: dict[str, Any] = {
@@ -131,11 +133,14 @@ class VllmSampler:
                     seed=request.seed if self.seeds_each else None,
                     max_tokens=self._how.max_tokens,
                     stop_token_ids=list(self._how.stop_ids),
+                    logprobs=0 if request.logprobs else None,  # the drawn token's alone
                     detokenize=False,
                     output_kind=RequestOutputKind.DELTA,
                 ),
             )
         self._drawn[key] = []
+        if request.logprobs:
+            self._logprobs[key] = []
 
     def step(self) -> list[tuple[int, Completion]]:
         """See `Sampler.step`."""
@@ -146,8 +151,13 @@ class VllmSampler:
             key, [new] = int(output.request_id), output.outputs
             self._drawn[key] += new.token_ids
             self.tokens += len(new.token_ids)
+            if key in self._logprobs and new.logprobs:
+                of_tokens = zip(new.token_ids, new.logprobs, strict=True)
+                self._logprobs[key] += [of_words[token].logprob for token, of_words in of_tokens]
             if output.finished:
-                ended.append((key, Completion(tuple(self._drawn.pop(key)), new.finish_reason)))
+                ids, logprobs = tuple(self._drawn.pop(key)), self._logprobs.pop(key, [])
+                told = tuple(logprobs) if len(logprobs) == len(ids) else None
+                ended.append((key, Completion(ids, new.finish_reason, told)))
         return ended
 
     @contextmanager

@@ -17,6 +17,7 @@ from o1p_jax.runtime.files import public_path, read_json, write_atomic
 from o1p_jax.runtime.sums import update_sums
 from o1p_jax.runtime.user_code import public_name
 from o1p_jax.training import checkpoint
+from o1p_jax.training.mismatch import Mismatch
 
 PROVENANCE, CARD = "o1p_jax.json", "README.md"
 
@@ -108,6 +109,8 @@ def training_facts(folder: Path) -> dict[str, str]:
         tokens, seconds = (sum(line[name] or 0 for line in log) for name in ("tokens", "seconds"))
         facts["tokens trained on"] = f"{tokens:,.0f}, prompts and repeats included"
         facts["time of the steps"] = f"{seconds / 60:.1f} min"
+        if told := Mismatch.from_metrics(log[-1]):
+            facts["sampler and trainer differ by"] = told.text()
     return facts
 
 

@@ -90,14 +90,14 @@ def check_pool(cfg: RunConfig, wanted: Identity) -> None:
 def training_pool(cfg: RunConfig, source: SourceModel, prompts: PromptSet) -> Pool:
     """Returns the pool of the training problems' samples, which is empty where it is new."""
     wanted = identity.of_samples(cfg, source, prompts)
-    return _pool(pool_path(cfg), cfg, source, prompts, wanted, cfg.sampling, cfg.sampling_seed)
+    return _pool(pool_path(cfg), cfg, source, prompts, wanted, cfg.sampling, cfg.sampling_seed, logprobs=True)
 
 
 def evaluation_pool(cfg: RunConfig, source: SourceModel, prompts: PromptSet, name: str, folder: Path) -> Pool:
     """Returns the pool of a model's answers to one set of test problems: a folder of its own in `folder`."""
     wanted = identity.of_evaluation(cfg, source, prompts)
     path = folder / f"{name}-{identity.key(wanted)[:12]}"
-    return _pool(path, cfg, source, prompts, wanted, cfg.evaluation, cfg.seed)
+    return _pool(path, cfg, source, prompts, wanted, cfg.evaluation, cfg.seed, logprobs=False)
 
 
 def _pool(
@@ -108,6 +108,8 @@ def _pool(
     wanted: Identity,
     draw: SamplingConfig | EvaluationConfig,
     seed: int,
+    *,
+    logprobs: bool,
 ) -> Pool:
     names = ("samples_per_problem", "temperature", "top_p", "top_k", "max_tokens")
     return Pool.create(
@@ -119,7 +121,8 @@ def _pool(
             "commit": source.commit,
             "date": cfg.problems.date,
             "revision": cfg.revision,
-            "draw": {name: getattr(draw, name) for name in names} | {"seed": seed, "stop_ids": prompts.stop_ids},
+            "draw": {name: getattr(draw, name) for name in names}
+            | {"seed": seed, "stop_ids": prompts.stop_ids, "logprobs": logprobs},
         },
         problems=prompts.problems,
         prompts=prompts.prompt_ids,

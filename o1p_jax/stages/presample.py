@@ -109,6 +109,7 @@ class _OfPool:
         self.samples = pool.samples
         self.prompts = pool.problems.read(["prompt_ids", "problem_id"])
         self._seed, self._k = draw["seed"], draw["samples_per_problem"]
+        self._logprobs = draw.get("logprobs", False)
         self._problems = pool.facts["problems_per_shard"]
 
     @property
@@ -127,7 +128,8 @@ class _OfPool:
             for k in range(self._k):
                 seed = sample_seed(self._seed, problem["problem_id"], k)
                 rows.append({"problem_id": problem["problem_id"], "sample_idx": k, "seed": seed})
-                requests.append(Request(tuple(problem["prompt_ids"]), seed))
+                # One sample of a problem tells enough of how sampler and trainer agree, and costs a K-th.
+                requests.append(Request(tuple(problem["prompt_ids"]), seed, self._logprobs and k == 0))
         return rows, requests
 
 
@@ -220,6 +222,7 @@ class _Flight:
             "completion": self._decode(completion.token_ids),
             "completion_ids": list(completion.token_ids),
             "finish_reason": completion.finish_reason,
+            "logprobs": completion.logprobs,
         }
         if not seeded:
             self._rows[shard][row]["seed"] = None

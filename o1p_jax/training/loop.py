@@ -27,6 +27,7 @@ from o1p_jax.runtime.signals import stop_signals
 from o1p_jax.training import checkpoint
 from o1p_jax.training.memory import tokens_per_device
 from o1p_jax.training.metrics import MetricsLog
+from o1p_jax.training.mismatch import mismatch
 from o1p_jax.training.packing import Batch, check_fits, make_steps, samples_at, step_iterator
 from o1p_jax.training.reference import References
 from o1p_jax.training.samples import TrainingSet
@@ -125,6 +126,10 @@ def train(
         planned = References(samples, steps.packer, my_rows, samples_at(steps.packed, every_row))
         mine = samples.read(planned.wanted | samples_at(steps.packed, my_rows))
         ref_logprobs = planned.compute(mine, kept, computed_by, logprobs)
+        constants = {**(constants or {})}
+        if reference.digest == source.digest and (found := mismatch(samples.told(), ref_logprobs)):
+            progress.say(found.line())
+            constants |= found.for_metrics()
 
         # -- The state, new or restored --
         if reference.digest != source.digest:
@@ -150,7 +155,7 @@ def train(
         )
         step_fn = make_train_step(model, splits, cfg, last, mesh, shardings)
         with (
-            closing(MetricsLog(run, done, constants or {})) as log,
+            closing(MetricsLog(run, done, constants)) as log,
             progress.track("train", total=last, unit="steps", done=done) as bar,
             checkpoint.Writer(root, cfg.checkpoint.keep) as writer,
         ):

@@ -29,6 +29,8 @@ class TrainingSet:
     weights: Sequence[float]
     read: Callable[[Collection[int]], Mapping[int, TrainingSample]]
     """The function reads the samples with the given numbers."""
+    told: Callable[[], Mapping[int, np.ndarray]]
+    """The function reads the sampler's log-probabilities of the completions' tokens, by sample, where it told them."""
     units: Sequence[tuple[int, ...]]
     """The samples that must share a row, side by side, all in as many: single ones, or pairs for example."""
 
@@ -55,6 +57,7 @@ class TrainingSet:
             [_digest(s) for s in samples],
             [s.weight for s in samples],
             lambda numbers: {i: samples[i] for i in numbers},
+            dict,
             _chunks(range(len(samples)), unit),
         )
 
@@ -93,6 +96,16 @@ class TrainingSet:
                         samples[i] = sample
             return samples
 
+        def told() -> dict[int, np.ndarray]:
+            number = {name: i for i, name in enumerate(names)}
+            values = {}
+            for shard in sorted({shard for *_, shard in found}):
+                for row in pool.read_shard(shard, ("problem_id", "sample_idx", "logprobs")).to_pylist():
+                    i = number.get((row["problem_id"], row["sample_idx"]))
+                    if i is not None and row["logprobs"] is not None:
+                        values[i] = np.asarray(row["logprobs"], np.float32)
+            return values
+
         units = _chunks(range(len(names)) if unit == 1 else _in_places(names, table), unit)
         return cls(
             names,
@@ -101,6 +114,7 @@ class TrainingSet:
             [sample[3] for sample in found],
             [sample[4] for sample in found],
             read,
+            told,
             units,
         )
 

@@ -34,7 +34,15 @@ def test_the_columns_are_the_published_ones():
         "prompt_ids",
         "inside_thought",
     ]
-    assert SAMPLES.names == ["problem_id", "sample_idx", "seed", "completion", "completion_ids", "finish_reason"]
+    assert SAMPLES.names == [
+        "problem_id",
+        "sample_idx",
+        "seed",
+        "completion",
+        "completion_ids",
+        "finish_reason",
+        "logprobs",
+    ]
     assert GRADES.names == ["problem_id", "sample_idx", "pred", "grade"]
 
 

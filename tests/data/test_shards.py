@@ -44,6 +44,15 @@ def test_round_trip(folder):
     assert folder.read(["seed"]).column_names == ["seed"]
 
 
+def test_a_column_that_an_earlier_version_did_not_know_is_null(tmp_path):
+    now = "logprobs"
+    earlier = SAMPLES.remove(SAMPLES.get_field_index(now))
+    ShardedTable.create(tmp_path / "r", earlier, FACTS, shards=1).write_shard(0, [row(0), row(1)])
+    table = ShardedTable(tmp_path / "r", SAMPLES)
+    assert table.read().schema.equals(SAMPLES) and table.read()[now].to_pylist() == [None, None]
+    assert table.read([now, "seed"]).to_pylist() == [{now: None, "seed": 0}, {now: None, "seed": 1}]
+
+
 def test_missing_shards(tmp_path):
     folder = ShardedTable.create(tmp_path / "r", SAMPLES, FACTS, shards=3)
     assert folder.missing_shards() == [0, 1, 2]

@@ -35,7 +35,8 @@ class FakeSampler:
         self.tokens += length
         time.sleep(self.delay_s)
         ids = tuple(rng.randrange(3, 100) for _ in range(length))
-        return [(key, Completion(ids, "length" if length == self.how.max_tokens else "stop"))]
+        logprobs = tuple(-0.5 for _ in ids) if request.logprobs else None
+        return [(key, Completion(ids, "length" if length == self.how.max_tokens else "stop", logprobs))]
 
     def close(self):
         pass

@@ -83,6 +83,15 @@ def test_answers_in_order_from_several_servers():
         }
 
 
+def test_log_probabilities_come_from_servers_that_tell_them():
+    asked = [request._replace(logprobs=i == 0) for i, request in enumerate(REQUESTS)]
+    with serving(answer=lambda prompt: (prompt[::-1], [-0.1] * len(prompt))) as a, serving() as silent:
+        assert sample(sampler(a.url), asked) == [ANSWERS[0]._replace(logprobs=(-0.1,) * 3), *ANSWERS[1:]]
+        assert len(a.asked) == 19  # without log-probabilities
+        assert sample(sampler(a.url, silent.url), asked) == ANSWERS
+        assert len(a.asked) + len(silent.asked) == 19 + 20
+
+
 def test_failures_are_retried():
     with serving() as a:
         made = sampler(a.url)

@@ -35,7 +35,7 @@ def test_a_device_computes_a_prompt_once(devices, computed):
     *_, slots_B = slots.state()
     at = slots_B + np.repeat(np.arange(devices), 32 // devices) * (32 // devices)
     tokens_TB[3, slots.request[at] < 8] = 1  # the samples of the first end
-    assert sorted(key for key, _ in slots.take(tokens_TB)) == list(range(8))
+    assert sorted(key for key, _ in slots.take(tokens_TB, -0.5 * tokens_TB)) == list(range(8))
     computed, copied = fill(slots)
     assert computed + copied == 8 and computed <= devices
 
@@ -54,7 +54,7 @@ def test_slots_hold_the_prompts_that_their_requests_have(data):
     for _ in range(data.draw(st.integers(1, 25))):
         for _ in range(data.draw(st.integers(0, 12))):
             prompt = tuple(data.draw(st.sampled_from([(7,), (7, 8), (9, 9, 9), (4, 5, 6, 7)])))
-            slots.add(key, Request(prompt, key))
+            slots.add(key, Request(prompt, key, logprobs=key % 2 == 0))
             texts[key] = prompts[key] = prompt
             key += 1
         while slots.worth_filling:
@@ -82,12 +82,13 @@ def test_slots_hold_the_prompts_that_their_requests_have(data):
                 assert (*cache[d][slot][: length_B[b]], last_B[b]) == texts[k] and length_B[b] == len(texts[k]) - 1
                 grown[k] = texts[k] + tuple(tokens_TB[:, b].tolist())
                 cache[d][slot] = grown[k][: length_B[b] + STEPS]
-        ended = dict(slots.take(tokens_TB))
+        ended = dict(slots.take(tokens_TB, -0.5 * tokens_TB))
         for k, text in grown.items():
             if k in ended:
                 done += 1
                 whole = prompts[k] + ended[k].token_ids
                 assert whole == text[: len(whole)] and len(whole) > len(texts[k])
+                assert ended[k].logprobs == (tuple(-0.5 * i for i in ended[k].token_ids) if k % 2 == 0 else None)
             else:
                 texts[k] = text
     assert done + slots.in_flight == key

@@ -86,6 +86,17 @@ def expected(folder, requests) -> list[tuple[int, ...]]:
     return outs
 
 
+def logprobs_of(folder, prompt_ids, token_ids) -> list[float]:
+    """transformers' log-probabilities of a completion's tokens, at temperature 1."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        logprobs_LV = model(torch.tensor([prompt_ids + token_ids])).logits[0].log_softmax(-1)
+    return [float(logprobs_LV[len(prompt_ids) - 1 + i, token]) for i, token in enumerate(token_ids)]
+
+
 def check(sampler, requests, expected):
     """A sampler that draws by GREEDY gives the expected tokens, and by DRAWN what each seed alone decides."""
     greedy = sample(sampler, requests)
@@ -106,6 +117,11 @@ def test_offline_engine(folder, requests, expected):
     sampler = vllm_engine.VllmSampler(folder, GREEDY, VllmConfig(**SETTINGS), max_length=144)
     assert sampler.version.startswith("vllm ")
     check(sampler, requests, expected)
+    asked = [request._replace(logprobs=i % 2 == 0) for i, request in enumerate(requests)]
+    for request, got in zip(asked, sample(sampler, asked), strict=True):
+        assert (got.logprobs is not None) == request.logprobs
+        if got.logprobs is not None:
+            np.testing.assert_allclose(got.logprobs, logprobs_of(folder, request.prompt_ids, got.token_ids), atol=1e-4)
     # More prompt tokens than one engine step takes: seeded requests must wait for a step of their own.
     crowd = [Request(tuple(range(6, 60)) * 2, seed) for seed in range(40)]
     assert [c.finish_reason in ("stop", "length") for c in sample(sampler, crowd)] == [True] * 40

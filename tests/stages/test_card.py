@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from o1p_jax.config.text import flatten
@@ -10,6 +11,7 @@ from o1p_jax.config.tree import ProblemConfig, RunConfig
 from o1p_jax.runtime.files import public_path, sha256_file, write_json
 from o1p_jax.stages.card import PROVENANCE, provenance, training_facts, write_card
 from o1p_jax.training.checkpoint import FACTS, MANIFEST
+from o1p_jax.training.mismatch import mismatch
 
 
 def carded(folder: Path, commit: str | None = None, fill: float | None = 0.9141, **parts) -> tuple[dict, str]:
@@ -71,6 +73,10 @@ def test_a_report_tells_how_a_model_was_trained(tmp_path):
     )
     assert facts["solutions trained on"] == "16" and facts["computed slots that held a token"] == "91.4%"
     assert facts["tokens trained on"].startswith("1,200,") and facts["time of the steps"] == "1.5 min"
+    assert "sampler and trainer differ by" not in facts
+    found = mismatch({0: np.array([-1.0, -2.0])}, {0: np.array([-1.5, -2.0])}).for_metrics()
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line | found) + "\n" for line in lines))
+    assert training_facts(tmp_path / "model")["sampler and trainer differ by"].startswith("0.25 nats in the")
 
 
 @pytest.mark.parametrize("log", [None, '{"step": 1, "tokens": 6, "seconds": 1}\n{"step": 2, "tok', "3\n\xff\n"])

@@ -48,8 +48,10 @@ def test_the_whole_job(finished):
         assert done.stdout.count(told) == card.count(told) == 2
     assert facts["base model"] == "embedded" and facts["after, training steps"] == "8"
     assert facts["after, time of the steps"].endswith(" min") and "after, tokens trained on" in facts
-    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 9))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert all(0 < line["mismatch_mean"] < 1e-5 and line["mismatch_tenth"] == 0 for line in lines)
+    assert "sampler and trainer differ by" in done.stderr and "nats" in facts["after, sampler and trainer differ by"]
 
 
 @pytest.mark.slow

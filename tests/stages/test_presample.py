@@ -98,6 +98,18 @@ def test_one_row_for_each_problem_and_sample(config):
     assert sampler.how.stop_ids == (2,) and sampler.how.max_tokens == 12 and sampler.closed
 
 
+def test_of_training_problems_the_first_samples_log_probabilities_are_kept(config):
+    run(config)
+    for row in samples(config).read().to_pylist():
+        assert row["logprobs"] == (None if row["sample_idx"] else [-0.5] * len(row["completion_ids"]))
+    model, problems = source(config), load_problems(config.problems.train, config.problems)
+    prompts = make_prompts(model.folder, problems, config.problems)
+    pool = evaluation_pool(config, model, prompts, "test", Path(config.run) / "evaluation")
+    sampler = Recorder()
+    presample(job(config, pool), make_sampler=made(sampler))
+    assert sampler.requests and not any(request.logprobs for request in sampler.requests)
+
+
 def test_seeds_depend_on_run_seed_problem_and_sample_alone(config):
     run(config)
     rows = samples(config).read().to_pylist()

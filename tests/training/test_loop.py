@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from drive_train import notes_of, tiny_config, tiny_model, tiny_samples
 
@@ -70,6 +71,26 @@ def test_a_run_leaves_checkpoints_metrics_and_digest(home):
     assert lines[-1]["ratio_max"] > 1.0 > lines[-1]["ratio_min"]
     assert list((run / "tensorboard").iterdir())
     assert len((run / "digest.txt").read_text().strip()) == 64
+
+
+def test_the_samplers_log_probabilities_are_held_against_the_trainers(home, capsys):
+    few = OptimConfig(learning_rate=1e-3, steps=2)
+    start(config(home / "told", optim=few))
+    assert "mismatch" not in "".join(logged(home / "told")[0]) and "sampler and trainer" not in capsys.readouterr().err
+    parts = [pq.read_table(path) for path in sorted((home / "told" / "reference").glob("*.parquet"))]
+    own = {(row["problem_id"], row["sample_idx"]): row["logprobs"] for part in parts for row in part.to_pylist()}
+    samples = TrainingSet.of(SAMPLES)
+    used = [i for i, name in enumerate(samples.names) if name in own][:2]
+    for name, off in (("near", 1e-3), ("far", 0.3)):
+        told = {i: np.array(own[samples.names[i]]) - off for i in used}
+        cfg = config(home / name, optim=few)
+        mesh, source = make_mesh("1x1"), find_model(cfg.model)
+        train(cfg.training, dataclasses.replace(samples, told=lambda: told), source, mesh, home / name)  # noqa: B023
+        line = logged(home / name)[-1]
+        assert line["mismatch_mean"] == pytest.approx(off, rel=1e-3) and line["mismatch_samples"] == 2
+        said = capsys.readouterr().err
+        assert "sampler and trainer differ by" in said and ("more than rounding makes" in said) == (name == "far")
+        assert (home / name / "digest.txt").read_text() == (home / "told" / "digest.txt").read_text()
 
 
 def test_ratios_may_be_to_another_model_than_is_trained(home):

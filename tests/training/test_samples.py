@@ -36,6 +36,22 @@ def weighed(path, samples, shards=3):
     return TrainingSet.of_pool(pool, weights)
 
 
+def test_what_the_sampler_told_of_kept_samples_is_read_when_asked_for(tmp_path):
+    told = [-0.25, -1.5]
+    rows = [
+        made_pool.sample(p, k, 2, True, completion_ids=[3, 4 + k], **({} if k else {"logprobs": told}))
+        for p in ("a", "b", "c") for k in (0, 1)
+    ]  # fmt: skip
+    pool, _ = made_pool.write_pool(tmp_path / "pool", rows[:4], rows[4:])
+    weights = ShardedTable.create(tmp_path / "weights", WEIGHTS, {}, 1)
+    kept = [("a", 0), ("a", 1), ("c", 0)]
+    weights.write_shard(0, [{"problem_id": p, "sample_idx": k, "weight": 1.0} for p, k in kept])
+    samples = TrainingSet.of_pool(pool, weights)
+    found = samples.told()
+    assert {samples.names[i]: values.tolist() for i, values in found.items()} == {("a", 0): told, ("c", 0): told}
+    assert not TrainingSet.of(made(3)).told()
+
+
 def values(samples):
     """All values of samples, as plain ones."""
     return [

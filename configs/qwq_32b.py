@@ -1,6 +1,7 @@
 """QwQ-32B-Preview as the O1-Pruner paper trained it: the last 48 of 64 layers, lambda 5 (arXiv 2501.12570).
 
     python launch/plan.py --config=qwq_32b --topology=v5p:4x4x4
+    python launch/plan.py --config=qwq_32b --topology=h100:8x8 --mesh=fsdp:16,context:4
     python launch/train.py --config=qwq_32b                        # --rounds=3 goes on from there
 
 A step's 32 solutions fill about 8 rows of the longest one's length: more than 4 devices along the

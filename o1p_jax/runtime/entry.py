@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from o1p_jax.runtime.errors import O1pError, Preempted
+from o1p_jax.runtime.garbage import collect_rarely
 from o1p_jax.runtime.signals import ignore_stops, preemptible
 from o1p_jax.runtime.supervisor import end_with_supervisor, in_worker, leave
 from o1p_jax.runtime.traces import explained
@@ -28,6 +29,7 @@ def main(command: Callable[[list[str]], Any]) -> None:
     """
     # Without PyTorch, which most runs do not need, transformers says that models will not be available.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    collect_rarely()
     if in_worker():
         end_with_supervisor()
     debug = "--debug" in sys.argv

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from commands import environment
 from drive_train import tiny_config, tiny_model
 
 from o1p_jax.devices.mesh import make_mesh
@@ -35,14 +36,14 @@ class Job:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        variables = environment(ROOT, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
         command = [sys.executable, ROOT / "tests" / "helpers" / "drive_train.py", self.run, "4", "2", mesh]
         places = [[f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={i}"] for i in range(count)]
         self.logs = [home / f"{name}.{i}.log" for i in range(count)]
         self.processes = []
         for log, place in zip(self.logs, places, strict=True):
             with log.open("w") as file:
-                self.processes.append(subprocess.Popen([*command, *place], env=environment, stderr=file))
+                self.processes.append(subprocess.Popen([*command, *place], env=variables, stderr=file))
 
     def codes(self, timeout: float = 300) -> list[int]:
         """Exit codes, once all have ended."""

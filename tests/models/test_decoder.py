@@ -121,7 +121,7 @@ _ALL_SWITCHES = dict(mlp_bias=True, attention_sinks=True)
             ("expert:4,tensor:2", _ALL_SWITCHES),
             ("expert:2,context:2,tensor:2", _ALL_SWITCHES),
         ],
-        [("fsdp:2,expert:2,tensor:2", dict()), ("expert:2,context:2,tensor:2", _ALL_SWITCHES)],
+        [("expert:2,context:2,tensor:2", _ALL_SWITCHES)],
     ),
 )
 def test_meshes_agree_with_experts(mesh, switches):

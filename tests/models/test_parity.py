@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from core_cases import some_core
 from tiny_models import save
 
 import o1p_jax
@@ -16,8 +17,9 @@ from o1p_jax.runtime.errors import BadInput
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("case", ["llama_dynamic", "phi3_longrope", "olmo3_yarn", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize(
+    "case", some_core(["llama_dynamic", "phi3_longrope", "olmo3_yarn", "gemma2", "gpt_oss"], ["phi3_longrope"])
+)
 def test_equal_far_beyond_the_original_context(case, tmp_path):
     found = o1p_jax.check_parity(str(save(case, tmp_path)))
     assert found.equal, found.verdict

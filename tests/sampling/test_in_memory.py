@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -57,10 +58,10 @@ def exported(home: Path, source: Path, mesh: str, dtype: str | None, **changes) 
     return params, out
 
 
-def bytes_by_device() -> dict[jax.Device, dict[int, int]]:
-    """Device -> address -> bytes of all that lives there."""
+def bytes_by_device(arrays: Iterable[jax.Array]) -> dict[jax.Device, dict[int, int]]:
+    """Device -> address -> bytes of what lives there of these arrays."""
     found: dict[jax.Device, dict[int, int]] = defaultdict(dict)
-    for array in jax.live_arrays():
+    for array in arrays:
         for shard in array.addressable_shards:
             found[shard.device][shard.data.unsafe_buffer_pointer()] = shard.data.nbytes
     return found
@@ -71,7 +72,8 @@ class Peak:
 
     def __init__(self, monkeypatch):
         self._held = jax.live_arrays()  # an address that were given back might be given to what is counted
-        self._before, self.bytes, wait = bytes_by_device(), 0, jax.block_until_ready
+        self._names = {id(array) for array in self._held}
+        self._before, self.bytes, wait = bytes_by_device(self._held), 0, jax.block_until_ready
 
         def waited(x):
             ready = wait(x)
@@ -81,10 +83,12 @@ class Peak:
         monkeypatch.setattr(jax, "block_until_ready", waited)
 
     def now(self) -> int:
-        return max(
+        new = [array for array in jax.live_arrays() if id(array) not in self._names]
+        sizes = (
             sum(size for address, size in of.items() if address not in self._before[device])
-            for device, of in bytes_by_device().items()
+            for device, of in bytes_by_device(new).items()
         )
+        return max(sizes, default=0)
 
 
 def size(params: nnx.State) -> int:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import environment
 from drive_presample import FakeSampler
 from host import model_folder, problem_file, run_config, source
 
@@ -271,7 +272,7 @@ def start(cfg, folder):
     return subprocess.Popen(
         [sys.executable, str(DRIVER), str(folder / "job.json")],
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(ROOT),
     )
 
 

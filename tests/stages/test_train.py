@@ -1,13 +1,13 @@
 """The stage that trains, as a process of its own: one owner a run, and nothing lost."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import environment
 from drive_train import tiny_config, tiny_model
 from made_pool import sample, write_pool
 
@@ -38,13 +38,12 @@ def cfg(tmp_path):
 @pytest.mark.slow
 def test_of_two_identical_jobs_one_trains_and_the_other_waits_for_it(cfg, tmp_path):
     job = {"config": to_dict(cfg), "source": find_model(cfg.model).to_json(), "place": None}
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     processes = []
     for i in range(2):
         write_json(tmp_path / f"job-{i}.json", job)
         command = [sys.executable, "-m", "o1p_jax.stages.train", tmp_path / f"job-{i}.json"]
         processes.append(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+            subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(ROOT))
         )
     told = []
     for process in processes:  # their stdin stays open: they end with their parent

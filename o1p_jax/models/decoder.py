@@ -6,6 +6,7 @@ Legend: B rows, L tokens, N layers of a stack, D hidden size, H query heads, G k
 vocabulary.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -154,7 +155,14 @@ class Decoder(nnx.Module):
 
 def abstract_model(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> tuple[nnx.GraphDef, nnx.State]:
     """Returns the graph definition and the weights as `ShapeDtypeStruct`; `nnx.merge` of both is a `Decoder`."""
-    return nnx.split(nnx.eval_shape(lambda: Decoder(cfg, splits=splits, rngs=nnx.Rngs(0))))
+    leaves, structure = _flat_abstract_model(cfg, splits)
+    return jax.tree.unflatten(structure, leaves)
+
+
+@functools.lru_cache(maxsize=64)
+def _flat_abstract_model(cfg: DecoderConfig, splits: tuple[int, ...] | None) -> tuple[list, jax.tree_util.PyTreeDef]:
+    """The leaves and the structure of `abstract_model`: a job asks a dozen times, and may change what it was given."""
+    return jax.tree.flatten(nnx.split(nnx.eval_shape(lambda: Decoder(cfg, splits=splits, rngs=nnx.Rngs(0)))))
 
 
 def abstract_params(cfg: DecoderConfig, splits: tuple[int, ...] | None = None) -> nnx.State:

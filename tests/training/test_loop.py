@@ -127,7 +127,6 @@ def test_steps_go_on_while_a_checkpoint_is_written(home, monkeypatch):
     assert [f.name for f in checkpoint.steps(run / "checkpoints")] == ["00000004", "00000006"]
 
 
-@pytest.mark.core
 def test_training_moves_the_weights_samples_that_are_wanted_up(home):
     run = home / "up"
     samples = [dataclasses.replace(s, weight=1.0) for s in SAMPLES]
@@ -201,7 +200,6 @@ def test_trained_parameters_for_export(home):
         trained_params(run / "checkpoints" / "00000006", source, mesh)
 
 
-@pytest.mark.core
 def test_non_finite_steps_stop_the_run_after_a_few(home):
     run = home / "bad"
     samples = [dataclasses.replace(s, weight=float("inf")) for s in SAMPLES]

@@ -39,7 +39,7 @@ MIXTURE = dataclasses.replace(
 )
 ROWS = ("fsdp", "expert")
 _IN_GROUPS = ("llama_llama3_tied", "gemma3_linear", "olmo3_yarn", "mixtral_windows", "gpt_oss")
-"""Cases whose layers stand in two groups, as where some are frozen; they take every path between them."""
+"""Cases whose layers stand in two groups, as where some are frozen."""
 LENGTH = 256  # four times every original context in tiny_models
 
 
@@ -139,6 +139,16 @@ def test_meshes_agree_whatever_they_leave_whole(mesh):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, expected_gradients)
     spec = P(None, ROWS, "tensor" if make_mesh(mesh).shape["tensor"] <= 2 else None, None)
     assert params["stacks"][0]["k"].get_value().sharding.spec == spec
+
+
+def test_each_who_asks_has_an_abstract_model_of_his_own():
+    changed, kept = abstract_params(TINY), abstract_params(TINY)
+    path, weight = nnx.to_flat_state(changed)[0]
+    weight.set_metadata("logical_axes", ("changed",))
+    weight.set_value(None)
+    again = dict(nnx.to_flat_state(abstract_params(TINY)))[path]
+    for other in (dict(nnx.to_flat_state(kept))[path], again):
+        assert other.get_metadata("logical_axes") != ("changed",) and other.get_value() is not None
 
 
 def test_many_layers_are_as_short_a_program_as_few():

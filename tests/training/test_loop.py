@@ -256,7 +256,7 @@ def assert_as_undisturbed(home: Path, run: Path) -> None:
 
 
 def test_kills_at_random_points_end_with_the_same_bits(home, driven):
-    """Eight of them; `python -m tests.torture` has sixty, of the whole job."""
+    """Eight of them; `python -m tests.torture` has a hundred kills and signals, of the whole job."""
     run, rng, startup, in_a_write = home / "killed", random.Random(0), 3.0, 0
     for kill in range(8):  # of at most three steps each, so that the steps are enough
         before, began = steps_logged(run), time.monotonic()
